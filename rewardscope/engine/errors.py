@@ -1,0 +1,58 @@
+"""What can go wrong while computing, each with a sentence for the user.
+
+EngineError
+├── DataError            a data set, a row or a file cannot be read as what it claims to be
+│   └── RowError         one row; carries the line and the reason
+├── RequestError         a request contradicts itself or asks for what does not exist
+├── ModelError           a model cannot be loaded or does not fit the request
+│   └── UntrustedCodeError   the model brings code of its own, and nobody allowed that
+├── ResourceError        out of memory, disk or device
+└── Cancelled            somebody asked the job to stop; no failure
+
+Every message is a whole sentence that says what to do. `code` is a constant word for programs.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """A failure that is the user's to mend; `str(error)` is the sentence shown to them."""
+
+    code = "engine_error"
+
+
+class DataError(EngineError):
+    code = "invalid_data"
+
+
+class RowError(DataError):
+    """One row is refused. `line` counts from 1; `field` names the place inside the row, or is None."""
+
+    code = "invalid_row"
+
+    def __init__(self, line: int, reason: str, field: str | None = None) -> None:
+        self.line = line
+        self.reason = reason
+        self.field = field
+        where = f"line {line}" if field is None else f"line {line}, field `{field}`"
+        super().__init__(f"{where}: {reason}")
+
+
+class RequestError(EngineError):
+    code = "invalid_request"
+
+
+class ModelError(EngineError):
+    code = "model_unusable"
+
+
+class UntrustedCodeError(ModelError):
+    code = "untrusted_code"
+
+
+class ResourceError(EngineError):
+    code = "out_of_resources"
+
+
+class Cancelled(EngineError):
+    code = "cancelled"
