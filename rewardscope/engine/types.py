@@ -288,7 +288,8 @@ class RewardMap:
     token_ids: Int32[np.ndarray, " response"]
     offsets: Int32[np.ndarray, "response 2"]
     """Code points [start, end) of the response text; together they cover it. The EOS has (len, len)."""
-    ends_with_eos: bool
+    eos: str | None
+    """How the tokenizer writes its EOS, where the last token is one; None where the response has none."""
     prompt_tokens: int
     truncated_prompt_tokens: int
     """How many prompt tokens were cut from the left to fit the model's context."""
@@ -306,6 +307,10 @@ class RewardMap:
     @property
     def tokens(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def ends_with_eos(self) -> bool:
+        return self.eos is not None
 
 
 # --------------------------------------------------------------------------------------------------- requests
