@@ -1,0 +1,305 @@
+"""The tables. One fact in one place: a run has no status, its job has; segments and pair scores are derived
+from reward lanes and a rule, and are written again whenever either changes.
+
+data set ── pairs           what was brought
+model                       what can score
+run ── job ── log lines     what was asked, its work, and what that said
+run ── reward maps ── lanes what was found: one map a response, one lane a source
+run ── source statistics, pair scores, segments   what tables sort by
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from rewardscope.app.db.base import Base
+
+
+class JobStatus(enum.StrEnum):
+    queued = "queued"  # waits for a worker
+    running = "running"  # a worker holds it and reports
+    succeeded = "succeeded"  # all of its result is stored
+    failed = "failed"  # ended with a sentence for the user
+    crashed = "crashed"  # ended with a bug, a kill or a dead machine
+    cancelled = "cancelled"  # somebody asked it to stop, and it did
+
+    @property
+    def is_over(self) -> bool:
+        return self not in (JobStatus.queued, JobStatus.running)
+
+
+class Dataset(Base):
+    """A preference data set as it was brought."""
+
+    __tablename__ = "datasets"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    origin: Mapped[dict[str, Any]]
+    """{"kind": "upload" | "folder" | "demo" | "playground", ...}: where it came from."""
+    content_hash: Mapped[str]
+    """SHA-256 of the canonical rows: equal data has an equal hash, whatever file it came in."""
+    pair_count: Mapped[int]
+    response_count: Mapped[int]
+    annotated: Mapped[bool]
+    """Whether any response has labelled spans."""
+    has_token_rewards: Mapped[bool]
+    skipped_rows: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    """[{line, field, reason}] of the rows that `on_error=skip` left out, at most 1,000 of them."""
+    skipped_count: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Pair(Base):
+    """One row: a prompt and its chosen and rejected response."""
+
+    __tablename__ = "pairs"
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "position"),
+        UniqueConstraint("dataset_id", "key"),
+        CheckConstraint("chosen IS NOT NULL OR rejected IS NOT NULL", name="has_a_side"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    """Place in the data set, from 0, without gaps."""
+    key: Mapped[str]
+    """The user's name for the row."""
+    prompt: Mapped[str | None]
+    """A plain prompt, or None where `messages` holds a conversation."""
+    messages: Mapped[list[Any] | None]
+    """[{role, content}] of a conversational prompt."""
+    chosen: Mapped[str | None]
+    rejected: Mapped[str | None]
+    chosen_extras: Mapped[dict[str, Any] | None]
+    """What came with the response besides its text: {"spans": [...], "token_rewards": [...], ...}, as
+    `rewardscope.engine.formats` writes a row."""
+    rejected_extras: Mapped[dict[str, Any] | None]
+    meta: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+
+
+class Model(Base):
+    """A model that was looked at and may be named in requests."""
+
+    __tablename__ = "models"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    path: Mapped[str]
+    revision: Mapped[str | None]
+    kind: Mapped[str]
+    """`causal_lm` or `sequence_classifier`."""
+    architecture: Mapped[str]
+    parameters: Mapped[int | None]
+    vocab_size: Mapped[int | None]
+    context: Mapped[int | None]
+    has_chat_template: Mapped[bool]
+    fingerprint: Mapped[str]
+    trust_remote_code: Mapped[bool] = mapped_column(server_default=text("false"))
+    origin: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Run(Base):
+    """What was asked, and all it left."""
+
+    __tablename__ = "runs"
+    __table_args__ = (Index("ix_runs_kind_id", "kind", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    """`scoring`, `demo` or `playground`."""
+    name: Mapped[str]
+    dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
+    request: Mapped[dict[str, Any]]
+    """The whole request, resolved: defaults and model paths filled in."""
+    result: Mapped[dict[str, Any] | None]
+    """What the job returned; None until it succeeded."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    job: Mapped[Job] = relationship(back_populates="run", lazy="raise", uselist=False, passive_deletes=True)
+    dataset: Mapped[Dataset | None] = relationship(lazy="raise")
+
+
+class Job(Base):
+    """The work of a run; one job a run, taken up again with a higher attempt after a retry or a dead worker."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_status_id", "status", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), unique=True)
+    queue: Mapped[str] = mapped_column(server_default="default")
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    """Higher runs earlier."""
+    status: Mapped[str] = mapped_column(server_default="queued")
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """How often a worker took it up; reports of an earlier attempt are refused."""
+    queue_job_id: Mapped[int | None]
+    """Its row in procrastinate's table."""
+    phase: Mapped[str] = mapped_column(server_default="")
+    done: Mapped[int] = mapped_column(server_default=text("0"))
+    total: Mapped[int | None]
+    unit: Mapped[str] = mapped_column(server_default="")
+    phase_started_at: Mapped[datetime | None]
+    """When the phase began in this attempt, with `phase_start_done` of it done: what an ETA is made of."""
+    phase_start_done: Mapped[int] = mapped_column(server_default=text("0"))
+    resume_from: Mapped[int] = mapped_column(server_default=text("0"))
+    """Position of the first pair that is not stored yet."""
+    error: Mapped[dict[str, Any] | None]
+    """{code, detail, traceback?} of a failed or crashed attempt."""
+    worker_name: Mapped[str | None]
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    run: Mapped[Run] = relationship(back_populates="job", lazy="raise")
+
+
+class JobLog(Base):
+    """One line that a job said."""
+
+    __tablename__ = "job_logs"
+    __table_args__ = (Index("ix_job_logs_job_id_id", "job_id", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    level: Mapped[str]
+    """`info`, `warning`, `error`, or `output` for what the process itself printed."""
+    message: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class WorkerRow(Base):
+    """A worker that joined, for the page of who runs where."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    version: Mapped[str]
+    device: Mapped[str]
+    queues: Mapped[list[Any]]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StoredMap(Base):
+    """A reward map's tokens and lanes that are no rewards, as compressed arrays (see `db/maps.py`)."""
+
+    __tablename__ = "reward_maps"
+    __table_args__ = (
+        UniqueConstraint("run_id", "pair_id", "side"),
+        Index("ix_reward_maps_pair_id", "pair_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id", ondelete="CASCADE"))
+    side: Mapped[str]
+    tokens: Mapped[int]
+    eos: Mapped[str | None]
+    prompt_tokens: Mapped[int]
+    truncated_prompt_tokens: Mapped[int]
+    token_ids: Mapped[bytes]
+    offsets: Mapped[bytes]
+    logprobs: Mapped[bytes | None]
+    reference_logprobs: Mapped[bytes | None]
+    entropies: Mapped[bytes | None]
+    ranks: Mapped[bytes | None]
+
+
+class RewardLane(Base):
+    """The token rewards of one response by one source. Never changed once written."""
+
+    __tablename__ = "reward_lanes"
+    map_id: Mapped[int] = mapped_column(ForeignKey("reward_maps.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    rewards: Mapped[bytes]
+    total: Mapped[float | None]
+    """Reward of the whole response by this source; None where it has none."""
+
+
+class SourceStatistics(Base):
+    """What a run knows of a source as a whole."""
+
+    __tablename__ = "source_statistics"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    rule: Mapped[dict[str, Any]]
+    """The `SegmentationRule` by which segments and pair scores were written."""
+    sketch: Mapped[dict[str, Any]]
+    """`RewardStatistics` of all stored token rewards."""
+    final: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether segments and pair scores were written with the statistics of the whole run; until then they are
+    provisional: each chunk was cut with what was known when it came."""
+    localisation: Mapped[dict[str, Any] | None]
+    """How well low rewards find the labelled errors: {auroc, low, high, wrong_tokens, tokens}."""
+
+
+class StoredSegment(Base):
+    """A segment, for the questions that go across responses ("the most negative fifty")."""
+
+    __tablename__ = "segments"
+    __table_args__ = (Index("ix_segments_run_id_source_reward", "run_id", "source", "reward"),)
+    map_id: Mapped[int] = mapped_column(ForeignKey("reward_maps.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True)
+    end: Mapped[int]
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id", ondelete="CASCADE"), index=True)
+    side: Mapped[str]
+    polarity: Mapped[int]
+    reward: Mapped[float | None]
+    kept: Mapped[bool]
+    disputed: Mapped[bool]
+
+
+class PairScore(Base):
+    """What the table of pairs sorts and filters by, for one run and source. None where it cannot be said."""
+
+    __tablename__ = "pair_scores"
+    __table_args__ = (
+        Index(
+            "ix_pair_scores_run_id_source_conflict",
+            "run_id",
+            "source",
+            text("conflict DESC NULLS LAST"),
+            "pair_id",
+        ),
+        Index("ix_pair_scores_run_id_source_margin", "run_id", "source", "margin", "pair_id"),
+        Index("ix_pair_scores_run_id_source_min_reward", "run_id", "source", "min_reward", "pair_id"),
+        Index("ix_pair_scores_run_id_source_max_reward", "run_id", "source", "max_reward", "pair_id"),
+        Index("ix_pair_scores_run_id_source_pivots", "run_id", "source", "pivots", "pair_id"),
+        Index("ix_pair_scores_run_id_source_tokens", "run_id", "source", "tokens", "pair_id"),
+        Index("ix_pair_scores_pair_id", "pair_id"),
+    )
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id", ondelete="CASCADE"), primary_key=True)
+    margin: Mapped[float | None]
+    """Reward of the chosen response minus that of the rejected one."""
+    min_reward: Mapped[float | None]
+    max_reward: Mapped[float | None]
+    pivots: Mapped[int]
+    conflict: Mapped[float | None]
+    """Conflict mass: the share of absolute reward that lies in segments that contradict the preference."""
+    kept_chosen: Mapped[float | None]
+    kept_rejected: Mapped[float | None]
+    tokens: Mapped[int]
+
+
+class IdempotencyKey(Base):
+    """The first answer to a POST that carried an `Idempotency-Key`."""
+
+    __tablename__ = "idempotency_keys"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    payload_hash: Mapped[str]
+    status: Mapped[int | None]
+    """HTTP status of the answer; None while the first request still runs."""
+    headers: Mapped[dict[str, Any] | None]
+    body: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
