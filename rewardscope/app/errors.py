@@ -10,8 +10,8 @@ AppError
 ├── NotReady             503
 └── StorageFull          507
 
-An engine's error (`EngineError`) that reaches a door becomes 422 with its own code; anything else is a bug and
-becomes 500. One handler translates; nothing below the doors raises an HTTP exception.
+An engine's error (`EngineError`) that reaches a door becomes 422 with its own code; anything else is a
+bug and becomes 500. One handler translates; nothing below the doors raises an HTTP exception.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class Run(Base):
 
 
 class Job(Base):
-    """The work of a run; one job a run, taken up again with a higher attempt after a retry or a dead worker."""
+    """The work of a run, one job a run; a retry or a dead worker gives it a higher attempt."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_status_id", "status", "id"),)
