@@ -61,8 +61,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One side of a pair. `token_rewards` are rewards that came with the data, one a token, or one a character
-    span when `token_offsets` says which code points each belongs to."""
+    """One side of a pair. `token_rewards` are rewards that came with the data: one a token, or one a span of
+    characters when `token_offsets` says which code points each belongs to."""
 
     text: str
     spans: tuple[Span, ...] | None = None
@@ -116,7 +116,7 @@ class Whole(_Strict):
 class Token(_Strict):
     """Every token is a segment: token-wise supervision."""
 
-    name: Literal["token"] = "token"  # noqa: S105 - the name of a rule
+    name: Literal["token"] = "token"
 
 
 class Fixed(_Strict):
@@ -140,14 +140,15 @@ class Sentence(_Strict):
 
 
 class Entropy(_Strict):
-    """A token ends a segment when the entropy of its distribution exceeds `threshold` nats (arXiv 2501.02790)."""
+    """A token ends a segment when the entropy of its distribution exceeds `threshold` nats
+    (arXiv 2501.02790)."""
 
     name: Literal["entropy"] = "entropy"
     threshold: float = Field(1.75, ge=0)
 
 
 class Changepoint(_Strict):
-    """Segments of constant mean, cut by exact PELT with squared cost; `penalty` in units of log(T) variance."""
+    """Segments of constant mean, cut by exact PELT with squared cost; `penalty` counts log(T) variances."""
 
     name: Literal["changepoint"] = "changepoint"
     penalty: float = Field(2.0, gt=0)
@@ -231,7 +232,7 @@ class SegmentationRequest(SegmentationRule):
         )
 
 
-# -------------------------------------------------------------------------- from rewards to a mask: the result
+# ------------------------------------------------------------------------- from rewards to a mask: the result
 
 
 @dataclass(frozen=True, slots=True)
