@@ -56,7 +56,7 @@ lint: install-dev  ## ruff, mypy, the rooms' import contracts, and the compose f
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@if docker compose version >/dev/null 2>&1; then docker compose config -q; fi
+	@scripts/check-compose
 
 format: install-dev
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
