@@ -314,6 +314,22 @@ class RewardMap:
         return self.eos is not None
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredChunk:
+    """Some pairs in row order, scored: what a scoring job reports at a time."""
+
+    start: int
+    """Position of the first pair among all rows, from 0."""
+    pairs: tuple[PreferencePair, ...]
+    maps: tuple[RewardMap, ...]
+    """One a response, in the order of the pairs, chosen before rejected."""
+
+    @property
+    def end(self) -> int:
+        """Position of the row after the last pair: where a restart goes on."""
+        return self.start + len(self.pairs)
+
+
 # --------------------------------------------------------------------------------------------------- requests
 
 
