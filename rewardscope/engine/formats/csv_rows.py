@@ -1,7 +1,7 @@
 """Rows of CSV with a header: comma, semicolon, tab or bar, whichever finds known columns in the header.
 
-Cells are text; spans, token lists, `meta` and conversations are JSON inside a cell. An empty cell is a missing
-value, except in `prompt`, where it is the empty prompt. Streams.
+Cells are text; spans, token lists, `meta` and conversations are JSON inside a cell. An empty cell is a
+missing value, except in `prompt`, where it is the empty prompt. Streams.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def find_delimiter(header: str) -> str | None:
 
 
 def read_csv(file: BinaryIO) -> Iterator[NumberedRow]:
-    """One row a record, numbered by the line where it starts. Raises DataError where the header is no header."""
+    """One row a record, numbered by the line where it starts. Raises DataError where there is no header."""
     text = _Text(file)
     header = next(text, "")
     delimiter = find_delimiter(header)
@@ -102,8 +102,8 @@ def _row(columns: list[str], cells: list[str], line: int) -> dict[str, Any] | Ro
     if len(cells) != len(columns):
         return RowError(
             line,
-            f"The row has {len(cells)} cells, the header {len(columns)}; put cells with delimiters or line breaks "
-            "in double quotes.",
+            f"The row has {len(cells)} cells, the header {len(columns)}; put cells with delimiters or line "
+            "breaks in double quotes.",
         )
     if sum(map(len, cells)) > MAX_ROW_BYTES:
         return row_too_large(line)

@@ -1,4 +1,4 @@
-"""Which files of a folder hold its rows: a data set that `datasets` saved, or files of one kind side by side."""
+"""Which files of a folder hold its rows: a data set that `datasets` saved, or files of one kind together."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def read(
 
     `name` is what the user calls a stream: its ending helps to recognise it. Rows without `id` or `key` are
     named by their number. Memory is bounded by one batch of rows and some bytes a key.
-    Raises DataError, at the call or while reading, where the whole is not what it claims to be or holds no row.
+    Raises DataError, at the call or while reading, where the whole is not what it claims to be or has no row.
     """
     if format not in get_args(Format):
         raise RequestError(f"There is no format `{format}`; choose one of {', '.join(get_args(Format))}.")

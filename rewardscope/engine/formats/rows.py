@@ -215,8 +215,8 @@ def _range(start: Any, end: Any, length: int, field: str) -> tuple[int, int]:
     if not 0 <= start <= end <= length:
         raise Refusal(
             field,
-            f"runs from {start} to {end}, but the response has {length} characters; count Unicode code points "
-            "(not bytes) from 0.",
+            f"runs from {start} to {end}, but the response has {length} characters; count Unicode code "
+            "points (not bytes) from 0.",
         )
     return int(start), int(end)
 
@@ -275,8 +275,8 @@ def _meta(row: dict[str, Any]) -> dict[str, Any]:
     if size > MAX_META_BYTES:
         raise Refusal(
             "meta",
-            f"and the columns that are not known hold {size:,} bytes; the limit is {MAX_META_BYTES:,}. Remove the "
-            "largest of them.",
+            f"and the columns that are not known hold {size:,} bytes; the limit is {MAX_META_BYTES:,}. Remove "
+            "the largest of them.",
         )
     return meta
 
