@@ -1,0 +1,89 @@
+"""Puts the web application together: doors, what surrounds them, and how failures look."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError as SqlDataError
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rewardscope.app import problems
+from rewardscope.app.api import docs, health
+from rewardscope.app.api.health import VERSION
+from rewardscope.app.api.metrics import Metrics
+from rewardscope.app.db.session import Database
+from rewardscope.app.errors import AppError, NotReady
+from rewardscope.app.middleware import BodyLimit, Surroundings
+from rewardscope.app.security import Authentication, Gate, check_bind, load_token
+from rewardscope.app.settings import Settings
+from rewardscope.app.static_files import STATIC_FOLDER, VersionedFiles
+from rewardscope.engine.errors import EngineError
+
+FAILURES = (AppError, EngineError, HTTPException, RequestValidationError, SqlDataError)
+
+
+def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+    """The web application on a data base that is migrated already.
+
+    Without `database` the one at `settings.database_url` is used. Raises UnsafeStart, NotReady.
+    """
+    check_bind(settings)
+    app = FastAPI(
+        title="RewardScope",
+        summary="Where in a response does the reward come from?",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.database = database or _configured(settings)
+    app.state.authentication = Authentication(load_token(settings))
+    app.state.metrics = Metrics()
+    _surround(app)
+    _open_doors(app)
+    return app
+
+
+def _configured(settings: Settings) -> Database:
+    if settings.database_url is None:
+        raise NotReady("There is no data base yet: set REWARDSCOPE_DATABASE_URL, or use `rewardscope up`.")
+    return Database.connect(settings.database_url)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.database.dispose()
+
+
+def _surround(app: FastAPI) -> None:
+    """From the outside in: surroundings, gate, compression, body limit."""
+    app.add_middleware(BodyLimit, settings=app.state.settings)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
+    app.add_middleware(Gate, settings=app.state.settings, authentication=app.state.authentication)
+    app.add_middleware(Surroundings, answer=answer_failure, observe=app.state.metrics.observe)
+    for failure in FAILURES:
+        app.add_exception_handler(failure, _handle_failure)
+
+
+def _open_doors(app: FastAPI) -> None:
+    app.include_router(health.router)
+    app.include_router(docs.router)
+    app.mount("/static", VersionedFiles(directory=STATIC_FOLDER), name="static")
+
+
+def answer_failure(request: Request, error: Exception) -> Response:
+    """What the caller sees of a failure: a document, or a page for people."""
+    return problems.json_answer(problems.describe(request, error))
+
+
+async def _handle_failure(request: Request, error: Exception) -> Response:
+    return answer_failure(request, error)
