@@ -7,12 +7,12 @@ leaves open is decided here [ours]:
 - `hysteresis` has a signal of its own. Under the other rules a segment's signal is the sign of its reward,
   and 0 where that is 0 or missing; under `whole` it is the sign asked for, so that it always agrees,
   weights included.
-- A segment is disputed where its signal and its reward have opposite signs. Zero disputes nothing. - A
-  response has nothing kept where all its segments weigh nothing. An EOS that is kept on its own account
+- A segment is disputed where its signal and its reward have opposite signs. Zero disputes nothing.
+- A response has nothing kept where all its segments weigh nothing. An EOS that is kept on its own account
   does not change that: a response that should be skipped is skipped with its EOS.
-- `margin` rescues segments that disagree; it drops none. - The soft weights are sigmoid((sign * reward +
-  margin * std) / tau). Neutral segments weigh 1 or 0 as `neutral` says. As tau goes to 0 this is the hard
-  mask of `polarity: reward`.
+- `margin` rescues segments that disagree; it drops none.
+- The soft weights are sigmoid((sign * reward + margin * std) / tau). Neutral segments weigh 1 or 0 as
+  `neutral` says. As tau goes to 0 this is the hard mask of `polarity: reward`.
 - Rewards that are infinite count as missing.
 """
 

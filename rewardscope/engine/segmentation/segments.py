@@ -1,5 +1,4 @@
 """Segments from cuts: what lies between two cuts, its reward, and the merging of the ones too short."""
-short."""
 
 from __future__ import annotations
 
