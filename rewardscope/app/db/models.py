@@ -136,6 +136,8 @@ class Job(Base):
     status: Mapped[str] = mapped_column(server_default="queued")
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """How often a worker took it up; reports of an earlier attempt are refused."""
+    losses: Mapped[int] = mapped_column(server_default=text("0"))
+    """How often in a row a worker died under it before anything was stored; past a limit it is crashed."""
     queue_job_id: Mapped[int | None]
     """Its row in procrastinate's table."""
     phase: Mapped[str] = mapped_column(server_default="")

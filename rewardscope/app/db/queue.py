@@ -1,0 +1,131 @@
+"""The queue of jobs: procrastinate's tables, joined to our own transactions.
+
+A job of ours has one row here at a time. The row says whether a worker may take the job up and which one has;
+what became of the job stands in `jobs` alone. A row is deleted when its worker is through with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import procrastinate
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import Job
+from rewardscope.app.db.session import libpq_url
+
+TASK = "rewardscope.run_job"
+
+DEFER = text("""
+    SELECT unnest(procrastinate_defer_jobs_v1(ARRAY[
+        ROW(
+            :queue, :task, :priority, :lock, NULL,
+            jsonb_build_object('job_id', CAST(:job_id AS bigint)), NULL
+        )
+    ]::procrastinate_job_to_defer_v1[]))
+""")
+ABORT = text("SELECT procrastinate_cancel_job_v1(:id, true, true)")
+FETCH = text("""
+    SELECT id, CAST(args ->> 'job_id' AS bigint) AS job_id
+    FROM procrastinate_fetch_job_v2(CAST(:queues AS varchar[]), :worker_id)
+""")
+STALLED = text("""
+    SELECT row.id, CAST(row.args ->> 'job_id' AS bigint) AS job_id
+    FROM procrastinate_jobs AS row
+    LEFT JOIN procrastinate_workers AS worker ON worker.id = row.worker_id
+    WHERE row.status = 'doing' AND row.task_name = :task
+        AND (worker.id IS NULL OR worker.last_heartbeat < now() - make_interval(secs => :seconds))
+    ORDER BY row.id
+""")
+DISCARD = text("DELETE FROM procrastinate_jobs WHERE id = :id")
+WITHOUT_ROW = text("""
+    SELECT job.id
+    FROM jobs AS job
+    WHERE job.status IN ('queued', 'running') AND NOT EXISTS (
+        SELECT 1 FROM procrastinate_jobs AS row
+        WHERE row.id = job.queue_job_id AND row.status IN ('todo', 'doing')
+    )
+    ORDER BY job.id
+    FOR UPDATE OF job SKIP LOCKED
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A row that a worker holds, or held until it died."""
+
+    id: int
+    job_id: int
+
+
+def defer(session: Session, job: Job) -> None:
+    """Give `job` a row of its own, so that a worker takes it up once this transaction is committed.
+
+    The lock is the run's id: while a worker still holds an older row of the run, this one waits.
+    """
+    job.queue_job_id = session.scalar(
+        DEFER,
+        {
+            "queue": job.queue,
+            "task": TASK,
+            "priority": job.priority,
+            "lock": f"run-{job.run_id}",
+            "job_id": job.id,
+        },
+    )
+
+
+def abort(session: Session, queue_job_id: int) -> None:
+    """Take the row out of the queue, or tell the worker that holds it to stop (by NOTIFY, at commit)."""
+    session.execute(ABORT, {"id": queue_job_id})
+
+
+def register_worker(session: Session) -> int:
+    """A worker's id in the queue; the worker lives as long as it sends heartbeats."""
+    return int(session.execute(text("SELECT worker_id FROM procrastinate_register_worker_v1()")).scalar_one())
+
+
+def unregister_worker(session: Session, worker_id: int) -> None:
+    """Say that the worker is gone; rows it still holds are stalled from now on."""
+    session.execute(text("SELECT procrastinate_unregister_worker_v1(:id)"), {"id": worker_id})
+
+
+def fetch(session: Session, queues: Sequence[str], worker_id: int) -> QueueRow | None:
+    """The next row of `queues`, now held by the worker; None when nothing waits."""
+    row = session.execute(FETCH, {"queues": list(queues), "worker_id": worker_id}).one()
+    return None if row.id is None else QueueRow(row.id, row.job_id)
+
+
+def discard(session: Session, queue_job_id: int) -> None:
+    """Delete a row that nobody works on any more; one that is gone already is no error."""
+    session.execute(DISCARD, {"id": queue_job_id})
+
+
+def stalled(session: Session, seconds: float) -> list[QueueRow]:
+    """Rows whose worker sent no heartbeat for `seconds`."""
+    rows = session.execute(STALLED, {"seconds": seconds, "task": TASK})
+    return [QueueRow(row.id, row.job_id) for row in rows]
+
+
+def only_one(session: Session, what: str) -> bool:
+    """Whether nobody else does `what` right now; if so, nobody does until this transaction ends."""
+    return bool(
+        session.scalar(
+            text("SELECT pg_try_advisory_xact_lock(hashtext(:what))"), {"what": f"rewardscope {what}"}
+        )
+    )
+
+
+def jobs_without_row(session: Session) -> list[int]:
+    """Ids of jobs that wait or run, but that no row stands for: nobody would ever take them up."""
+    return list(session.scalars(WITHOUT_ROW))
+
+
+def app(url: str) -> procrastinate.App:
+    """procrastinate's own door to the queue, for the worker."""
+    connector = procrastinate.PsycopgConnector(
+        conninfo=libpq_url(url), min_size=1, max_size=4, kwargs={"application_name": "rewardscope worker"}
+    )
+    return procrastinate.App(connector=connector)

@@ -1,0 +1,153 @@
+"""What tests share: a real PostgreSQL (one embedded server a test session, a data base of its own for each
+xdist worker, empty before each test), settings, a stepped worker, and clients of the real application."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db import migrate
+from rewardscope.app.db.embedded import EmbeddedPostgres
+from rewardscope.app.db.session import Database, libpq_url, sqlalchemy_url
+from rewardscope.app.settings import Settings
+
+TOKEN = "a-token-for-tests-0123456789"
+ORIGIN = "http://127.0.0.1:8321"
+TEMPLATE = "rewardscope_template"
+UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+EMPTY = """
+    DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers;
+    DELETE FROM runs; DELETE FROM datasets; DELETE FROM models; DELETE FROM workers;
+    DELETE FROM idempotency_keys;
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> None:
+    """The product is configured by its environment; the tests' own must not leak in."""
+    for name in [name for name in os.environ if name.startswith("REWARDSCOPE_")]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded PostgreSQL that all xdist workers of this test session share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    server = EmbeddedPostgres(folder / "server", UNSAFE_BUT_FAST)
+    url = server.start()
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_url(server_url: str) -> str:
+    """A migrated data base that others are copied from; the first xdist worker that comes makes it."""
+    with psycopg.connect(libpq_url(server_url), autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone()
+        url = _named(server_url, TEMPLATE)
+        if found is None:
+            connection.execute(f"CREATE DATABASE {TEMPLATE}")
+            migrate.upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def database_url(server_url: str, template_url: str) -> str:
+    """The data base of this xdist worker, migrated."""
+    name = f"rewardscope_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    make_database(server_url, name, TEMPLATE)
+    return _named(server_url, name)
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A data base without any table."""
+    name = f"rewardscope_empty_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    make_database(server_url, name, "template1")
+    yield _named(server_url, name)
+    with psycopg.connect(libpq_url(server_url), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def _database(database_url: str) -> Iterator[Database]:
+    database = Database.connect(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def database(_database: Database) -> Database:
+    """A real data base with our tables and nothing in them."""
+    with _database.session() as session:
+        for statement in EMPTY.split(";"):
+            if statement.strip():
+                session.execute(text(statement))
+    return _database
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Session]:
+    """One transaction on `database`, committed at the end of the test."""
+    with database.session() as session:
+        yield session
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    """Settings of a server on this test's data base and a data folder of its own."""
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, token=TOKEN, device="cpu")
+
+
+@pytest.fixture
+def worker(settings: Settings, database: Database) -> Iterator[object]:
+    """A worker that does one job at each `run_once()`, in the test's own thread."""
+    from rewardscope.app.worker import Worker
+
+    worker = Worker(settings, database)
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def anonymous(settings: Settings, database: Database) -> Iterator[object]:
+    """A client of the real application that has not signed in."""
+    from starlette.testclient import TestClient
+
+    from rewardscope.app.main import create_app
+
+    with TestClient(create_app(settings, database), base_url=ORIGIN, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(settings: Settings, database: Database) -> Iterator[object]:
+    """A client of the real application that carries the access token as programs do."""
+    from starlette.testclient import TestClient
+
+    from rewardscope.app.main import create_app
+
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with TestClient(create_app(settings, database), base_url=ORIGIN, headers=headers) as client:
+        yield client
+
+
+def make_database(server_url: str, name: str, template: str) -> None:
+    """Make the data base `name` anew, as a copy of `template`."""
+    with psycopg.connect(libpq_url(server_url), autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")  # A template is copied by one at a time.
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+
+def _named(url: str, name: str) -> str:
+    return sqlalchemy_url(url).set(database=name).render_as_string(hide_password=False)
