@@ -1,7 +1,7 @@
 """A page of a list, and the opaque cursor that says where the next one begins.
 
-Cursors are keysets: they carry the values that the last row was sorted by, so that a page deep in a list costs
-what the first one costs, and rows that come or go meanwhile shift nothing.
+Cursors are keysets: they carry the values that the last row was sorted by, so that a page deep in a list
+costs what the first one costs, and rows that come or go meanwhile shift nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rewardscope.app.errors import Invalid, Problem
 
@@ -37,20 +37,20 @@ def encode_cursor(*keys: Key) -> str:
     return base64.urlsafe_b64encode(json.dumps(keys).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, kinds: Sequence[type | tuple[type, ...]]) -> list[Key]:
+def decode_cursor(cursor: str, kinds: Sequence[type | tuple[type, ...]]) -> list[Any]:
     """The values of a cursor, one of each of `kinds`. Raises Invalid for anything that no page gave out."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         keys = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, binascii.Error):
-        raise _bad_cursor() from None
+        raise bad_cursor() from None
     if not isinstance(keys, list) or len(keys) != len(kinds):
-        raise _bad_cursor()
+        raise bad_cursor()
     for key, kind in zip(keys, kinds, strict=True):
         if isinstance(key, bool) or not isinstance(key, kind):
-            raise _bad_cursor()
+            raise bad_cursor()
         if isinstance(key, int) and not -(2**63) <= key < 2**63:
-            raise _bad_cursor()
+            raise bad_cursor()
     return keys
 
 
@@ -64,7 +64,8 @@ def page_limit(limit: int) -> int:
     return limit
 
 
-def _bad_cursor() -> Invalid:
+def bad_cursor() -> Invalid:
+    """What is raised for a cursor that no page gave out."""
     return Invalid(
         "The cursor is not one that this list gave out with the same sort; start again without a cursor.",
         code="bad_cursor",
