@@ -127,15 +127,15 @@ def _snapshot(reference: ModelReference, download: bool) -> Path:
         )
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"There is no folder `{name}`, and the hub knows no model of that name that you may read; check the "
-            "name, or log in with `hf auth login`."
+            f"There is no folder `{name}`, and the hub knows no model of that name that you may read; check "
+            "the name, or log in with `hf auth login`."
         ) from error
     except HFValidationError as error:
         raise ModelError(f"`{name}` is neither a folder nor a name that a hub could have.") from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
-            f"There is no folder `{name}`, and a model of that name is not in the local cache and could not be "
-            "fetched from the hub; check the name and the network, or name a folder."
+            f"There is no folder `{name}`, and a model of that name is not in the local cache and could not "
+            "be fetched from the hub; check the name and the network, or name a folder."
         ) from error
     return Path(found)
 
@@ -150,8 +150,8 @@ def _read_json(path: Path, reference: ModelReference) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ModelError(
-            f"The file {path.name} of the model `{reference.path}` cannot be read as JSON ({error}); fetch or "
-            "save the model again."
+            f"The file {path.name} of the model `{reference.path}` cannot be read as JSON ({error}); fetch "
+            "or save the model again."
         ) from error
     if not isinstance(content, dict):
         raise ModelError(f"The file {path.name} of the model `{reference.path}` holds no JSON object.")
@@ -198,8 +198,8 @@ def _kind(architecture: str, reference: ModelReference) -> ModelKind:
     if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
         return "causal_lm"
     raise ModelError(
-        f"`{reference.path}` is a {architecture}, which neither continues text nor values it; use a causal LM "
-        "or a sequence classifier."
+        f"`{reference.path}` is a {architecture}, which neither continues text nor values it; use a causal "
+        "LM or a sequence classifier."
     )
 
 
@@ -211,8 +211,8 @@ def _weight_files(folder: Path, reference: ModelReference) -> list[Path]:
         absent = [path.name for path in files if not path.is_file()]
         if absent:
             raise ModelError(
-                f"The model `{reference.path}` lacks {len(absent)} of {len(files)} weight files, the first is "
-                f"{absent[0]}; fetch it again."
+                f"The model `{reference.path}` lacks {len(absent)} of {len(files)} weight files, the first "
+                f"is {absent[0]}; fetch it again."
             )
         if files:
             return files
@@ -319,7 +319,7 @@ def _add(digest: Any, *parts: bytes) -> None:
 
 
 def _identity(path: Path) -> bytes:
-    """What tells the content of a weight file: its hash where that is known or cheap, else header and time."""
+    """What tells the content of a weight file: its hash where known or cheap, else its header and time."""
     blob = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", blob):  # The hub's cache names a file by the hash of its content.
         return blob.encode()

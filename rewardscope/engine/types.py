@@ -320,14 +320,15 @@ class ScoredChunk:
 
     start: int
     """Position of the first pair among all rows, from 0."""
-    pairs: tuple[PreferencePair, ...]
-    maps: tuple[RewardMap, ...]
+    pairs: int
+    """How many."""
+    maps: list[RewardMap]
     """One a response, in the order of the pairs, chosen before rejected."""
 
     @property
     def end(self) -> int:
         """Position of the row after the last pair: where a restart goes on."""
-        return self.start + len(self.pairs)
+        return self.start + self.pairs
 
 
 # --------------------------------------------------------------------------------------------------- requests
