@@ -275,8 +275,8 @@ def _meta(row: dict[str, Any]) -> dict[str, Any]:
     if size > MAX_META_BYTES:
         raise Refusal(
             "meta",
-            f"and the columns that are not known hold {size:,} bytes; the limit is {MAX_META_BYTES:,}. Remove "
-            "the largest of them.",
+            f"and the columns that are not known hold {size:,} bytes; the limit is {MAX_META_BYTES:,}: "
+            "remove the largest of them.",
         )
     return meta
 
