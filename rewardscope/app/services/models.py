@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Model
-from rewardscope.app.services.pages import DEFAULT_LIMIT, Page
+from rewardscope.app.db.models import Job, JobStatus, Model, Run
+from rewardscope.app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
+from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from rewardscope.app.settings import Settings
+from rewardscope.engine.model_files import inspect_model
 from rewardscope.engine.types import ModelReference
+
+MAX_NAME_CHARACTERS = 200
+ROLES = ("policy", "reference", "reward_model")
+"""Where a run's request names a model; each is null or {"id", "path", ...}."""
 
 
 def register(
@@ -20,31 +29,155 @@ def register(
     name: str | None = None,
     origin: dict[str, Any] | None = None,
 ) -> Model:
-    """The row of a model that can be loaded; the same path and content twice is the same row. Raises ModelError
-    (what is missing), Forbidden (it brings code that no setting trusts), Conflict (name taken)."""
-    raise NotImplementedError
+    """The row of a model that can be loaded; the same path and content twice is the same row.
+
+    Raises ModelError (what is missing), Forbidden (code of its own is asked for, but no setting trusts it),
+    Conflict (name taken).
+    """
+    reference = _settled(reference, settings)
+    info = inspect_model(reference)
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("rewardscope models", 0))))
+    known = session.scalar(
+        select(Model).where(
+            Model.path == reference.path,
+            Model.revision.is_not_distinct_from(reference.revision),
+            Model.fingerprint == info.fingerprint,
+        )
+    )
+    if known is not None:
+        return known
+    model = Model(
+        name=_free_name(session, name, reference.path),
+        path=reference.path,
+        revision=reference.revision,
+        kind=info.kind,
+        architecture=info.architecture,
+        parameters=info.parameters,
+        vocab_size=info.vocab_size,
+        context=info.context,
+        has_chat_template=info.has_chat_template,
+        fingerprint=info.fingerprint,
+        trust_remote_code=info.needs_remote_code,
+        origin={**(origin or {}), **({"subfolder": reference.subfolder} if reference.subfolder else {})},
+    )
+    session.add(model)
+    session.flush()
+    return model
 
 
 def list_models(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Model]:
     """Models, newest first."""
-    raise NotImplementedError
+    query = select(Model).order_by(Model.id.desc()).limit(page_limit(limit) + 1)
+    if cursor is not None:
+        query = query.where(Model.id < decode_cursor(cursor, [int])[0])
+    found = list(session.scalars(query))
+    return Page(found[:limit], encode_cursor(found[limit - 1].id) if len(found) > limit else None)
 
 
 def get_model(session: Session, model_id: int) -> Model:
     """The model. Raises NotFound."""
-    raise NotImplementedError
+    model = session.get(Model, model_id)
+    if model is None:
+        raise NotFound(f"There is no model {model_id}; register it, or choose one from the list of models.")
+    return model
 
 
 def find_model(session: Session, wanted: int | str) -> Model | None:
     """The model with this id, name or path, the newest where a path has several; None if there is none."""
-    raise NotImplementedError
+    if isinstance(wanted, int):
+        return session.get(Model, wanted)
+    named = session.scalar(select(Model).where(Model.name == wanted))
+    if named is not None:
+        return named
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+        return session.get(Model, int(wanted))
+    paths = or_(Model.path == wanted, Model.path == _absolute(wanted))
+    return session.scalar(select(Model).where(paths).order_by(Model.id.desc()).limit(1))
 
 
 def delete_model(session: Session, model_id: int) -> None:
     """Forgets the model; its files stay. Raises NotFound, and Conflict while a job uses it."""
-    raise NotImplementedError
+    model = get_model(session, model_id)
+    for run in _active_runs(session):
+        if any((run.request.get(role) or {}).get("id") == model_id for role in ROLES):
+            raise Conflict(
+                f"Run {run.id} uses the model `{model.name}`; cancel it, or wait until it is over, and delete "
+                "the model then.",
+                code="model_in_use",
+            )
+    session.delete(model)
+    session.flush()
 
 
 def reference_of(model: Model) -> ModelReference:
     """How the engine names the model."""
-    raise NotImplementedError
+    return ModelReference(
+        path=model.path,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        subfolder=model.origin.get("subfolder"),
+    )
+
+
+def _settled(reference: ModelReference, settings: Settings) -> ModelReference:
+    """The reference with its folder as an absolute path, for workers that stand elsewhere, and with the trust
+    that the settings give, whatever the request says."""
+    path = _absolute(reference.path)
+    trusted = any(path == _absolute(name) for name in settings.trusted_models)
+    if reference.trust_remote_code and not trusted:
+        raise Forbidden(
+            f"The model `{reference.path}` may not run code of its own; an administrator can allow it by adding "
+            "it to REWARDSCOPE_TRUSTED_MODELS.",
+            code="untrusted_code",
+        )
+    folder = Path(path)
+    if reference.subfolder and folder.is_dir():
+        path, subfolder = str((folder / reference.subfolder).resolve()), None
+    else:
+        subfolder = reference.subfolder
+    return ModelReference(
+        path=path, revision=reference.revision, trust_remote_code=trusted, subfolder=subfolder
+    )
+
+
+def _absolute(path: str) -> str:
+    """A folder's absolute path; a name on a hub stays as it is."""
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.exists() else path
+
+
+def _free_name(session: Session, wanted: str | None, path: str) -> str:
+    """The name asked for, or one made of the path, numbered where it is taken. Raises Invalid and Conflict."""
+    if wanted is None:
+        stem = (path if not Path(path).is_absolute() else Path(path).name)[:MAX_NAME_CHARACTERS] or "model"
+        return next(name for name in _numbered(stem) if not _is_taken(session, name))
+    name = " ".join(wanted.split())
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
+        raise Invalid(
+            f"A model's name has 1 to {MAX_NAME_CHARACTERS} printable characters; choose another one.",
+            errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
+        )
+    if _is_taken(session, name):
+        raise Conflict(
+            f"There is a model `{name}` already; choose another name.",
+            code="name_taken",
+            errors=[Problem(("body", "name"), "is taken")],
+        )
+    return name
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem} ({number})"
+        number += 1
+
+
+def _is_taken(session: Session, name: str) -> bool:
+    return bool(session.scalar(select(exists().where(Model.name == name))))
+
+
+def _active_runs(session: Session) -> list[Run]:
+    active = Job.status.in_((JobStatus.queued, JobStatus.running))
+    return list(session.scalars(select(Run).join(Job).where(active)))
