@@ -12,6 +12,8 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import cast
@@ -32,14 +34,16 @@ from rewardscope.engine.jobs.protocol import (
 from rewardscope.engine.types import Progress
 
 
-def serve(connection: Connection) -> None:
-    """Do every request that comes, until the connection ends or a signal asks for an end."""
+def serve(connection: Connection, terminator: Terminator) -> None:
+    """Do every request that comes, until the connection ends."""
     while True:
         try:
             request = connection.recv()
-        except (EOFError, ConnectionError, Cancelled):
+        except (EOFError, ConnectionError):
             return
-        connection.send(perform(request, reporter(connection)))
+        with terminator.job():
+            ending = perform(request, reporter(connection))
+        connection.send(ending)
 
 
 def perform(request: Request, report: ReportCallable) -> Ending:
@@ -88,13 +92,30 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, name="die with parent", daemon=True).start()
 
 
-def stop(signal_number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds the job, so that it may remove what it left half done."""
-    raise Cancelled("The job was cancelled.")
+class Terminator:
+    """What SIGTERM does: unwinds the job, so that it may remove what it left half done; between jobs it ends
+    the process."""
+
+    def __init__(self) -> None:
+        self._in_job = False
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """While a job is done."""
+        self._in_job = True
+        try:
+            yield
+        finally:
+            self._in_job = False
+
+    def _terminate(self, signal_number: int, frame: FrameType | None) -> None:
+        if self._in_job:
+            raise Cancelled("The job was cancelled.")
+        raise SystemExit(0)
 
 
 if __name__ == "__main__":
     die_with_parent()
-    signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to hear; it tells us.
-    serve(Connection(int(sys.argv[1])))
+    serve(Connection(int(sys.argv[1])), Terminator())
