@@ -1,0 +1,49 @@
+"""The loops compile, and go on where their cache cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rewardscope.engine.segmentation import compiled as compiled_module
+from rewardscope.engine.segmentation.compiled import compiled
+
+
+def double(values: np.ndarray) -> float:
+    return float(values.sum() * 2)
+
+
+def test_a_loop_computes_what_its_python_says() -> None:
+    assert compiled(double)(np.ones(3)) == double(np.ones(3)) == 6.0
+
+
+def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(self: object, *arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compiled_module.FunctionCache, "save_overload", no_space)
+    monkeypatch.setattr(compiled_module.FunctionCache, "load_overload", no_space)
+    assert compiled(double)(np.ones(3)) == 6.0
+
+
+def test_no_writable_folder_at_all_costs_the_cache_and_nothing_else(tmp_path: Path) -> None:
+    """A child process in which numba finds no folder for its cache; a file stands where one would be."""
+    program = (
+        "import numba.core.caching as caching\n"
+        "def refuse(locator): raise OSError(30, 'Read-only file system')\n"
+        "caching._CacheLocator.ensure_cache_path = refuse\n"
+        "import numpy as np\n"
+        "from rewardscope.engine.segmentation.statistics import RewardStatistics\n"
+        "statistics = RewardStatistics()\n"
+        "statistics.add(np.ones(3))\n"
+        "print(statistics.mean)\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert finished.stdout == "1.0\n", finished.stderr
