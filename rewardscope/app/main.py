@@ -16,6 +16,7 @@ from starlette.responses import Response
 from rewardscope.app import problems
 from rewardscope.app.api import docs, health
 from rewardscope.app.api.health import VERSION
+from rewardscope.app.api.live import Live
 from rewardscope.app.api.metrics import Metrics
 from rewardscope.app.db.session import Database
 from rewardscope.app.errors import AppError, NotReady
@@ -45,8 +46,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database or _configured(settings)
+    app.state.owns_database = database is None
     app.state.authentication = Authentication(load_token(settings))
     app.state.metrics = Metrics()
+    app.state.live = Live(app.state.database.url)
     _surround(app)
     _open_doors(app)
     return app
@@ -61,7 +64,8 @@ def _configured(settings: Settings) -> Database:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    app.state.database.dispose()
+    if app.state.owns_database:
+        app.state.database.dispose()
 
 
 def _surround(app: FastAPI) -> None:
@@ -83,6 +87,10 @@ def _open_doors(app: FastAPI) -> None:
 def answer_failure(request: Request, error: Exception) -> Response:
     """What the caller sees of a failure: a document, or a page for people."""
     return problems.json_answer(problems.describe(request, error))
+
+
+async def _end_stream(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=204)
 
 
 async def _handle_failure(request: Request, error: Exception) -> Response:

@@ -226,13 +226,12 @@ def check_host(request: Request, settings: Settings) -> None:
     if not settings.binds_loopback:
         return
     host = _host_name("//" + request.headers.get("host", ""))
-    if host in {"localhost", settings.host.lower(), _host_name(settings.public_url or "")} or _is_loopback(
-        host
-    ):
+    known = {"localhost", settings.host.lower(), _host_name(settings.public_url or "")}
+    if host in known or _is_loopback(host):
         return
     raise Invalid(
-        f"This server answers to localhost only, not to {host or 'an empty host'}; set REWARDSCOPE_PUBLIC_URL "
-        "if a proxy stands before it.",
+        f"This server answers to localhost only, not to {host or 'an empty host'}; set "
+        "REWARDSCOPE_PUBLIC_URL if a proxy stands before it.",
         code="unknown_host",
     )
 

@@ -1,0 +1,277 @@
+"""Data sets: uploaded or named by folder, listed, looked into, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, BinaryIO, Literal, cast
+
+from fastapi import Depends, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.orm import Session
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from rewardscope.app.api import lists, strict_json
+from rewardscope.app.api.common import PREFIX, Id, door
+from rewardscope.app.api.idempotency import Done, OnceDep
+from rewardscope.app.api.lists import Listing, PagingDep
+from rewardscope.app.db.models import Dataset
+from rewardscope.app.dependencies import DatabaseDep, SessionDep, SettingsDep
+from rewardscope.app.problems import responses
+from rewardscope.app.services import datasets, pairs
+from rewardscope.app.services.pages import Page
+from rewardscope.app.services.pairs import PairQuery, PairRow
+
+OnError = Literal["fail", "skip"]
+
+
+class _Import(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = Field(None, min_length=1, max_length=200)
+    """None: as the file or folder is called."""
+    on_error: OnError = "fail"
+    """`fail`: one bad row refuses all of them. `skip`: bad rows are left out and counted."""
+
+
+class FolderImport(_Import):
+    """A folder or file that the server can read."""
+
+    folder: str = Field(min_length=1, max_length=4096)
+
+
+class FileImport(_Import):
+    """The form that comes with an uploaded file (JSONL, JSON, CSV or Parquet, also compressed)."""
+
+    file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that has arrived whole, and what to do with it."""
+
+    file: BinaryIO
+    filename: str
+    form: _Import
+
+    def payload(self) -> bytes:
+        """What makes two uploads the same."""
+        digest = hashlib.file_digest(cast("io.BufferedIOBase", self.file), "sha256").hexdigest()
+        self.file.seek(0)
+        return json.dumps([digest, self.filename, self.form.name, self.form.on_error]).encode()
+
+
+class SkippedRow(BaseModel):
+    """A row that was left out."""
+
+    line: int
+    field: str | None
+    reason: str
+
+
+class DatasetSummary(BaseModel):
+    """A preference data set as it was brought."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    name: str
+    origin: dict[str, Any]
+    content_hash: str
+    pair_count: int
+    response_count: int
+    annotated: bool
+    has_token_rewards: bool
+    skipped_count: int
+    created_at: datetime
+
+
+class DatasetView(DatasetSummary):
+    """A data set with the rows that were left out, at most 1,000 of them."""
+
+    skipped_rows: list[SkippedRow]
+
+
+class ScoreView(BaseModel):
+    """What a run found of a pair by one source; null where it cannot be said."""
+
+    model_config = ConfigDict(from_attributes=True)
+    run_id: int
+    source: str
+    margin: float | None
+    min_reward: float | None
+    max_reward: float | None
+    pivots: int
+    conflict: float | None
+    kept_chosen: float | None
+    kept_rejected: float | None
+    tokens: int
+
+
+class PairView(BaseModel):
+    """A pair as it was brought, and what a run found of it."""
+
+    id: int
+    dataset_id: int
+    position: int
+    key: str
+    prompt: str | None
+    messages: list[Any] | None
+    chosen: str | None
+    rejected: str | None
+    chosen_extras: dict[str, Any] | None
+    rejected_extras: dict[str, Any] | None
+    meta: dict[str, Any]
+    score: ScoreView | None
+
+    @classmethod
+    def of(cls, row: PairRow) -> PairView:
+        """The view of a line of the table."""
+        columns = {name: getattr(row.pair, name) for name in cls.model_fields if name != "score"}
+        return cls(**columns, score=None if row.score is None else ScoreView.model_validate(row.score))
+
+
+async def read_body(request: Request) -> AsyncIterator[Upload | FolderImport]:
+    """The upload, or the folder that the body names. Raises RequestValidationError, HTTPException (415)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=10) as form:
+            yield _upload(dict(form))
+    elif kind == "application/json":
+        yield _validated(FolderImport, await _json(request))
+    else:
+        raise HTTPException(415, "Send a file as multipart/form-data, or a folder as application/json.")
+
+
+def _upload(form: dict[str, Any]) -> Upload:
+    values = _validated(FileImport, form)
+    if not isinstance(values.file, UploadFile):
+        raise RequestValidationError(
+            [
+                {
+                    "type": "missing",
+                    "loc": ("body", "file"),
+                    "msg": "Send a file, with its name.",
+                    "input": None,
+                }
+            ]
+        )
+    return Upload(values.file.file, values.file.filename or "", values)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return strict_json.parse(await request.body())
+    except json.JSONDecodeError as error:
+        fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
+        raise RequestValidationError([{**fault, "ctx": {"error": error.msg}}]) from error
+
+
+def _validated(model: type[Any], values: Any) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        raise RequestValidationError(faults) from error
+
+
+BodyDep = Annotated[Upload | FolderImport, Depends(read_body)]
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": FileImport.model_json_schema()},
+            "application/json": {"schema": FolderImport.model_json_schema()},
+        },
+    }
+}
+
+router = door("datasets")
+
+
+@router.post(
+    "", status_code=201, response_model=DatasetView, responses=responses(409, 415, 507), openapi_extra=BODY
+)
+def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, once: OnceDep) -> JSONResponse:
+    """Brings a data set in: all of it or nothing, unless `on_error` is `skip`."""
+    if isinstance(body, Upload):
+        upload = body
+        return once.answer(
+            session,
+            upload.payload(),
+            lambda: _created(
+                datasets.import_file(
+                    session,
+                    upload.file,
+                    upload.filename,
+                    settings=settings,
+                    name=upload.form.name,
+                    on_error=upload.form.on_error,
+                )
+            ),
+        )
+    return once.answer(
+        session,
+        body.model_dump_json().encode(),
+        lambda: _created(
+            datasets.import_folder(
+                session, body.folder, settings=settings, name=body.name, on_error=body.on_error
+            )
+        ),
+    )
+
+
+def _created(dataset: Dataset) -> Done:
+    view = DatasetView.model_validate(dataset)
+    return Done(201, view, {"Location": f"{PREFIX}/datasets/{dataset.id}"})
+
+
+@router.get("", response_model=Listing[DatasetSummary], responses=lists.FILES)
+def list_datasets(paging: PagingDep, database: DatabaseDep) -> Any:
+    """Data sets, newest first."""
+
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[DatasetSummary]:
+        page = datasets.list_datasets(session, limit=limit, cursor=cursor)
+        rows = [DatasetSummary.model_validate(dataset) for dataset in page.items]
+        return Page(rows, page.next_cursor, page.total)
+
+    return lists.answer(database, paging, fetch, DatasetSummary, "datasets")
+
+
+@router.get("/{dataset_id}")
+def read_dataset(dataset_id: Id, session: SessionDep) -> DatasetView:
+    """One data set."""
+    return DatasetView.model_validate(datasets.get_dataset(session, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=responses(409))
+def delete_dataset(dataset_id: Id, session: SessionDep) -> None:
+    """Removes a data set with its pairs and runs, unless a job works on it."""
+    datasets.delete_dataset(session, dataset_id)
+
+
+def pair_query(query: Annotated[PairQuery, Query()]) -> PairQuery:
+    """Which pairs are wanted, in which order: a dependency of its own, since FastAPI takes one model each."""
+    return query
+
+
+@router.get("/{dataset_id}/pairs", response_model=Listing[PairView], responses=lists.FILES)
+def list_pairs(
+    dataset_id: Id,
+    query: Annotated[PairQuery, Depends(pair_query)],
+    paging: PagingDep,
+    database: DatabaseDep,
+) -> Any:
+    """Pairs of a data set, sorted and filtered by what a run found."""
+
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[PairView]:
+        page = pairs.list_pairs(session, dataset_id, query, limit=limit, cursor=cursor)
+        return Page([PairView.of(row) for row in page.items], page.next_cursor, page.total)
+
+    return lists.answer(database, paging, fetch, PairView, f"pairs-{dataset_id}")

@@ -1,0 +1,99 @@
+"""A run as it happens, by server-sent events: its state, each line of its log, and an end.
+
+The id of an event is that of the last log line sent, so that `Last-Event-ID` loses and repeats none; the
+state is sent whole on every connection. `end` closes the stream; a browser that comes back with its id is
+told to stay away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from rewardscope.app.api.common import Id, door
+from rewardscope.app.api.live import Live, LiveDep
+from rewardscope.app.api.runs import LogLine, RunSummary
+from rewardscope.app.db.models import JobStatus
+from rewardscope.app.db.session import Database
+from rewardscope.app.dependencies import DatabaseDep, SessionDep
+from rewardscope.app.services import jobs, runs
+
+LINES_A_LOOK = 500
+SECONDS_BETWEEN_LOOKS = 5.0
+"""Even where no word of a change comes: an ETA moves by itself, and a notification may be lost."""
+END = ".end"
+
+
+class StreamIsOver(Exception):
+    """The caller has seen the end; the answer is 204, which tells an EventSource not to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a run is at one moment."""
+
+    run: RunSummary
+    lines: list[LogLine]
+
+
+def last_event(
+    run_id: Id,
+    session: SessionDep,
+    last_event_id: Annotated[
+        str | None, Header(description="Id of the last event that you have.", max_length=100)
+    ] = None,
+) -> int:
+    """Id of the last log line that the caller has; 0 for none. Raises NotFound, and StreamIsOver where the
+    caller has seen the end."""
+    run = runs.get_run(session, run_id)
+    number, end, _ = (last_event_id or "").partition(END)
+    if end and JobStatus(run.job.status).is_over:
+        raise StreamIsOver
+    return min(int(number), 2**63 - 1) if number.isascii() and number.isdecimal() else 0
+
+
+router = door("runs")
+
+
+@router.get("/{run_id}/events", response_class=EventSourceResponse)
+async def stream_events(
+    run_id: Id,
+    since: Annotated[int, Depends(last_event, scope="function")],
+    database: DatabaseDep,
+    live: LiveDep,
+) -> AsyncIterator[ServerSentEvent]:
+    """The run as it happens: events `run` (its state), `log` (a line) and `end`, which is the last."""
+    async with aclosing(_events(run_id, since, database, live)) as events:
+        async for event in events:
+            yield event
+
+
+async def _events(run_id: int, since: int, database: Database, live: Live) -> AsyncGenerator[ServerSentEvent]:
+    shown: RunSummary | None = None
+    with live.changes_of(run_id) as changes:
+        while True:
+            look = await run_in_threadpool(_look, database, run_id, since)
+            if look.run != shown:
+                shown = look.run
+                yield ServerSentEvent(event="run", data=shown, id=str(since))
+            for line in look.lines:
+                since = line.id
+                yield ServerSentEvent(event="log", data=line, id=str(since))
+            if shown.job.is_over and not look.lines:
+                yield ServerSentEvent(event="end", data={"status": shown.job.status}, id=f"{since}{END}")
+                return
+            if len(look.lines) < LINES_A_LOOK and not shown.job.is_over:
+                await changes.wait(SECONDS_BETWEEN_LOOKS)
+
+
+def _look(database: Database, run_id: int, since: int) -> _Look:
+    with database.session() as session:
+        run = RunSummary.summary_of(runs.get_run(session, run_id))
+        lines = jobs.logs(session, run_id, since, LINES_A_LOOK)
+        return _Look(run, [LogLine.model_validate(line) for line in lines])

@@ -1,0 +1,69 @@
+"""The queue and who works it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from rewardscope.app.api import lists
+from rewardscope.app.api.common import door
+from rewardscope.app.api.lists import Listing, PagingDep
+from rewardscope.app.api.runs import JobView
+from rewardscope.app.db.models import JobStatus, Run
+from rewardscope.app.dependencies import DatabaseDep, SessionDep
+from rewardscope.app.services import runs, workers
+from rewardscope.app.services.pages import Page
+
+
+class QueuedJob(JobView):
+    """A job, and the run that it works for."""
+
+    run_id: int
+    run_name: str
+    kind: str
+
+    @classmethod
+    def of_run(cls, run: Run) -> QueuedJob:
+        """The job of a stored run."""
+        return cls(**dict(JobView.of(run.job)), run_id=run.id, run_name=run.name, kind=run.kind)
+
+
+class WorkerView(BaseModel):
+    """A worker that joined."""
+
+    model_config = ConfigDict(from_attributes=True)
+    name: str
+    host: str
+    pid: int
+    version: str
+    device: str
+    queues: list[str]
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+    """Whether its last sign of life is fresh."""
+
+
+jobs_router = door("jobs")
+workers_router = door("workers")
+
+
+@jobs_router.get("", response_model=Listing[QueuedJob], responses=lists.FILES)
+def list_jobs(paging: PagingDep, database: DatabaseDep, status: JobStatus | None = None) -> Any:
+    """Jobs, newest first; `status=queued` is what waits."""
+
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[QueuedJob]:
+        page = runs.list_runs(session, status=status, limit=limit, cursor=cursor)
+        return Page([QueuedJob.of_run(run) for run in page.items], page.next_cursor, page.total)
+
+    return lists.answer(database, paging, fetch, QueuedJob, "jobs")
+
+
+@workers_router.get("")
+def list_workers(session: SessionDep) -> Listing[WorkerView]:
+    """Workers that joined, those that are alive first."""
+    found = [WorkerView.model_validate(worker) for worker in workers.list_workers(session)]
+    return Listing[WorkerView](data=found, next_cursor=None, total=len(found))
