@@ -267,7 +267,7 @@ def warm_up() -> None:
             {"name": "hysteresis", "smoothing": "ema"},
             {"name": "changepoint"},
         ):
-            rule = SegmentationRule.model_validate({"segmenter": segmenter})
+            rule = SegmentationRule.model_validate({"segmenter": segmenter, "baseline": "sequence_mean"})
             segment_response(rewards, 1, rule, statistics)
 
 
