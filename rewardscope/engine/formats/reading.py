@@ -6,11 +6,10 @@ Knows which reader belongs to which file, that keys are unique, and nothing of c
 from __future__ import annotations
 
 import hashlib
-import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, cast, get_args
 
@@ -42,6 +41,7 @@ _BY_ENDING: dict[str, FileFormat] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+_NEED_SEEKING = ("parquet", "arrow")
 _HEAD_BYTES = 2**16
 _IN_MEMORY_BYTES = 2**22
 
@@ -63,8 +63,9 @@ def read(
         return _pairs(_rows_of_members(found, formats), str(source))
     if isinstance(source, Path):
         return _pairs(_rows(source, file_format(source, format)), str(source))
-    stream = source if source.seekable() else _seekable(source)
-    return _pairs(_rows(stream, file_format(stream, format, name)), name or "the stream")
+    if not source.seekable():
+        return _read_copy(source, format, name)
+    return _pairs(_rows(source, file_format(source, format, name)), name or "the stream")
 
 
 def file_format(source: Path | BinaryIO, format: Format = "auto", name: str | None = None) -> FileFormat:
@@ -114,9 +115,12 @@ def _ending(called: str) -> str:
 
 
 def _rows(source: Path | BinaryIO, format: FileFormat) -> Iterator[NumberedRow]:
-    with opened(source) as file, decompressed(file) as stream:
-        compressed = stream is not file
-        yield from _READERS[format](_seekable(stream) if compressed and format == "parquet" else stream)
+    with ExitStack() as stack:
+        file = stack.enter_context(opened(source))
+        stream = stack.enter_context(decompressed(file))
+        if format in _NEED_SEEKING and stream is not file:
+            stream = stack.enter_context(_copied(stream))
+        yield from _READERS[format](stream)
 
 
 def _rows_of_members(found: list[Member], formats: list[FileFormat]) -> Iterator[NumberedRow]:
@@ -164,9 +168,14 @@ def _digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest())
 
 
-def _seekable(stream: BinaryIO) -> BinaryIO:
-    """A copy of a stream that cannot go back, on disk where it is large; gone when it is let go of."""
-    copy = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - outlives this call
-    shutil.copyfileobj(stream, copy)
-    copy.seek(0, io.SEEK_SET)
-    return cast(BinaryIO, copy)
+@contextmanager
+def _copied(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """A copy of a stream that cannot go back, on disk where it is large; gone at the end."""
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as copy:
+        shutil.copyfileobj(stream, copy)
+        yield cast(BinaryIO, copy)
+
+
+def _read_copy(source: BinaryIO, format: Format, name: str | None) -> Iterator[PreferencePair | RowError]:
+    with _copied(source) as copy:
+        yield from read(copy, format, name)
