@@ -101,8 +101,8 @@ def delete_model(session: Session, model_id: int) -> None:
     for run in _active_runs(session):
         if any((run.request.get(role) or {}).get("id") == model_id for role in ROLES):
             raise Conflict(
-                f"Run {run.id} uses the model `{model.name}`; cancel it, or wait until it is over, and delete "
-                "the model then.",
+                f"Run {run.id} uses the model `{model.name}`; cancel it, or wait until it is over, and "
+                "delete the model then.",
                 code="model_in_use",
             )
     session.delete(model)
@@ -126,8 +126,8 @@ def _settled(reference: ModelReference, settings: Settings) -> ModelReference:
     trusted = any(path == _absolute(name) for name in settings.trusted_models)
     if reference.trust_remote_code and not trusted:
         raise Forbidden(
-            f"The model `{reference.path}` may not run code of its own; an administrator can allow it by adding "
-            "it to REWARDSCOPE_TRUSTED_MODELS.",
+            f"The model `{reference.path}` may not run code of its own; an administrator can allow it by "
+            "adding it to REWARDSCOPE_TRUSTED_MODELS.",
             code="untrusted_code",
         )
     folder = Path(path)
@@ -147,7 +147,7 @@ def _absolute(path: str) -> str:
 
 
 def _free_name(session: Session, wanted: str | None, path: str) -> str:
-    """The name asked for, or one made of the path, numbered where it is taken. Raises Invalid and Conflict."""
+    """The name asked for, or one made of the path, numbered where taken. Raises Invalid and Conflict."""
     if wanted is None:
         stem = (path if not Path(path).is_absolute() else Path(path).name)[:MAX_NAME_CHARACTERS] or "model"
         return next(name for name in _numbered(stem) if not _is_taken(session, name))

@@ -1,0 +1,158 @@
+"""What a scoring may be told, and what that resolves to: registered models, sources with rules, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import Model
+from rewardscope.app.errors import Invalid, Problem
+from rewardscope.app.services.models import ROLES, find_model, reference_of, register
+from rewardscope.app.settings import Settings
+from rewardscope.engine.sources.registry import SOURCES
+from rewardscope.engine.types import ModelReference, ScoreRequest, SourceName, SourceRequest
+
+ModelName = int | str
+"""A registered model's id or name, or a path or hub name, which is registered on the way."""
+
+_KINDS = {"policy": "causal_lm", "reference": "causal_lm", "reward_model": "sequence_classifier"}
+_KIND_WORDS = {"causal_lm": "a causal language model", "sequence_classifier": "a sequence classifier"}
+_NEED_WORDS = {
+    "policy": "`policy`",
+    "reference": "`reference`",
+    "reward_model": "`reward_model`",
+    "spans": "labelled spans in the data",
+    "external": "token rewards in the data",
+}
+_NUMBERS = ("beta", "device", "dtype", "token_budget", "max_response_tokens", "append_eos")
+
+
+class ScoringNumbers(BaseModel):
+    """Models, sources and numbers of any scoring; the defaults are the engine's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    policy: ModelName | None = None
+    reference: ModelName | None = None
+    reward_model: ModelName | None = None
+    sources: list[SourceName | SourceRequest] | None = Field(None, min_length=1)
+    """None: every source that the given models and the data allow."""
+    beta: float = Field(0.1, gt=0)
+    """beta of the implicit reward beta * (log policy - log reference)."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """`auto`: as the worker's settings say."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    token_budget: int = Field(8192, ge=256)
+    """Tokens in one forward pass."""
+    max_response_tokens: int = Field(16_384, ge=1)
+    append_eos: bool = True
+
+
+def resolve(
+    session: Session, settings: Settings, request: ScoringNumbers, columns: Collection[str]
+) -> dict[str, Any]:
+    """The request as a run keeps it: models as {"id", "path", ...} or null, each source with its rule.
+
+    `columns` says what the data brings: "spans", "external". Raises Invalid (a model that does not fit its
+    role, a source without what it needs), ModelError, Forbidden.
+    """
+    models = {role: _model(session, settings, role, getattr(request, role)) for role in ROLES}
+    given = {role for role, model in models.items() if model is not None}
+    if not given:
+        raise Invalid(
+            "Name a policy or a reward model: its tokenizer cuts the responses into tokens.",
+            errors=[Problem(("body", "policy"), "name a policy or a reward model")],
+        )
+    sources = _sources(request, given | set(columns))
+    return {
+        **{role: None if model is None else _record(model) for role, model in models.items()},
+        "sources": [source.model_dump(mode="json") for source in sources],
+        **{name: getattr(request, name) for name in _NUMBERS},
+    }
+
+
+def score_request(resolved: dict[str, Any]) -> dict[str, Any]:
+    """The engine's `ScoreRequest`, as plain JSON, of a request that was resolved."""
+    references = {role: _reference(resolved[role]) for role in ROLES}
+    numbers = {name: resolved[name] for name in (*_NUMBERS, "chunk_pairs") if name in resolved}
+    request = ScoreRequest.model_validate({**references, **numbers, "sources": resolved["sources"]})
+    return request.model_dump(mode="json")
+
+
+def _model(session: Session, settings: Settings, role: str, wanted: ModelName | None) -> Model | None:
+    if wanted is None:
+        return None
+    model = find_model(session, wanted)
+    if model is None and isinstance(wanted, int):
+        raise Invalid(
+            f"There is no model {wanted}; register it, or choose one from the list of models.",
+            errors=[Problem(("body", role), "is no registered model")],
+        )
+    if model is None:
+        model = register(session, settings, ModelReference.model_validate({"path": wanted}))
+    if model.kind != _KINDS[role]:
+        raise Invalid(
+            f"`{model.name}` is {_KIND_WORDS[model.kind]}, but as {role.replace('_', ' ')} "
+            f"{_KIND_WORDS[_KINDS[role]]} is needed; name another model.",
+            errors=[Problem(("body", role), f"must be {_KIND_WORDS[_KINDS[role]]}")],
+        )
+    return model
+
+
+def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
+    if request.sources is None:
+        names: list[SourceName] = [info.name for info in SOURCES.values() if info.needs <= given]
+        if not names:
+            raise Invalid(
+                "Nothing can be scored with what is given: name a reference beside the policy, or a reward "
+                "model, or bring data with labelled spans or token rewards.",
+                errors=[Problem(("body", "sources"), "no source has what it needs")],
+            )
+        return [_with_rule(SourceRequest(name=name)) for name in names]
+    wanted = [
+        source if isinstance(source, SourceRequest) else SourceRequest(name=source)
+        for source in request.sources
+    ]
+    problems = [*_unmet(wanted, given), *_repeated(wanted)]
+    if problems:
+        raise Invalid(f"Some sources cannot be computed: {problems[0].msg}", errors=problems)
+    return [_with_rule(source) for source in wanted]
+
+
+def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:
+    problems = []
+    for place, source in enumerate(wanted):
+        missing = sorted(SOURCES[source.name].needs - given)
+        if missing:
+            needs = " and ".join(_NEED_WORDS[need] for need in missing)
+            problems.append(Problem(("body", "sources", place), f"`{source.name}` needs {needs}."))
+    return problems
+
+
+def _repeated(wanted: list[SourceRequest]) -> list[Problem]:
+    names = [source.name for source in wanted]
+    return [
+        Problem(("body", "sources", place), f"`{name}` is asked for twice; name each source once.")
+        for place, name in enumerate(names)
+        if name in names[:place]
+    ]
+
+
+def _with_rule(source: SourceRequest) -> SourceRequest:
+    return source if source.rule else SourceRequest(name=source.name, rule=SOURCES[source.name].default_rule)
+
+
+def _record(model: Model) -> dict[str, Any]:
+    """What a run keeps of a model, so that it can be repeated after the model was forgotten."""
+    return {
+        "id": model.id,
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        **reference_of(model).model_dump(mode="json"),
+    }
+
+
+def _reference(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if record is None else {name: record[name] for name in ModelReference.model_fields}
