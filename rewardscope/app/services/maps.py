@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any
 
+from sqlalchemy import Row, select, tuple_
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Pair, Run
-from rewardscope.app.services.pages import DEFAULT_LIMIT, Page
-from rewardscope.engine.types import RewardMap, Segmentation, SegmentationRule, Side, Span
+from rewardscope.app.db.maps import unpack
+from rewardscope.app.db.models import Pair, RewardLane, Run, SourceStatistics, StoredMap
+from rewardscope.app.errors import NotFound
+from rewardscope.app.services.cuts import spans_of
+from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from rewardscope.app.services.pairs import get_pair
+from rewardscope.app.services.run_sources import chosen_source, scoring_run, source_names
+from rewardscope.engine.conflict import conflict_mass, kept_fraction
+from rewardscope.engine.masks import segment_response
+from rewardscope.engine.segmentation.statistics import RewardStatistics
+from rewardscope.engine.sources.registry import SOURCES
+from rewardscope.engine.types import SIGN, RewardMap, Segmentation, SegmentationRule, Side, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +115,41 @@ class PairView:
 
 def sources_of(session: Session, run_id: int) -> list[RunSource]:
     """The sources of a scoring run with their statistics, in the order of the request. Raises NotFound."""
-    raise NotImplementedError
+    run = scoring_run(session, run_id)
+    return [known.source for known in _known_sources(session, run)]
 
 
 def list_maps(
     session: Session, run_id: int, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
 ) -> Page[MapView]:
-    """Reward maps of a run in the order of its rows. Raises NotFound."""
-    raise NotImplementedError
+    """Reward maps of a run in the order of its rows, chosen before rejected. Raises NotFound."""
+    scoring_run(session, run_id)
+    query = select(StoredMap, Pair).join(Pair, Pair.id == StoredMap.pair_id).where(StoredMap.run_id == run_id)
+    if cursor is not None:
+        pair_id, side = decode_cursor(cursor, [int, str])
+        query = query.where(tuple_(StoredMap.pair_id, StoredMap.side) > (pair_id, side))
+    query = query.order_by(StoredMap.pair_id, StoredMap.side).limit(page_limit(limit) + 1)
+    found = session.execute(query).tuples().all()
+    page = _views(session, found[:limit])
+    last = found[limit - 1][0] if len(found) > limit else None
+    return Page(page, None if last is None else encode_cursor(last.pair_id, last.side))
 
 
 def get_map(session: Session, run_id: int, pair_id: int, side: Side) -> MapView:
     """One reward map. Raises NotFound."""
-    raise NotImplementedError
+    scoring_run(session, run_id)
+    query = (
+        select(StoredMap, Pair)
+        .join(Pair, Pair.id == StoredMap.pair_id)
+        .where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id, StoredMap.side == side)
+    )
+    found = session.execute(query).tuples().one_or_none()
+    if found is None:
+        raise NotFound(
+            f"Run {run_id} has no reward map of the {side} response of pair {pair_id}; the list of its maps "
+            "shows those that exist."
+        )
+    return _views(session, [found])[0]
 
 
 def pair_view(
@@ -122,6 +160,163 @@ def pair_view(
     source: str | None = None,
     rule: SegmentationRule | None = None,
 ) -> PairView:
-    """A pair, cut by `rule` (None: the run's own) from its stored rewards of `source` (None: the run's first).
-    Raises NotFound (pair, run, or a pair of another data set) and Invalid (source)."""
-    raise NotImplementedError
+    """A pair, cut by `rule` (None: the run's own) from its rewards of `source` (None: the run's first).
+
+    Raises NotFound (pair, run, or a pair of another data set), Invalid (source), RequestError (a rule that
+    asks for what was not scored, such as entropies without a policy).
+    """
+    pair, run = get_pair(session, pair_id), scoring_run(session, run_id)
+    if pair.dataset_id != run.dataset_id:
+        raise NotFound(f"Run {run_id} did not score pair {pair_id}; choose a run of the pair's own data set.")
+    name = chosen_source(run, source)
+    known = _known_sources(session, run)
+    shown = next(one for one in known if one.source.name == name)
+    rule = rule or shown.source.rule
+    query = select(StoredMap, Pair).join(Pair, Pair.id == StoredMap.pair_id)
+    query = query.where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id).order_by(StoredMap.side)
+    views = _views(session, session.execute(query).tuples().all())
+    sides = [
+        _side_view(view, name, rule, shown.statistics, pair) for view in views if name in view.map.rewards
+    ]
+    return PairView(
+        pair=pair,
+        run=run,
+        source=shown.source,
+        rule=rule,
+        sides=sides,
+        sources=[one.source for one in known],
+        agreement=_agreement(sides),
+    )
+
+
+# -------------------------------------------------------------------------------------------- one response
+
+
+def _views(session: Session, found: Sequence[tuple[StoredMap, Pair]]) -> list[MapView]:
+    """Stored maps with all their lanes, unpacked."""
+    lanes: dict[int, list[RewardLane]] = defaultdict(list)
+    of_maps = select(RewardLane).where(RewardLane.map_id.in_([stored.id for stored, _ in found]))
+    for lane in session.scalars(of_maps):
+        lanes[lane.map_id].append(lane)
+    return [
+        MapView(pair.id, getattr(pair, stored.side), unpack(stored, lanes[stored.id], pair.key))
+        for stored, pair in found
+    ]
+
+
+def _side_view(
+    view: MapView, source: str, rule: SegmentationRule, statistics: RewardStatistics, pair: Pair
+) -> SideView:
+    cut = segment_response(
+        view.map.rewards[source],
+        SIGN[view.map.side],
+        rule,
+        statistics,
+        text=view.text,
+        offsets=view.map.offsets,
+        entropies=view.map.entropies,
+        ends_with_eos=view.map.ends_with_eos,
+    )
+    return SideView(
+        side=view.map.side,
+        text=view.text,
+        map=view.map,
+        segmentation=cut,
+        spans=spans_of(getattr(pair, f"{view.map.side}_extras")),
+        total=view.map.totals.get(source),
+        kept=kept_fraction(cut),
+    )
+
+
+def _agreement(sides: Sequence[SideView]) -> Agreement:
+    kept: dict[Side, float | None] = {view.side: _number(view.kept) for view in sides}
+    totals = {view.side: view.total for view in sides}
+    chosen, rejected = totals.get("chosen"), totals.get("rejected")
+    kept_chosen, kept_rejected = kept.get("chosen"), kept.get("rejected")
+    return Agreement(
+        kept_chosen=kept_chosen,
+        kept_rejected=kept_rejected,
+        conflict=_number(conflict_mass({view.side: view.segmentation for view in sides})),
+        margin=None if chosen is None or rejected is None else chosen - rejected,
+        drifts=kept_chosen is not None and kept_rejected is not None and kept_rejected > kept_chosen,
+    )
+
+
+# --------------------------------------------------------------------------------------- a run's statistics
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownSource:
+    source: RunSource
+    statistics: RewardStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """A sketch read back, with the numbers that take long to find in it."""
+
+    statistics: RewardStatistics
+    numbers: RunNumbers
+
+
+_final_summaries: OrderedDict[tuple[str, int, datetime, str], _Summary] = OrderedDict()
+"""Sketches of runs that are over never change, and reading one costs more than cutting a pair."""
+_final_summaries_lock = Lock()
+_FINAL_SUMMARIES = 64
+
+
+def _known_sources(session: Session, run: Run) -> list[_KnownSource]:
+    query = select(
+        SourceStatistics.source, SourceStatistics.rule, SourceStatistics.final, SourceStatistics.localisation
+    ).where(SourceStatistics.run_id == run.id)
+    rows = {row.source: row for row in session.execute(query)}
+    return [_known_source(session, run, rows[name]) for name in source_names(run)]
+
+
+def _known_source(session: Session, run: Run, row: Row[Any]) -> _KnownSource:
+    summary = _summary(session, run, row.source, row.final)
+    info = SOURCES[row.source]
+    rule = SegmentationRule.model_validate(row.rule)
+    source = RunSource(row.source, info.label, info.kind, rule, summary.numbers, row.localisation)
+    return _KnownSource(source, summary.statistics)
+
+
+def _summary(session: Session, run: Run, source: str, final: bool) -> _Summary:
+    if not final:
+        return _read_summary(session, run.id, source, final)
+    key = (str(session.get_bind().engine.url), run.id, run.created_at, source)
+    with _final_summaries_lock:
+        if key in _final_summaries:
+            _final_summaries.move_to_end(key)
+            return _final_summaries[key]
+    summary = _read_summary(session, run.id, source, final)
+    with _final_summaries_lock:
+        _final_summaries[key] = summary
+        while len(_final_summaries) > _FINAL_SUMMARIES:
+            _final_summaries.popitem(last=False)
+    return summary
+
+
+def _read_summary(session: Session, run_id: int, source: str, final: bool) -> _Summary:
+    query = select(SourceStatistics.sketch).where(
+        SourceStatistics.run_id == run_id, SourceStatistics.source == source
+    )
+    statistics = RewardStatistics.from_dict(session.scalars(query).one())
+    return _Summary(statistics, _numbers(statistics, final))
+
+
+def _numbers(statistics: RewardStatistics, final: bool) -> RunNumbers:
+    return RunNumbers(
+        count=statistics.count,
+        mean=_number(statistics.mean),
+        std=_number(statistics.std),
+        min=_number(statistics.min),
+        max=_number(statistics.max),
+        median=_number(statistics.median()),
+        otsu=_number(statistics.otsu()),
+        final=final,
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

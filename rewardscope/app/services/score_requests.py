@@ -128,6 +128,8 @@ def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:
         if missing:
             needs = " and ".join(_NEED_WORDS[need] for need in missing)
             problems.append(Problem(("body", "sources", place), f"`{source.name}` needs {needs}."))
+        if source.rule is not None and source.rule.segmenter.name == "entropy" and "policy" not in given:
+            problems.append(Problem(("body", "sources", place), "The `entropy` segmenter needs `policy`."))
     return problems
 
 

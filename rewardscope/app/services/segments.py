@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from rewardscope.app.services.pages import DEFAULT_LIMIT, Page
+from rewardscope.app.db.maps import unpack_offsets
+from rewardscope.app.db.models import Pair, StoredMap, StoredSegment
+from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from rewardscope.app.services.run_sources import chosen_source, scoring_run
 from rewardscope.engine.types import Side
 
 
@@ -43,6 +48,56 @@ def worst(
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[SegmentRow]:
-    """Segments of a run by reward, lowest first (`highest`: highest first). Raises NotFound (run), Invalid
-    (source)."""
-    raise NotImplementedError
+    """Segments of a run by reward, lowest first (`highest`: highest first), if they have one.
+
+    Raises NotFound (run), Invalid (source, cursor).
+    """
+    name = chosen_source(scoring_run(session, run_id), source)
+    place = tuple_(StoredSegment.reward, StoredSegment.map_id, StoredSegment.start)
+    query = (
+        select(StoredSegment, StoredMap.offsets, StoredMap.tokens, Pair)
+        .join(StoredMap, StoredMap.id == StoredSegment.map_id)
+        .join(Pair, Pair.id == StoredSegment.pair_id)
+        .where(
+            StoredSegment.run_id == run_id, StoredSegment.source == name, StoredSegment.reward.is_not(None)
+        )
+        .limit(page_limit(limit) + 1)
+    )
+    for column, wanted in (
+        (StoredSegment.side, side),
+        (StoredSegment.polarity, polarity),
+        (StoredSegment.kept, kept),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if cursor is not None:
+        after = tuple(decode_cursor(cursor, [(int, float), int, int]))
+        query = query.where(place < after if highest else place > after)
+    order = (StoredSegment.reward, StoredSegment.map_id, StoredSegment.start)
+    found = list(
+        session.execute(query.order_by(*(column.desc() if highest else column.asc() for column in order)))
+    )
+    last = found[limit - 1][0] if len(found) > limit else None
+    return Page(
+        [_row(*row) for row in found[:limit]],
+        None if last is None else encode_cursor(last.reward, last.map_id, last.start),
+    )
+
+
+def _row(segment: StoredSegment, offsets: bytes, tokens: int, pair: Pair) -> SegmentRow:
+    covered = unpack_offsets(offsets, tokens)[segment.start : segment.end]
+    char_start, char_end = int(covered[0, 0]), int(covered[-1, 1])
+    return SegmentRow(
+        pair_id=pair.id,
+        pair_key=pair.key,
+        side=cast(Side, segment.side),
+        start=segment.start,
+        end=segment.end,
+        polarity=segment.polarity,
+        reward=segment.reward,
+        kept=segment.kept,
+        disputed=segment.disputed,
+        char_start=char_start,
+        char_end=char_end,
+        text=getattr(pair, segment.side)[char_start:char_end],
+    )
