@@ -22,13 +22,13 @@ BIN_BITS = 8
 """Leading mantissa bits that, with sign and exponent, name a bin: 256 bins an octave."""
 RESIDUAL_BITS = 52 - BIN_BITS
 HALF_BITS = RESIDUAL_BITS // 2
+MANTISSA_BITS = 52
+MAGNITUDE = (1 << 63) - 1
 LIMB_BITS = 27
 LIMB = (1 << LIMB_BITS) - 1
-LOWEST_EXPONENT = -1074
-"""Of `frexp` over all doubles, subnormal ones included; the highest is 1024."""
-EXPONENTS = 1024 - LOWEST_EXPONENT + 1
-UNIT = LOWEST_EXPONENT - 53
-"""Sums count units of 2^UNIT, sums of squares units of 2^(2 UNIT)."""
+EXPONENTS = 2046
+UNIT = -1074
+"""Every double is a multiple of 2^UNIT: sums count these, and sums of squares count 2^(2 UNIT)."""
 
 
 class RewardStatistics:
@@ -53,8 +53,8 @@ class RewardStatistics:
         values = values[np.isfinite(values)]
         if not len(values):
             return
-        moments = _exact_sums(values)
-        self._take(len(values), float(values.min()), float(values.max()), moments, _Bins.of(values))
+        bits = values.view(np.int64)
+        self._take(len(values), float(values.min()), float(values.max()), _exact_sums(bits), _Bins.of(bits))
 
     def merge(self, other: RewardStatistics) -> None:
         """Takes in what another summary has seen; the other one is left as it is."""
@@ -165,13 +165,19 @@ class _Bins(NamedTuple):
         return cls(*(np.zeros(0, dtype=np.int64) for _ in range(4)))
 
     @classmethod
-    def of(cls, values: Float64[np.ndarray, " tokens"]) -> _Bins:
-        bits = values.view(np.int64) & np.int64((1 << 63) - 1)
-        magnitudes = bits >> RESIDUAL_BITS
-        keys = np.where(values < 0, -1 - magnitudes, magnitudes)
-        high = (bits >> HALF_BITS) & ((1 << HALF_BITS) - 1)
-        low = bits & ((1 << HALF_BITS) - 1)
-        return cls(keys, np.ones_like(keys), high, low)._gathered()
+    def of(cls, bits: Int64[np.ndarray, " tokens"]) -> _Bins:
+        """Of doubles, given as their bits."""
+        # A dense table from the smallest magnitude to the largest; zero, far below, has the first place.
+        magnitudes = (bits & MAGNITUDE) >> RESIDUAL_BITS
+        lowest = int(np.min(magnitudes, where=magnitudes > 0, initial=int(magnitudes.max()) + 1))
+        places = np.concatenate([[0], np.arange(lowest, int(magnitudes.max()) + 1)])
+        table = np.zeros((2 * len(places), 3), dtype=np.int64)
+        _count_into_bins(bits, lowest, table)
+        occupied = np.flatnonzero(table[:, 0])
+        place = places[occupied % len(places)]
+        keys = np.where(occupied < len(places), place, -1 - place)
+        order = np.argsort(keys)
+        return cls(keys[order], *(np.ascontiguousarray(column) for column in table[occupied[order]].T))
 
     def merged(self, other: _Bins) -> _Bins:
         pairs = zip(self, other, strict=True)
@@ -180,8 +186,6 @@ class _Bins(NamedTuple):
     def _gathered(self) -> _Bins:
         """One row a key, in ascending order."""
         keys, place = np.unique(self.keys, return_inverse=True)
-        # Sums of float64 weights are exact here: halves have 22 bits, and a chunk far less than 2^31 rows.
-        # Counts that were summed before may be larger, so they are added as integers.
         columns = [np.zeros(len(keys), dtype=np.int64) for _ in range(3)]
         for column, values in zip(columns, self[1:], strict=True):
             np.add.at(column, place, values)
@@ -216,9 +220,9 @@ class _ExactSums(NamedTuple):
     squares: int
 
 
-def _exact_sums(values: Float64[np.ndarray, " tokens"]) -> _ExactSums:
+def _exact_sums(bits: Int64[np.ndarray, " tokens"]) -> _ExactSums:
     limbs = np.zeros((EXPONENTS, 6), dtype=np.int64)
-    _add_limbs(values, limbs)
+    _add_limbs(bits, limbs)
     total = squares = 0
     for row in np.flatnonzero(limbs.any(axis=1)):
         linear, square = limbs[row, :2].tolist(), limbs[row, 2:].tolist()
@@ -233,22 +237,41 @@ def _joined(limbs: list[int]) -> int:
 
 
 @compiled
-def _add_limbs(values: np.ndarray, limbs: np.ndarray) -> None:
-    """Adds every value's 53-bit mantissa, and its square, in limbs of 27 bits to the row of its exponent."""
-    for value in values:
-        fraction, exponent = math.frexp(value)
-        mantissa = np.int64(math.ldexp(abs(fraction), 53))
+def _add_limbs(bits: np.ndarray, limbs: np.ndarray) -> None:
+    """Adds every double's 53-bit mantissa, and its square, in limbs of 27 bits to the row of its exponent.
+
+    Row e counts multiples of 2^(UNIT + e). A limb overflows after 2^35 doubles.
+    """
+    for word in bits:
+        exponent = (word & MAGNITUDE) >> MANTISSA_BITS
+        mantissa = word & ((1 << MANTISSA_BITS) - 1)
+        if exponent > 0:
+            mantissa |= 1 << MANTISSA_BITS
+            exponent -= 1
         high, low = mantissa >> LIMB_BITS, mantissa & LIMB
-        sign = 1 if value >= 0 else -1
-        row = limbs[exponent - LOWEST_EXPONENT]
-        row[0] += sign * low
-        row[1] += sign * high
+        sign = -1 if word < 0 else 1
+        limbs[exponent, 0] += sign * low
+        limbs[exponent, 1] += sign * high
         # (high 2^27 + low)^2, limb by limb.
         least, cross, most = low * low, 2 * high * low, high * high
-        row[2] += least & LIMB
-        row[3] += (least >> LIMB_BITS) + (cross & LIMB)
-        row[4] += (cross >> LIMB_BITS) + (most & LIMB)
-        row[5] += most >> LIMB_BITS
+        limbs[exponent, 2] += least & LIMB
+        limbs[exponent, 3] += (least >> LIMB_BITS) + (cross & LIMB)
+        limbs[exponent, 4] += (cross >> LIMB_BITS) + (most & LIMB)
+        limbs[exponent, 5] += most >> LIMB_BITS
+
+
+@compiled
+def _count_into_bins(bits: np.ndarray, lowest: int, table: np.ndarray) -> None:
+    """Adds every double to its bin's count and halves of residuals; negative ones in the second half."""
+    places = len(table) // 2
+    for word in bits:
+        magnitude = (word & MAGNITUDE) >> RESIDUAL_BITS
+        place = magnitude - lowest + 1 if magnitude > 0 else 0
+        if word < 0:
+            place += places
+        table[place, 0] += 1
+        table[place, 1] += (word >> HALF_BITS) & ((1 << HALF_BITS) - 1)
+        table[place, 2] += word & ((1 << HALF_BITS) - 1)
 
 
 def _root(numerator: int, denominator: int) -> float:
