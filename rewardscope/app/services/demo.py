@@ -12,7 +12,7 @@ from rewardscope.app.settings import Settings
 
 
 def load(session: Session, settings: Settings) -> Run:
-    """The run that fills the dashboard with the demo; the one that did or does so already, if there is one."""
+    """The run that fills the dashboard with the demo; the one that did or does so already."""
     raise NotImplementedError
 
 

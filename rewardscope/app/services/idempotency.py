@@ -30,7 +30,7 @@ class StoredAnswer:
 
 
 def begin(session: Session, key: str, route: str, payload: bytes) -> StoredAnswer | None:
-    """The first answer, if this very request was answered before; None if it is the first, and now ours to do.
+    """The first answer, if this very request was answered before; None if it is the first, now ours to do.
 
     Raises Invalid (the key stood for another payload, or is no key), Conflict (the first is still under way).
     """

@@ -1,7 +1,7 @@
 """Pairs of a data set: one at a time, and as a table sorted and filtered by what a scoring run found.
 
 The table walks along an index from the last row of the page before, so that the last page of 100,000 pairs
-comes as fast as the first. It relies on ids of pairs ascending with their positions, which the import sees to.
+comes as fast as the first. Ids of pairs ascend with their positions, which the import sees to.
 """
 
 from __future__ import annotations

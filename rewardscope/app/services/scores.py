@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy.orm import Session
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
 
-from rewardscope.app.db.models import Run
+from rewardscope.app.db.models import Job, JobStatus, Run
 from rewardscope.app.db.session import Database
-from rewardscope.app.services.scorings import ScoringNumbers
+from rewardscope.app.errors import Invalid, NotFound, Problem
+from rewardscope.app.services import jobs
+from rewardscope.app.services.score_requests import ScoringNumbers, resolve, score_request
 from rewardscope.app.settings import Settings
+from rewardscope.engine.errors import RowError
+from rewardscope.engine.formats.maps import map_record
+from rewardscope.engine.formats.rows import row_to_pair
+from rewardscope.engine.masks import segment_response
+from rewardscope.engine.segmentation.statistics import RewardStatistics
+from rewardscope.engine.types import SIGN, RewardMap, ScoredChunk, Segmentation, SegmentationRule
+
+SHOWN_PROMPT_CHARACTERS = 60
+POLL_SECONDS = 0.05
 
 
 class ChatMessage(BaseModel):
@@ -37,27 +51,106 @@ class ScoreTextRequest(ScoringNumbers):
 
 
 def submit(session: Session, settings: Settings, request: ScoreTextRequest) -> Run:
-    """A queued run of kind `playground`; its result holds {"maps": [map record, ...]}. Raises Invalid (a source
-    without its model), ModelError, Forbidden."""
-    raise NotImplementedError
+    """A queued run of kind `playground`; its result will hold {"maps": [map record, ...]}.
+
+    Raises Invalid (a text that cannot be stored, a source without its model), ModelError, Forbidden.
+    """
+    row = _row(request)
+    resolved = resolve(session, settings, request, columns=())
+    name = f"Playground: {_beginning(request.prompt)}"
+    return jobs.submit(
+        session, kind="playground", name=name, request={**resolved, "pairs": [row]}, queue="interactive"
+    )
 
 
 def wait(database: Database, run_id: int, timeout_seconds: float) -> Run:
-    """The run, with its job, as soon as the job is over or the time is. Opens short sessions of its own, so call
-    it after the run was committed."""
-    raise NotImplementedError
+    """The run, with its job, as soon as the job is over or the time is. Raises NotFound.
+
+    Opens short sessions of its own, so call it after the run was committed.
+    """
+    query = select(Run).where(Run.id == run_id).options(joinedload(Run.job), joinedload(Run.dataset))
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        with database.session() as session:
+            run = session.scalar(query)
+        if run is None:
+            raise NotFound(f"There is no run {run_id}; it was deleted, so score the text again.")
+        left = deadline - time.monotonic()
+        if JobStatus(run.job.status).is_over or left <= 0:
+            return run
+        time.sleep(min(POLL_SECONDS, left))
 
 
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
-    """The request of the job's process."""
-    raise NotImplementedError
+    """The request of the job's process; the text travels inside it."""
+    return {"request": score_request(run.request), "pairs": run.request["pairs"]}
 
 
-def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
-    """Keeps the map records of a chunk with the run."""
-    raise NotImplementedError
+def store(session: Session, run: Run, attempt: int, chunk: ScoredChunk) -> None:
+    """Keeps the map records with the run. Raises LostJob if the attempt does not hold the job.
+
+    A text is scored anew by the next attempt, so there is no place to resume from.
+    """
+    job_id = session.scalars(select(Job.id).where(Job.run_id == run.id)).one()
+    jobs.stored_up_to(session, job_id, attempt, 0)
+    run.result = {"maps": _records(run, chunk.maps)}
+    session.flush()
 
 
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
     """What the run keeps as its result: the map records and the job's own figures."""
-    raise NotImplementedError
+    return {**result, **(run.result or {})}
+
+
+def _records(run: Run, maps: Sequence[RewardMap]) -> list[dict[str, Any]]:
+    """The maps as `rewardscope score` writes them. The run is these responses: baselines and scales are theirs."""
+    cuts: list[dict[str, Segmentation]] = [{} for _ in maps]
+    for source in run.request["sources"]:
+        name, rule = source["name"], SegmentationRule.model_validate(source["rule"])
+        statistics = RewardStatistics()
+        for one in maps:
+            statistics.add(one.rewards[name])
+        for one, by_source in zip(maps, cuts, strict=True):
+            by_source[name] = _cut(one, name, rule, statistics, _text(run, one))
+    return [map_record(one, by_source, _text(run, one)) for one, by_source in zip(maps, cuts, strict=True)]
+
+
+def _cut(
+    one: RewardMap, source: str, rule: SegmentationRule, statistics: RewardStatistics, text: str
+) -> Segmentation:
+    return segment_response(
+        one.rewards[source],
+        SIGN[one.side],
+        rule,
+        statistics,
+        text=text,
+        offsets=one.offsets,
+        entropies=one.entropies,
+        ends_with_eos=one.ends_with_eos,
+    )
+
+
+def _text(run: Run, one: RewardMap) -> str:
+    text: str = run.request["pairs"][0][one.side]
+    return text
+
+
+def _row(request: ScoreTextRequest) -> dict[str, Any]:
+    """The request's texts as a canonical row. Raises Invalid where they cannot be one."""
+    texts = request.model_dump(mode="json", include={"prompt", "chosen", "rejected"})
+    row = {"id": "playground", **texts}
+    try:
+        row_to_pair(row)
+    except RowError as error:
+        field = error.field or "prompt"
+        raise Invalid(
+            f"The text cannot be scored: `{field}` {error.reason}",
+            errors=[Problem(("body", field), error.reason)],
+        ) from error
+    return row
+
+
+def _beginning(prompt: str | list[ChatMessage]) -> str:
+    text = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
+    words = " ".join(text.split())
+    return words if len(words) <= SHOWN_PROMPT_CHARACTERS else f"{words[:SHOWN_PROMPT_CHARACTERS]}…"
