@@ -15,8 +15,11 @@ from rewardscope.engine.errors import DataError, RowError
 from rewardscope.engine.formats.atomic import atomic_file, compressed
 from rewardscope.engine.formats.json_rows import parse_line
 from rewardscope.engine.formats.rows import pair_to_row, row_to_pair
-from rewardscope.engine.formats.streams import DAMAGED, decompressed, lines, opened
+from rewardscope.engine.formats.streams import DAMAGED, MAX_ROW_BYTES, decompressed, lines, opened
 from rewardscope.engine.types import PreferencePair
+
+_MAX_LINE_BYTES = 8 * MAX_ROW_BYTES
+"""A row that Parquet or CSV held may be several times larger in JSON, which escapes characters."""
 
 
 def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> int:
@@ -38,7 +41,9 @@ def read_pairs(path: Path, start: int = 0) -> Iterator[PreferencePair]:
     Raises RowError or DataError where the file is not what `write_pairs` wrote.
     """
     with opened(path) as file, decompressed(file) as stream:
-        rows = (line for line in lines(stream) if line.content is None or line.content.strip())
+        rows = (
+            line for line in lines(stream, _MAX_LINE_BYTES) if line.content is None or line.content.strip()
+        )
         try:
             for line in itertools.islice(rows, start, None):
                 row = parse_line(line)

@@ -31,7 +31,7 @@ class Line(NamedTuple):
     number: int
     """Counts from 1."""
     content: bytes | None
-    """None where the line is longer than MAX_ROW_BYTES; its rest was skipped."""
+    """None where the line is longer than the limit; its rest was skipped."""
     ended: bool
     """Whether a line break followed: False only on the last line of a file."""
 
@@ -68,16 +68,16 @@ def decompressed(file: BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def lines(file: BinaryIO) -> Iterator[Line]:
-    """The lines of a file, each at most MAX_ROW_BYTES long; a byte order mark at the start is dropped."""
+def lines(file: BinaryIO, limit: int = MAX_ROW_BYTES) -> Iterator[Line]:
+    """The lines of a file, each at most `limit` bytes long; a byte order mark at the start is dropped."""
     number = 0
-    while raw := file.readline(MAX_ROW_BYTES + 2):
+    while raw := file.readline(limit + 2):
         number += 1
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         ended = raw.endswith(b"\n")
         content = raw.rstrip(b"\r\n") if ended else raw
-        if len(content) > MAX_ROW_BYTES:
+        if len(content) > limit:
             while not ended and (rest := file.readline(_CHUNK_BYTES)):
                 ended = rest.endswith(b"\n")
             yield Line(number, None, ended)

@@ -13,6 +13,7 @@ from rewardscope.engine.errors import DataError
 from rewardscope.engine.formats.canonical import read_pairs, write_pairs
 from rewardscope.engine.formats.reading import read
 from rewardscope.engine.formats.rows import pair_to_row, row_to_pair
+from rewardscope.engine.formats.streams import MAX_ROW_BYTES
 from rewardscope.engine.types import Message, PreferencePair, Response, Span
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
@@ -82,6 +83,12 @@ def test_reading_starts_at_any_position(tmp_path: Path) -> None:
     assert list(read_pairs(tmp_path / "pairs.jsonl", start=7)) == some[7:]
     assert list(read_pairs(tmp_path / "pairs.jsonl", start=10)) == []
     assert list(read(tmp_path / "pairs.jsonl")) == some
+
+
+def test_a_row_that_json_makes_larger_is_still_read(tmp_path: Path) -> None:
+    pair = PreferencePair("a", "", Response("\n" * (MAX_ROW_BYTES - 100)), None)
+    write_pairs(tmp_path / "pairs.jsonl", [pair])
+    assert list(read_pairs(tmp_path / "pairs.jsonl")) == [pair]
 
 
 def test_the_same_pairs_give_the_same_bytes(tmp_path: Path) -> None:
