@@ -163,8 +163,8 @@ def _check_complete(reference: ModelReference, report: dict[str, Any]) -> None:
     if missing or mismatched:
         raise ModelError(
             f"The weights of `{reference.path}` do not fit its config.json: {len(missing + mismatched)} "
-            f"tensors are missing or of another shape, the first is {(missing + mismatched)[0]}; save the whole "
-            "model."
+            f"tensors are missing or of another shape, the first is {(missing + mismatched)[0]}; save the "
+            "whole model."
         )
 
 

@@ -256,7 +256,7 @@ def plan_of(loaded: LoadedModel) -> Plan:
 
 _IN_WORDS = {
     "padded": "in padded batches, for its attention cannot be run row by row: slower, with equal results.",
-    "alone": "one row at a time, for its results depend on what else is in a batch: slow, with equal results.",
+    "alone": "one row at a time, for its results depend on the rest of a batch: slow, with equal results.",
     "prefixes": "once for every token, for it sees a whole text at once: exact, and slow.",
 }
 

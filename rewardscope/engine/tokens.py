@@ -233,7 +233,7 @@ def _check(one: TokenisedResponse, max_response_tokens: int) -> None:
         )
     if len(one.ids) > max_response_tokens:
         raise DataError(
-            f"{one.name} has {len(one.ids):,} tokens, more than the {max_response_tokens:,} that are allowed; "
+            f"{one.name} has {len(one.ids):,} tokens, more than the {max_response_tokens:,} allowed; "
             "shorten it, drop the row, or raise `max_response_tokens`."
         )
 
