@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rewardscope.app import problems
-from rewardscope.app.api import docs, health
+from rewardscope.app.api import docs, health, router
+from rewardscope.app.api.events import StreamIsOver
 from rewardscope.app.api.health import VERSION
 from rewardscope.app.api.live import Live
 from rewardscope.app.api.metrics import Metrics
@@ -29,13 +31,22 @@ from rewardscope.engine.errors import EngineError
 FAILURES = (AppError, EngineError, HTTPException, RequestValidationError, SqlDataError)
 
 
+class WebApplication(FastAPI):
+    """FastAPI, whose description of itself knows what failures look like."""
+
+    def openapi(self) -> dict[str, Any]:
+        schema = super().openapi()
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(problems.schemas())
+        return schema
+
+
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     """The web application on a data base that is migrated already.
 
     Without `database` the one at `settings.database_url` is used. Raises UnsafeStart, NotReady.
     """
     check_bind(settings)
-    app = FastAPI(
+    app = WebApplication(
         title="RewardScope",
         summary="Where in a response does the reward come from?",
         version=VERSION,
@@ -76,11 +87,13 @@ def _surround(app: FastAPI) -> None:
     app.add_middleware(Surroundings, answer=answer_failure, observe=app.state.metrics.observe)
     for failure in FAILURES:
         app.add_exception_handler(failure, _handle_failure)
+    app.add_exception_handler(StreamIsOver, _end_stream)
 
 
 def _open_doors(app: FastAPI) -> None:
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.include_router(router.router)
     app.mount("/static", VersionedFiles(directory=STATIC_FOLDER), name="static")
 
 

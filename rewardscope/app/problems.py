@@ -23,6 +23,7 @@ from rewardscope.app.errors import AppError, NotReady, StorageFull, Unauthorized
 from rewardscope.engine.errors import EngineError, RowError
 
 MEDIA_TYPE = "application/problem+json"
+_COMPONENT = "#/components/schemas/{model}"
 
 
 class Place(BaseModel):
@@ -181,10 +182,16 @@ def _path(loc: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in loc)
 
 
+def schemas() -> dict[str, Any]:
+    """The components of the OpenAPI that `responses` refers to."""
+    schema = ProblemDocument.model_json_schema(ref_template=_COMPONENT)
+    return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI says of failures: these statuses, and those that any route may answer."""
     always = (400, 401, 403, 404, 405, 413, 422, 500, 503)
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENT.format(model=ProblemDocument.__name__)}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in sorted({*always, *statuses})

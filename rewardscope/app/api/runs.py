@@ -144,12 +144,18 @@ router = door("runs")
 
 @router.get("", response_model=Listing[RunSummary], responses=lists.FILES)
 def list_runs(
-    paging: PagingDep, database: DatabaseDep, kind: RunKind | None = None, status: JobStatus | None = None
+    paging: PagingDep,
+    database: DatabaseDep,
+    kind: RunKind | None = None,
+    status: JobStatus | None = None,
+    dataset_id: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Any:
     """Runs, newest first."""
 
     def fetch(session: Session, limit: int, cursor: str | None) -> Page[RunSummary]:
-        page = runs.list_runs(session, kind=kind, status=status, limit=limit, cursor=cursor)
+        page = runs.list_runs(
+            session, kind=kind, status=status, dataset_id=dataset_id, limit=limit, cursor=cursor
+        )
         return Page([RunSummary.summary_of(run) for run in page.items], page.next_cursor, page.total)
 
     return lists.answer(database, paging, fetch, RunSummary, "runs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
 from fastapi.routing import APIRoute
@@ -39,20 +39,39 @@ def parse(body: bytes) -> Any:
         value = json.loads(text, parse_constant=_refuse_constant)
         # Only an escape can bring NUL or half a surrogate pair into text that was UTF-8.
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-            if "\\u0000" in json.dumps(value):
-                raise ValueError("Text must not hold the NUL character")
+            for part in _texts(value):
+                _check_storable(part)
     except json.JSONDecodeError:
         raise
     except UnicodeDecodeError as error:
         raise json.JSONDecodeError("The body is not UTF-8", "", error.start) from error
-    except UnicodeEncodeError as error:
-        raise json.JSONDecodeError("Text holds half of a surrogate pair", "", 0) from error
     except RecursionError as error:
         raise json.JSONDecodeError("The body is nested too deeply", "", 0) from error
     except ValueError as error:
         raise json.JSONDecodeError(str(error), "", 0) from error
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names of fields included."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            waiting += part
+
+
+def _check_storable(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("Text must not hold the NUL character")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("Text holds half of a surrogate pair") from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
