@@ -72,8 +72,9 @@ class RunSegmentation:
         """One response alone."""
         start, end = int(self.rows.starts[row]), int(self.rows.starts[row + 1])
         baseline = float(self.rows.baselines[row])
-        exact = (np.asarray(self.rows.rewards[start:end], dtype=np.float64) - baseline) / self.rows.scale
+        rewards = np.asarray(self.rows.rewards[start:end], dtype=np.float64)
         with np.errstate(over="ignore"):
+            exact = (rewards - baseline) / self.rows.scale
             scaled = exact.astype(np.float32)
         mask = self.mask[start:end]
         cuts = np.flatnonzero(self.cuts[start:end]).astype(np.int32)
@@ -114,7 +115,7 @@ class RunSegmentation:
 
 def segment_run(
     rewards: Float[np.ndarray, " tokens"],
-    starts: Int[np.ndarray, " rows+1"],
+    starts: Int[np.ndarray, " row_starts"],
     signs: Int[np.ndarray, " rows"],
     rule: SegmentationRule,
     statistics: RewardStatistics,

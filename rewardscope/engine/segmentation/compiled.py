@@ -8,6 +8,7 @@ fail: the loop is then compiled anew in every process.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -37,6 +38,8 @@ def compiled(function: Loop) -> Loop:
 
     It releases the GIL, so that a web server goes on while a run is cut. Call it with arrays and numbers.
     """
+    # Tests wrap every function in a check of its arguments, which is no loop.
+    function = inspect.unwrap(function)
     dispatcher = numba.njit(nogil=True)(function)
     # Without any writable folder the dispatcher keeps the cache that remembers nothing.
     with contextlib.suppress(RuntimeError, OSError):

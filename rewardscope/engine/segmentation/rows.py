@@ -18,7 +18,7 @@ class Rows:
 
     rewards: Float[np.ndarray, " tokens"]
     """r_t in float32 or float64; NaN where missing."""
-    starts: Int64[np.ndarray, " rows+1"]
+    starts: Int64[np.ndarray, " row_starts"]
     baselines: Float64[np.ndarray, " rows"]
     scale: float
     texts: Sequence[str] | None = None
@@ -37,7 +37,8 @@ class Rows:
     def scaled(self) -> Float64[np.ndarray, " tokens"]:
         """s_t of every token; NaN where the reward is missing."""
         baselines = np.repeat(self.baselines, np.diff(self.starts))
-        return np.asarray((self.rewards - baselines) / self.scale, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return np.asarray((self.rewards - baselines) / self.scale, dtype=np.float64)
 
     def row_cuts(self) -> np.ndarray:
         """Cuts (True where a segment starts) at the rows' first tokens only."""

@@ -18,7 +18,7 @@ AGGREGATES: dict[Aggregate, int] = {"mean": MEAN, "sum": SUM, "last": LAST, "min
 class RaggedSegments(NamedTuple):
     """The segments of many rows: row i has segments [rows[i], rows[i + 1])."""
 
-    rows: Int64[np.ndarray, " rows+1"]
+    rows: Int64[np.ndarray, " row_starts"]
     start: Int32[np.ndarray, " segments"]
     """Position in the response, from 0."""
     end: Int32[np.ndarray, " segments"]

@@ -19,7 +19,7 @@ AVERAGE_WEIGHT = 0.5
 
 def smooth(
     scaled: Float64[np.ndarray, " tokens"],
-    starts: Int64[np.ndarray, " rows+1"],
+    starts: Int64[np.ndarray, " row_starts"],
     smoothing: Literal["none", "median", "ema"],
 ) -> Float64[np.ndarray, " tokens"]:
     """The scaled rewards that the rule shall see, row by row; missing ones stay missing."""
