@@ -1,0 +1,113 @@
+"""The rewards of one response as a small picture: bars by token, the band, what is masked, what is labelled.
+
+SVG with classes only, so that it follows the theme and the content security policy. Long responses are put
+into bins of which the lowest and the highest value are drawn; the picture says so in its description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from rewardscope.engine.types import Segment
+
+BINS = 320
+HEIGHT = 100
+FLOOR = 84
+"""Where the strip of masked tokens begins; bars stand above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What is drawn. Values share the scale `reach` with the other side of the pair."""
+
+    values: np.ndarray
+    """One a token; NaN where missing."""
+    reach: float
+    """The value at the upper and lower edge; what lies beyond is cut."""
+    segments: Sequence[Segment]
+    band: tuple[float, float] | None = None
+    """Lower and upper edge of the dead band, in the unit of `values`."""
+    wrong: np.ndarray | None = None
+    """True at tokens that are labelled as errors."""
+    name: str = "response"
+
+
+def draw(curve: Curve) -> Markup:
+    """The picture, as wide as its place."""
+    tokens = len(curve.values)
+    if not tokens or curve.reach <= 0:
+        return Markup("")
+    bins = min(tokens, BINS)
+    edges = np.linspace(0, tokens, bins + 1).astype(int)
+    # The edge of the first bin may be repeated where bins are as many as tokens; reduceat wants starts only.
+    starts = edges[:-1]
+    known = np.nan_to_num(curve.values, nan=0.0)
+    high = np.maximum(np.maximum.reduceat(known, starts), 0)
+    low = np.minimum(np.minimum.reduceat(known, starts), 0)
+    parts = [
+        f'<svg class=curve viewBox="0 0 {bins} {HEIGHT}" preserveAspectRatio=none role=img ',
+        f'aria-label="{_says(curve, bins)}">',
+        _band(curve, bins),
+        f"<path class=pos d='{_bars(high, curve.reach)}'/>",
+        f"<path class=neg d='{_bars(low, curve.reach)}'/>",
+        f'<path class=zero vector-effect=non-scaling-stroke d="M0 {FLOOR / 2}H{bins}"/>',
+        _turns(curve.segments, tokens, bins),
+        f"<path class=masked d='{_strip(_masked(curve.segments, tokens), starts, FLOOR + 3, 5)}'/>",
+    ]
+    if curve.wrong is not None and curve.wrong.any():
+        parts.append(f"<path class=wrong d='{_strip(curve.wrong, starts, FLOOR + 11, 4)}'/>")
+    return Markup("".join(parts) + "</svg>")  # noqa: S704 -- numbers and words of this file only
+
+
+def _says(curve: Curve, bins: int) -> str:
+    tokens = len(curve.values)
+    binned = "" if bins == tokens else f", in {bins} bins of which the lowest and highest value are drawn"
+    what = f"Rewards of the {tokens} tokens of the {curve.name} response{binned}"
+    return f"{what}; the strip beneath marks masked tokens"
+
+
+def _height(value: float, reach: float) -> float:
+    """Where a value lies, from the top."""
+    return round(FLOOR / 2 * (1 - max(-1.0, min(1.0, value / reach))), 1)
+
+
+def _bars(values: np.ndarray, reach: float) -> str:
+    zero = f"{FLOOR / 2:g}"
+    tops = np.round(FLOOR / 2 * (1 - np.clip(values / reach, -1, 1)), 1).tolist()
+    return "".join(
+        f"M{x} {zero}V{top:g}h.86V{zero}z" for x, top in enumerate(tops) if abs(top - FLOOR / 2) >= 0.1
+    )
+
+
+def _band(curve: Curve, bins: int) -> str:
+    if curve.band is None:
+        return ""
+    low, high = (_height(edge, curve.reach) for edge in curve.band)
+    return f'<rect class=band width="{bins}" y="{high:g}" height="{max(0.0, low - high):g}"/>'
+
+
+def _turns(segments: Sequence[Segment], tokens: int, bins: int) -> str:
+    """Dotted lines at the pivots, unless they are so many that they would hide the bars."""
+    if not 1 < len(segments) <= 80:
+        return ""
+    lines = "".join(f"M{segment.start * bins / tokens:.4g} 0V{FLOOR}" for segment in segments[1:])
+    return f'<path class=turn vector-effect=non-scaling-stroke d="{lines}"/>'
+
+
+def _masked(segments: Sequence[Segment], tokens: int) -> np.ndarray:
+    masked = np.zeros(tokens, dtype=bool)
+    for segment in segments:
+        masked[segment.start : segment.end] = not segment.kept
+    return masked
+
+
+def _strip(marked: np.ndarray, starts: np.ndarray, top: int, height: int) -> str:
+    """Rectangles over the bins that hold a marked token, neighbours joined."""
+    filled = np.concatenate([[False], np.logical_or.reduceat(marked, starts), [False]])
+    edges = np.flatnonzero(filled[1:] != filled[:-1]).tolist()
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return "".join(f"M{start} {top}H{end}v{height}H{start}z" for start, end in pairs)

@@ -1,0 +1,148 @@
+"""The home page: data sets, what runs, who works, which models there are; and the demo's button."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import Dataset, Model, Run
+from rewardscope.app.dependencies import SessionDep, SettingsDep
+from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
+from rewardscope.app.pages.run_rows import RunRow, run_row
+from rewardscope.app.services import datasets, demo, models, runs, workers
+
+SHOWN_RUNS = 8
+SHOWN_DATASETS = 50
+SHOWN_MODELS = 8
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A line of the list of data sets."""
+
+    name: str
+    address: str
+    pairs: int
+    annotated: bool
+    has_token_rewards: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A line of a list of models."""
+
+    name: str
+    kind: str
+    parameters: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A worker that joined."""
+
+    name: str
+    device: str
+    queues: str
+    is_alive: bool
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What changes while one looks on: the newest runs and the workers."""
+
+    runs: list[RunRow]
+    workers: list[WorkerLine]
+    waiting: int
+    """Runs that wait for a worker."""
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityFragment:
+    """What a refresh draws anew."""
+
+    activity: Activity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomePage(PageContext):
+    """The whole page."""
+
+    datasets: list[DatasetRow]
+    models: list[ModelRow]
+    activity: Activity
+
+
+@router.get("/", name="pages:home")
+def show_home(request: Request, session: SessionDep) -> Response:
+    """The home page; without data sets it says how to begin."""
+    page = HomePage(
+        title="Data",
+        section="home",
+        datasets=[
+            dataset_row(request, dataset)
+            for dataset in datasets.list_datasets(session, limit=SHOWN_DATASETS).items
+        ],
+        models=[model_row(model) for model in models.list_models(session, limit=SHOWN_MODELS).items],
+        activity=_activity(request, session),
+    )
+    return render(request, "home/show.html", page)
+
+
+@router.get("/activity", name="pages:activity")
+def show_activity(request: Request, session: SessionDep) -> Response:
+    """The part of the home page that refreshes itself."""
+    return render(request, "home/_activity.html", ActivityFragment(_activity(request, session)))
+
+
+@router.post("/demo", name="pages:demo")
+def load_demo(request: Request, session: SessionDep, settings: SettingsDep) -> Response:
+    """Starts the demo, or leads to the run that did."""
+    run = demo.load(session, settings)
+    return see_other(url_of(request, "run", run_id=run.id))
+
+
+def dataset_row(request: Request, dataset: Dataset) -> DatasetRow:
+    """A data set as a line."""
+    return DatasetRow(
+        name=dataset.name,
+        address=url_of(request, "dataset", dataset_id=dataset.id),
+        pairs=dataset.pair_count,
+        annotated=dataset.annotated,
+        has_token_rewards=dataset.has_token_rewards,
+        created_at=dataset.created_at,
+    )
+
+
+def model_row(model: Model) -> ModelRow:
+    """A model as a line."""
+    return ModelRow(model.name, model.kind.replace("_", " "), model.parameters)
+
+
+def _activity(request: Request, session: Session) -> Activity:
+    newest: Sequence[Run] = runs.list_runs(session, limit=SHOWN_RUNS).items
+    lines = [run_row(request, run) for run in newest]
+    present = [
+        WorkerLine(
+            name=worker.name,
+            device=worker.device,
+            queues=", ".join(worker.queues),
+            is_alive=worker.alive,
+            heartbeat_at=worker.heartbeat_at,
+        )
+        for worker in workers.list_workers(session)
+    ]
+    return Activity(
+        runs=lines,
+        workers=present,
+        waiting=runs.count_by_status(session)["queued"],
+        is_active=any(line.is_active for line in lines),
+    )

@@ -1,0 +1,293 @@
+"""The pair page, the main screen: two responses, cut by the rule in the address, again at every change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import Dataset, Pair, Run
+from rewardscope.app.dependencies import SessionDep
+from rewardscope.app.errors import Invalid
+from rewardscope.app.pages.forms import filled
+from rewardscope.app.pages.highlight import plain
+from rewardscope.app.pages.numbers import count
+from rewardscope.app.pages.pair_view import (
+    Colour,
+    SidePanel,
+    ViewPanel,
+    token_lanes,
+    view_panel,
+)
+from rewardscope.app.pages.rendering import Option, PageContext, render, url_of
+from rewardscope.app.pages.rule_controls import RuleForm, options, rule_form, rule_from, rule_query
+from rewardscope.app.pages.scoring_runs import default_run, run_options, scoring_runs
+from rewardscope.app.pages.table import pair_query, query_parameters
+from rewardscope.app.services import datasets, maps, pairs
+from rewardscope.app.services.maps import PairView
+from rewardscope.app.services.pairs import Neighbours, PairQuery
+from rewardscope.engine.types import SIGN
+
+COLOURS = {"scaled": "scaled reward", "raw": "reward as it is"}
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the prompt."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The form that recomputes the view."""
+
+    form: RuleForm
+    action: str
+    view_action: str
+    """Where a refresh of the view alone comes from."""
+    reset: str
+    carried: list[tuple[str, str]]
+    """What the address says besides: run, source, and the table that the pair was opened from."""
+    colours: list[Option]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPage(PageContext):
+    """The whole page."""
+
+    key: str
+    dataset_name: str
+    table_url: str
+    prompt: list[Turn]
+    runs: list[Option]
+    sources: list[Option]
+    source_carried: list[tuple[str, str]]
+    place: str
+    previous: str | None
+    next: str | None
+    controls: Controls | None
+    notice: str | None
+    notice_url: str | None
+    notice_link: str
+    view: ViewPanel
+
+
+@dataclass(frozen=True, slots=True)
+class PairFragment:
+    """What a moved control draws anew."""
+
+    view: ViewPanel
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The address, read: which table, which look."""
+
+    values: Mapping[str, str]
+    query: PairQuery
+    colour: Colour
+    mask_view: bool
+
+    def look(self) -> dict[str, Any]:
+        """The part of an address that is about looks, not about numbers."""
+        return {
+            "colour": None if self.colour == "scaled" else self.colour,
+            "view": "mask" if self.mask_view else None,
+        }
+
+
+@router.get("/pairs/{pair_id:int}", name="pages:pair")
+def show_pair(request: Request, session: SessionDep, pair_id: int) -> Response:
+    """The page of a pair, under the run and rule of the address."""
+    asked = _read(request)
+    pair = pairs.get_pair(session, pair_id)
+    dataset = datasets.get_dataset(session, pair.dataset_id)
+    runs = scoring_runs(session, dataset.id)
+    asked = _with_run(asked, runs)
+    if asked.query.run_id is None:
+        page = _unscored_page(request, session, pair, dataset, asked)
+    else:
+        page = _scored_page(request, session, pair, dataset, asked, runs)
+    return render(request, "pairs/show.html", page)
+
+
+@router.get("/pairs/{pair_id:int}/view", name="pages:pair_view")
+def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
+    """The view alone, with the address of the page that shows the same."""
+    asked = _read(request)
+    if asked.query.run_id is None:
+        raise Invalid("The address names no run; open the pair from its data set.")
+    view = _pair_view(session, pair_id, asked)
+    address = url_of(request, "pair", _parameters(asked, view), pair_id=pair_id)
+    fragment = PairFragment(_panel(request, view, asked))
+    return render(request, "pairs/_view.html", fragment, headers={"HX-Replace-Url": address})
+
+
+@router.get("/pairs/{pair_id:int}/tokens", name="pages:pair_tokens")
+def show_tokens(request: Request, session: SessionDep, pair_id: int) -> Response:
+    """The stored numbers of every token, for the pointer. They never change, so browsers may ask once."""
+    asked = _read(request)
+    if asked.query.run_id is None:
+        raise Invalid("The address names no run; open the pair from its data set.")
+    view = maps.pair_view(session, pair_id, run_id=asked.query.run_id, source=asked.query.source)
+    body = json.dumps(token_lanes(view), separators=(",", ":"), allow_nan=False).encode()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _read(request: Request) -> _Asked:
+    values = filled(request.query_params)
+    colour: Colour = "raw" if values.get("colour") == "raw" else "scaled"
+    return _Asked(values, pair_query(values), colour, values.get("view") == "mask")
+
+
+def _with_run(asked: _Asked, runs: Sequence[Run]) -> _Asked:
+    """The address with the data set's newest run filled in where it names none."""
+    if asked.query.run_id is not None or not runs:
+        return asked
+    values = {**asked.values, "run": str(default_run(runs).id)}
+    return _Asked(values, pair_query(values), asked.colour, asked.mask_view)
+
+
+def _pair_view(session: Session, pair_id: int, asked: _Asked) -> PairView:
+    """The pair as the address wants it cut."""
+    run_id = asked.query.run_id
+    assert run_id is not None, "the caller has looked"
+    sources = maps.sources_of(session, run_id)
+    chosen = next((source for source in sources if source.name == asked.query.source), sources[0])
+    rule = rule_from(asked.values, chosen.rule)
+    return maps.pair_view(session, pair_id, run_id=run_id, source=asked.query.source, rule=rule)
+
+
+def _parameters(asked: _Asked, view: PairView) -> dict[str, Any]:
+    """The address of the page that shows this view."""
+    table = query_parameters(asked.query)
+    return {**table, **rule_query(view.rule, view.source.rule), **asked.look()}
+
+
+def _panel(request: Request, view: PairView, asked: _Asked) -> ViewPanel:
+    scored = {"run": view.run.id, "source": view.source.name}
+    tokens = url_of(request, "pair_tokens", scored, pair_id=view.pair.id)
+    return view_panel(view, asked.colour, tokens_url=tokens, mask_view=asked.mask_view)
+
+
+def _scored_page(
+    request: Request, session: Session, pair: Pair, dataset: Dataset, asked: _Asked, runs: Sequence[Run]
+) -> PairPage:
+    view = _pair_view(session, pair.id, asked)
+    table = query_parameters(asked.query)
+    parameters = _parameters(asked, view)
+    carried = [(name, str(value)) for name, value in table.items()]
+    look = {name: value for name, value in asked.look().items() if value is not None}
+    controls = Controls(
+        form=rule_form(view.rule, view.source.rule),
+        action=url_of(request, "pair", pair_id=pair.id),
+        view_action=url_of(request, "pair_view", pair_id=pair.id),
+        reset=url_of(request, "pair", table, pair_id=pair.id),
+        carried=carried,
+        colours=options(COLOURS, asked.colour),
+    )
+    place = pairs.neighbours(session, pair.id, asked.query)
+    return PairPage(
+        title=f"{pair.key}, {dataset.name}",
+        section="home",
+        **_heading(request, pair, dataset, table),
+        runs=run_options(runs, view.run),
+        sources=[Option(s.name, s.label, s.name == view.source.name) for s in view.sources],
+        source_carried=[
+            *((name, value) for name, value in carried if name not in ("run", "source")),
+            *look.items(),
+        ],
+        **_steps(request, place, parameters),
+        controls=controls if view.sides else None,
+        notice=None if view.sides else f"Run {view.run.id} has not reached this pair yet.",
+        notice_url=None if view.sides else url_of(request, "run", run_id=view.run.id),
+        notice_link="Watch the run",
+        view=_panel(request, view, asked) if view.sides else _plain_panel(pair),
+    )
+
+
+def _unscored_page(
+    request: Request, session: Session, pair: Pair, dataset: Dataset, asked: _Asked
+) -> PairPage:
+    table = query_parameters(asked.query)
+    return PairPage(
+        title=f"{pair.key}, {dataset.name}",
+        section="home",
+        **_heading(request, pair, dataset, table),
+        runs=[],
+        sources=[],
+        source_carried=[],
+        **_steps(request, pairs.neighbours(session, pair.id, asked.query), table),
+        controls=None,
+        notice="This data set has not been scored yet: there is no reward to show.",
+        notice_url=url_of(request, "score", dataset_id=dataset.id),
+        notice_link="Score it",
+        view=_plain_panel(pair),
+    )
+
+
+def _heading(request: Request, pair: Pair, dataset: Dataset, table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "key": pair.key,
+        "dataset_name": dataset.name,
+        "table_url": url_of(request, "dataset", table, dataset_id=dataset.id),
+        "prompt": _turns(pair),
+    }
+
+
+def _turns(pair: Pair) -> list[Turn]:
+    if pair.messages is None:
+        return [Turn("prompt", pair.prompt)] if pair.prompt else []
+    return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
+
+
+def _steps(request: Request, place: Neighbours, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def link(pair_id: int | None) -> str | None:
+        return None if pair_id is None else url_of(request, "pair", parameters, pair_id=pair_id)
+
+    index = "" if place.index is None else count(place.index + 1)
+    total = "" if place.total is None else f" of {count(place.total)}"
+    return {
+        "place": f"{index}{total}" if index else "not in the table's filter",
+        "previous": link(place.previous),
+        "next": link(place.next),
+    }
+
+
+def _plain_panel(pair: Pair) -> ViewPanel:
+    """The responses as they are, with their labelled spans."""
+    engine_pair = pairs.to_preference_pair(pair)
+    sides = [
+        SidePanel(
+            side=side,
+            sign="preferred" if SIGN[side] > 0 else "dispreferred",
+            summary=[],
+            curve=Markup(""),
+            text=plain(response.text, response.spans or ()),
+            is_empty=not response.text,
+        )
+        for side, response in engine_pair.sides()
+    ]
+    return ViewPanel(
+        sides=sides,
+        figures=[],
+        warnings=[],
+        legend=None,
+        data=Markup("null"),
+        tokens_url="",
+        mask_view=False,
+    )

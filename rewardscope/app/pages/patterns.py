@@ -1,0 +1,153 @@
+"""Every component on one page, with data that are hard to show: where looks are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
+
+from rewardscope.app.db.models import JobStatus
+from rewardscope.app.pages.datasets import RowFault
+from rewardscope.app.pages.highlight import colouring_of
+from rewardscope.app.pages.numbers import MISSING
+from rewardscope.app.pages.pair_view import (
+    Figure,
+    SidePanel,
+    ViewPanel,
+    figures,
+    legend,
+    side_panel,
+    view_data,
+)
+from rewardscope.app.pages.rendering import PageContext, render
+from rewardscope.app.pages.runs import LogLine, RunStatus
+from rewardscope.app.pages.samples import SAMPLES, sample_side
+from rewardscope.app.services.maps import Agreement
+from rewardscope.engine.types import Fixed, SegmentationRule, Side
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSample:
+    """A response that is hard to show."""
+
+    title: str
+    panel: SidePanel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternsPage(PageContext):
+    """All components. `view`, `status`, `problem` and `faults` feed the partials of real pages."""
+
+    view: ViewPanel
+    masked: ViewPanel
+    samples: list[ShownSample]
+    statuses: list[str]
+    shares: list[float | None]
+    numbers: list[float | None]
+    runs: list[RunStatus]
+    problem: str
+    faults: list[RowFault]
+
+
+@router.get("/patterns", name="pages:patterns")
+def show_patterns(request: Request) -> Response:
+    """The page."""
+    page = PatternsPage(
+        title="Patterns",
+        view=_view(mask_view=False),
+        masked=_view(mask_view=True),
+        samples=[ShownSample(s.title, _panel("chosen", index)) for index, s in enumerate(SAMPLES)],
+        statuses=[*JobStatus],
+        shares=[None, 0.0, 0.004, 0.37, 0.999, 1.0],
+        numbers=[None, 0.0, 0.1234567, -1.5e-7, 12345.678, float("nan"), float("-inf")],
+        runs=_runs(),
+        problem="3 rows cannot be used, the first on line 7: it is empty. Nothing was imported.",
+        faults=[
+            RowFault("7", "chosen", "The response is empty; give it a text, or leave the row out."),
+            RowFault("12345678", "", "The line is no JSON: " + "x" * 180),
+            RowFault("12345679", "token_rewards", "There are 5 rewards for 7 tokens."),
+        ],
+    )
+    return render(request, "patterns/show.html", page)
+
+
+def _view(*, mask_view: bool) -> ViewPanel:
+    sides = [sample_side(SAMPLES[0], "chosen", 3), sample_side(SAMPLES[0], "rejected", 4)]
+    colouring = colouring_of([side.segmentation.scaled for side in sides])
+    numbers = Agreement(
+        kept_chosen=sides[0].kept, kept_rejected=sides[1].kept, conflict=0.312, margin=-1.25, drifts=True
+    )
+    return ViewPanel(
+        sides=[
+            side_panel(side, side.segmentation.scaled, colouring, SegmentationRule(), "scaled")
+            for side in sides
+        ],
+        figures=[*figures(numbers), Figure("Missing", MISSING, "a number that nobody knows")],
+        warnings=["The mask keeps more of the rejected response than of the chosen one."],
+        legend=legend(sides, colouring, "scaled"),
+        data=view_data(sides) if not mask_view else Markup("null"),
+        tokens_url="",
+        mask_view=mask_view,
+    )
+
+
+def _panel(side: Side, index: int) -> SidePanel:
+    rule = SegmentationRule(segmenter=Fixed(length=1)) if index == 3 else SegmentationRule()
+    shown = sample_side(SAMPLES[index], side, index + 5, rule)
+    colouring = colouring_of([shown.segmentation.scaled])
+    return side_panel(shown, shown.segmentation.scaled, colouring, rule, "scaled")
+
+
+def _runs() -> list[RunStatus]:
+    now = datetime.now(UTC)
+    common = {
+        "refresh_url": "",
+        "unit": "pairs",
+        "attempt": 2,
+        "worker": "gpu-host-17.cluster.example:40213",
+        "started_at": now - timedelta(minutes=3),
+        "result_label": "Open the pairs",
+        "cancel_url": None,
+        "retry_url": None,
+        "delete_url": None,
+        "is_active": False,
+    }
+    log = [
+        LogLine(now, "info", "Scoring 12 345 pairs."),
+        LogLine(now, "warning", "Pair `weird-1` was cut: its prompt has 9 000 tokens."),
+        LogLine(now, "output", "a_line_without_any_space_" * 12),
+        LogLine(now, "error", "CUDA out of memory."),
+    ]
+
+    def run(status: JobStatus, **changes: object) -> RunStatus:
+        fields: dict[str, object] = {
+            **common,
+            "status": status,
+            "is_stopping": False,
+            "phase": "scoring",
+            "done": 1234,
+            "total": 12345,
+            "share": 10,
+            "eta_seconds": None,
+            "seconds": 200.0,
+            "error": None,
+            "traceback": None,
+            "log": [],
+            "result_url": None,
+            **changes,
+        }
+        return RunStatus(**fields)  # type: ignore[arg-type] # one dictionary of all kinds of fields
+
+    return [
+        run(JobStatus.running, is_stopping=True, seconds=None, eta_seconds=4000.0, log=log),
+        run(JobStatus.failed, error="The model has no safetensors; convert it, or name another one."),
+        run(
+            JobStatus.crashed,
+            error="The job's process was killed, most likely for want of memory.",
+            traceback="Traceback (most recent call last):\n  ...\nValueError: <script>alert(1)</script>",
+        ),
+    ]

@@ -1,0 +1,19 @@
+"""All pages, for the application to include. The gate before it has let only signed-in people through."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from rewardscope.app.pages import datasets, home, login, models, pairs, patterns, runs
+from rewardscope.app.pages.rendering import static_url
+
+router = APIRouter(include_in_schema=False)
+for page in (home, datasets, pairs, runs, models, login, patterns):
+    router.include_router(page.router)
+
+
+@router.get("/favicon.ico", name="pages:icon")
+def show_icon(request: Request) -> Response:
+    """Where browsers look for an icon before they have read a page."""
+    return RedirectResponse(static_url("icon.svg"), 301)

@@ -1,0 +1,36 @@
+"""Which scoring runs a data set has, for the selectors of its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import JobStatus, Run
+from rewardscope.app.pages.rendering import Option
+from rewardscope.app.services import runs
+
+SHOWN_RUNS = 100
+
+
+def scoring_runs(session: Session, dataset_id: int) -> list[Run]:
+    """The newest scoring runs of a data set, newest first, each with its job."""
+    return runs.list_runs(session, kind="scoring", dataset_id=dataset_id, limit=SHOWN_RUNS).items
+
+
+def default_run(found: Sequence[Run]) -> Run:
+    """The run to show where none was asked for: the newest that is whole, else the newest."""
+    return next((run for run in found if run.job.status == JobStatus.succeeded), found[0])
+
+
+def run_options(found: Sequence[Run], shown: Run) -> list[Option]:
+    """The entries of the run selector; the shown run is among them, however old."""
+    entries = [run for run in found if run.id != shown.id]
+    listed = sorted([*entries, shown], key=lambda run: -run.id)
+    states = {run.id: run.job.status for run in found}
+    return [Option(str(run.id), _label(run, states.get(run.id)), run.id == shown.id) for run in listed]
+
+
+def _label(run: Run, status: str | None) -> str:
+    state = "" if status in (None, JobStatus.succeeded) else f", {status}"
+    return f"Run {run.id}: {run.name}{state}"
