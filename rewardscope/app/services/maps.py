@@ -129,7 +129,7 @@ def list_maps(
         pair_id, side = decode_cursor(cursor, [int, str])
         query = query.where(tuple_(StoredMap.pair_id, StoredMap.side) > (pair_id, side))
     query = query.order_by(StoredMap.pair_id, StoredMap.side).limit(page_limit(limit) + 1)
-    found = session.execute(query).tuples().all()
+    found = session.execute(query).all()
     page = _views(session, found[:limit])
     last = found[limit - 1][0] if len(found) > limit else None
     return Page(page, None if last is None else encode_cursor(last.pair_id, last.side))
@@ -143,7 +143,7 @@ def get_map(session: Session, run_id: int, pair_id: int, side: Side) -> MapView:
         .join(Pair, Pair.id == StoredMap.pair_id)
         .where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id, StoredMap.side == side)
     )
-    found = session.execute(query).tuples().one_or_none()
+    found = session.execute(query).one_or_none()
     if found is None:
         raise NotFound(
             f"Run {run_id} has no reward map of the {side} response of pair {pair_id}; the list of its maps "
@@ -174,7 +174,7 @@ def pair_view(
     rule = rule or shown.source.rule
     query = select(StoredMap, Pair).join(Pair, Pair.id == StoredMap.pair_id)
     query = query.where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id).order_by(StoredMap.side)
-    views = _views(session, session.execute(query).tuples().all())
+    views = _views(session, session.execute(query).all())
     sides = [
         _side_view(view, name, rule, shown.statistics, pair) for view in views if name in view.map.rewards
     ]

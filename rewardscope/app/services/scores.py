@@ -103,7 +103,7 @@ def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]
 
 
 def _records(run: Run, maps: Sequence[RewardMap]) -> list[dict[str, Any]]:
-    """The maps as `rewardscope score` writes them. The run is these responses: baselines and scales are theirs."""
+    """The maps as `rewardscope score` writes them. Baselines and scales are these responses' own."""
     cuts: list[dict[str, Segmentation]] = [{} for _ in maps]
     for source in run.request["sources"]:
         name, rule = source["name"], SegmentationRule.model_validate(source["rule"])
@@ -144,7 +144,7 @@ def _row(request: ScoreTextRequest) -> dict[str, Any]:
     except RowError as error:
         field = error.field or "prompt"
         raise Invalid(
-            f"The text cannot be scored: `{field}` {error.reason}",
+            f"The text cannot be scored: {error.reason}",
             errors=[Problem(("body", field), error.reason)],
         ) from error
     return row

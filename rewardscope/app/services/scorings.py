@@ -129,7 +129,7 @@ def _pair_ids(session: Session, run: Run, chunk: ScoredChunk) -> dict[str, int]:
     """The id of every pair of the chunk, by its key."""
     of_chunk = Pair.position.between(chunk.start, chunk.end - 1)
     query = select(Pair.key, Pair.id).where(Pair.dataset_id == run.dataset_id, of_chunk)
-    return dict(session.execute(query).tuples().all())
+    return {key: pair_id for key, pair_id in session.execute(query)}
 
 
 def _totals(session: Session, run_id: int) -> dict[str, int]:

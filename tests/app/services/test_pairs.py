@@ -1,0 +1,183 @@
+"""The table of pairs: every order, forwards and backwards, page by page."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import PairScore, Run
+from rewardscope.app.errors import Invalid, NotFound
+from rewardscope.app.services import pairs
+from rewardscope.app.services.pairs import PairQuery, PairRow
+from rewardscope.app.settings import Settings
+from rewardscope.engine.types import Message, PreferencePair, Response
+from tests.app import factories
+
+SCORES = ("conflict", "margin", "min_reward", "max_reward", "pivots", "tokens")
+
+
+@pytest.fixture
+def run(session: Session, settings: Settings) -> Run:
+    """A scored run of 12 pairs whose numbers have ties and, where they may, are missing."""
+    run = factories.make_scored_run(session, settings, 12)
+    dice = random.Random(0)
+    for row in pairs.list_pairs(session, run.dataset_id or 0).items:
+        numbers = {name: dice.choice([None, -1.0, 0.5, 2.0]) for name in SCORES[:4]}
+        numbers |= {name: dice.choice([1, 2, 3]) for name in SCORES[4:]}
+        session.execute(update(PairScore).where(PairScore.pair_id == row.pair.id).values(**numbers))
+    session.expire_all()
+    return run
+
+
+def all_pages(session: Session, run: Run, query: PairQuery, limit: int = 5) -> list[PairRow]:
+    rows: list[PairRow] = []
+    cursor = None
+    while True:
+        page = pairs.list_pairs(session, run.dataset_id or 0, query, limit=limit, cursor=cursor)
+        assert len(page.items) <= limit
+        rows, cursor = rows + page.items, page.next_cursor
+        if cursor is None:
+            return rows
+
+
+def ids(rows: Sequence[PairRow]) -> list[int]:
+    return [row.pair.id for row in rows]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", SCORES)
+def test_pages_follow_one_another_in_order(session: Session, run: Run, sort: str, descending: bool) -> None:
+    query = PairQuery.model_validate({"run_id": run.id, "sort": sort, "descending": descending})
+    rows = all_pages(session, run, query)
+    assert len(rows) == len(set(ids(rows))) == 12
+    values = [getattr(row.score, sort) for row in rows]
+    known = [value for value in values if value is not None]
+    assert values == sorted(known, reverse=descending) + [None] * (12 - len(known))
+    assert ids(rows) == ids(all_pages(session, run, query, limit=12))
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", ["position", *SCORES])
+def test_neighbours_walk_the_table_in_both_directions(
+    session: Session, run: Run, sort: str, descending: bool
+) -> None:
+    query = PairQuery.model_validate({"run_id": run.id, "sort": sort, "descending": descending})
+    order = ids(all_pages(session, run, query))
+    for place, (previous, here, following) in enumerate(
+        zip([None, *order], order, [*order[1:], None], strict=False)
+    ):
+        found = pairs.neighbours(session, here, query)
+        assert (found.previous, found.next) == (previous, following)
+        assert (found.index, found.total) == (place, 12)
+
+
+def test_without_a_run_pairs_come_in_their_own_order(session: Session) -> None:
+    dataset = factories.make_dataset(session, 7)
+    page = pairs.list_pairs(session, dataset.id, limit=5)
+    rest = pairs.list_pairs(session, dataset.id, limit=5, cursor=page.next_cursor)
+    assert [row.pair.position for row in page.items + rest.items] == list(range(7))
+    assert all(row.score is None for row in page.items)
+    assert page.total == 7
+    last = pairs.list_pairs(session, dataset.id, PairQuery(descending=True), limit=1).items[0]
+    assert last.pair.position == 6
+
+
+def test_bounds_leave_out_what_lies_beyond(session: Session, run: Run) -> None:
+    rows = all_pages(session, run, PairQuery(run_id=run.id))
+    for name, low, high in itertools.product(SCORES, (None, 0.5), (None, 1)):
+        bounds = {f"min_{name}": int(low) if low and name in SCORES[4:] else low, f"max_{name}": high}
+        query = PairQuery.model_validate({"run_id": run.id, **bounds})
+        least = bounds[f"min_{name}"]
+
+        def inside(
+            row: PairRow, name: str = name, least: float | None = least, high: int | None = high
+        ) -> bool:
+            value = getattr(row.score, name)
+            if least is None and high is None:
+                return True
+            return value is not None and (least is None or value >= least) and (high is None or value <= high)
+
+        expected = [row.pair.id for row in rows if inside(row)]
+        page = pairs.list_pairs(session, run.dataset_id or 0, query)
+        assert (ids(page.items), page.total) == (expected, len(expected))
+
+
+def test_contradicting_pairs_have_conflict_mass(session: Session, run: Run) -> None:
+    query = PairQuery(run_id=run.id, sort="conflict", only_contradicting=True)
+    rows = all_pages(session, run, query, limit=2)
+    assert rows
+    assert all(row.score is not None and (row.score.conflict or 0) > 0 for row in rows)
+
+
+def test_text_is_found_wherever_it_stands_and_taken_literally(session: Session) -> None:
+    rows = [
+        factories.preference_pair(1, prompt="100% sure?"),
+        factories.preference_pair(2, chosen="It is 1000 sure."),
+        PreferencePair("chat", (Message("user", "Grüße an SURE_ty"),), None, Response("No.")),
+        factories.preference_pair(4, rejected="back\\slash"),
+    ]
+    dataset = factories.make_dataset(session, rows)
+
+    def found(text: str) -> list[str]:
+        page = pairs.list_pairs(session, dataset.id, PairQuery(query=text))
+        assert page.total is None
+        return [row.pair.key for row in page.items]
+
+    assert found("SURE") == ["pair-1", "pair-2", "chat"]
+    assert found("0% s") == ["pair-1"]
+    assert found("sure_t") == ["chat"]
+    assert found("grüße") == ["chat"]
+    assert found("K\\S") == ["pair-4"]
+    assert found("pair-2") == ["pair-2"]
+    assert found("nothing like it") == []
+
+
+def test_a_pair_that_the_filters_leave_out_has_no_place(session: Session, run: Run) -> None:
+    rows = all_pages(session, run, PairQuery(run_id=run.id, sort="tokens"))
+    least = min(rows, key=lambda row: row.score.tokens if row.score else math.inf)
+    found = pairs.neighbours(session, least.pair.id, PairQuery(run_id=run.id, sort="tokens", min_tokens=3))
+    assert found.index is None
+    assert found.previous is not None or found.next is not None
+
+
+def test_a_pair_without_scores_is_in_the_table_until_it_is_sorted_by_one(
+    session: Session, settings: Settings
+) -> None:
+    run = factories.make_run(session, settings, factories.make_dataset(session, 2))
+    page = pairs.list_pairs(session, run.dataset_id or 0, PairQuery(run_id=run.id))
+    assert [row.score for row in page.items] == [None, None]
+    sorted_page = pairs.list_pairs(session, run.dataset_id or 0, PairQuery(run_id=run.id, sort="margin"))
+    assert (sorted_page.items, sorted_page.total) == ([], 0)
+    alone = pairs.neighbours(session, page.items[0].pair.id, PairQuery(run_id=run.id, sort="margin"))
+    assert (alone.previous, alone.next, alone.index) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "nonsense", "WzEsIDJd", "bnVsbA", "é", "WyJtYXJnaW4gYXNjZW5kaW5nIiwgMS4wLCAyXQ"]
+)
+def test_a_cursor_that_no_page_gave_out_is_refused(session: Session, run: Run, cursor: str) -> None:
+    with pytest.raises(Invalid, match="cursor"):
+        pairs.list_pairs(session, run.dataset_id or 0, PairQuery(run_id=run.id, sort="tokens"), cursor=cursor)
+
+
+def test_what_cannot_be_asked_is_said(session: Session, run: Run, settings: Settings) -> None:
+    dataset_id = run.dataset_id or 0
+    with pytest.raises(Invalid, match="needs a scoring run"):
+        pairs.list_pairs(session, dataset_id, PairQuery(sort="margin"))
+    with pytest.raises(Invalid, match="was not scored by `spans`"):
+        pairs.list_pairs(session, dataset_id, PairQuery(run_id=run.id, source="spans"))
+    other = factories.make_dataset(session, name="other")
+    with pytest.raises(Invalid, match="scored another data set"):
+        pairs.list_pairs(session, other.id, PairQuery(run_id=run.id))
+    with pytest.raises(NotFound):
+        pairs.list_pairs(session, 0)
+    with pytest.raises(NotFound):
+        pairs.get_pair(session, 0)
+    with pytest.raises(Invalid, match="1 to 500"):
+        pairs.list_pairs(session, dataset_id, limit=501)
