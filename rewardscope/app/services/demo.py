@@ -5,28 +5,112 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, joinedload
 
-from rewardscope.app.db.models import Run
+from rewardscope.app.db.models import Dataset, Job, JobStatus, Model, Run
+from rewardscope.app.services import datasets, jobs, models, scorings
+from rewardscope.app.services.scorings import ScoringRequest
 from rewardscope.app.settings import Settings
+from rewardscope.engine.formats.canonical import read_pairs
+from rewardscope.engine.types import ModelReference
+
+DATASET_NAME = "demo: planted errors"
+_MODELS = {"policy": "scorer", "reference": "base", "reward_model": "reward_model"}
+"""Role in the scoring, and what the built world calls the model."""
+_GIVEN_UP = (JobStatus.failed, JobStatus.crashed, JobStatus.cancelled)
 
 
 def load(session: Session, settings: Settings) -> Run:
-    """The run that fills the dashboard with the demo; the one that did or does so already."""
-    raise NotImplementedError
+    """The run that fills the dashboard with the demo; the one that did or does so already.
+
+    Raises StorageFull.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("rewardscope demo", 0))))
+    query = (
+        select(Run)
+        .join(Job)
+        .where(Run.kind == "demo", Job.status.not_in(_GIVEN_UP))
+        .order_by(Run.id.desc())
+        .limit(1)
+        .options(joinedload(Run.job), joinedload(Run.dataset))
+    )
+    known = session.scalar(query)
+    if known is not None and _is_there(session, known):
+        return known
+    datasets.check_disk(settings)
+    folder = (settings.data_dir / "lab").resolve()
+    return jobs.submit(session, kind="demo", name="Demo world", request={"folder": str(folder)})
 
 
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
-    """The request of the job's process."""
-    raise NotImplementedError
+    """The request of the job's process, which builds the world where every later demo finds it again."""
+    return {"folder": run.request["folder"]}
 
 
 def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
     """The demo's job sends no chunks: it only tells how far it is."""
-    raise NotImplementedError
+    raise ValueError(f"The demo's job reported a chunk, of type {type(chunk).__name__}.")
 
 
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
-    """Imports the world's pairs, registers its models and submits its scoring; returns their ids as
-    {"dataset_id", "run_id", "models": {...}}. May be repeated by another worker."""
-    raise NotImplementedError
+    """Imports the world's pairs, registers its models and submits its scoring.
+
+    Returns {"dataset_id", "run_id", "models": {role: id}, "figures"}. May be repeated: what is there is found.
+    """
+    dataset = _dataset(session, result)
+    by_role = {role: _model(session, result[part], part) for role, part in _MODELS.items()}
+    scoring = _scoring(session, dataset, by_role)
+    return {
+        "dataset_id": dataset.id,
+        "run_id": scoring.id,
+        "models": {role: model.id for role, model in by_role.items() if model is not None},
+        "figures": result["figures"],
+    }
+
+
+def _is_there(session: Session, run: Run) -> bool:
+    """Whether what the demo made, or will have made, is still there."""
+    if run.result is None:
+        return True
+    made = session.get(Dataset, run.result["dataset_id"]), session.get(Run, run.result["run_id"])
+    return None not in made
+
+
+def _dataset(session: Session, result: dict[str, Any]) -> Dataset:
+    origin = {"kind": "demo", "folder": result["folder"]}
+    known = session.scalar(select(Dataset).where(Dataset.origin == origin).limit(1))
+    if known is not None:
+        return known
+    names = models.numbered(DATASET_NAME)
+    taken = set(session.scalars(select(Dataset.name).where(Dataset.name.startswith(DATASET_NAME))))
+    name = next(name for name in names if name not in taken)
+    return datasets.import_rows(session, read_pairs(Path(result["pairs"])), name=name, origin=origin)
+
+
+def _model(session: Session, path: str | None, part: str) -> Model | None:
+    if path is None:
+        return None
+    known = models.find_model(session, path)
+    name = models.free_name(session, f"demo {part.replace('_', ' ')}") if known is None else known.name
+    reference = ModelReference(path=path, revision=None, subfolder=None)
+    return known or models.add(session, reference, name=name, origin={"kind": "demo"})
+
+
+def _scoring(session: Session, dataset: Dataset, by_role: dict[str, Model | None]) -> Run:
+    query = (
+        select(Run)
+        .join(Job)
+        .where(Run.kind == "scoring", Run.dataset_id == dataset.id, Job.status.not_in(_GIVEN_UP))
+        .order_by(Run.id)
+        .limit(1)
+    )
+    known = session.scalar(query)
+    if known is not None:
+        return known
+    request = ScoringRequest.model_validate({"dataset_id": dataset.id, "sources": _sources(by_role)})
+    return scorings.submit_with(session, request, by_role)
+
+
+def _sources(by_role: dict[str, Model | None]) -> list[str]:
+    return ["implicit", *(["rm_increment"] if by_role["reward_model"] is not None else []), "spans"]

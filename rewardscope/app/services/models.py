@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,17 @@ def register(
     Raises ModelError (what is missing), Forbidden (code of its own is asked for, but no setting trusts it),
     Conflict (name taken).
     """
-    reference = _settled(reference, settings)
+    return add(session, _settled(reference, settings), name=name, origin=origin)
+
+
+def add(
+    session: Session,
+    reference: ModelReference,
+    *,
+    name: str | None = None,
+    origin: dict[str, Any] | None = None,
+) -> Model:
+    """As `register`, for a reference whose path is absolute and whose trust is settled."""
     info = inspect_model(reference)
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("rewardscope models", 0))))
     known = session.scalar(
@@ -47,7 +58,7 @@ def register(
     if known is not None:
         return known
     model = Model(
-        name=_free_name(session, name, reference.path),
+        name=_chosen_name(session, name, reference.path),
         path=reference.path,
         revision=reference.revision,
         kind=info.kind,
@@ -146,11 +157,22 @@ def _absolute(path: str) -> str:
     return str(folder.resolve()) if folder.exists() else path
 
 
-def _free_name(session: Session, wanted: str | None, path: str) -> str:
+def free_name(session: Session, stem: str) -> str:
+    """`stem`, or where that is taken `stem (2)` and so on."""
+    return next(name for name in numbered(stem) if not _is_taken(session, name))
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """stem, stem (2), stem (3) ..."""
+    yield stem
+    yield from (f"{stem} ({number})" for number in itertools.count(2))
+
+
+def _chosen_name(session: Session, wanted: str | None, path: str) -> str:
     """The name asked for, or one made of the path, numbered where taken. Raises Invalid and Conflict."""
     if wanted is None:
         stem = (path if not Path(path).is_absolute() else Path(path).name)[:MAX_NAME_CHARACTERS] or "model"
-        return next(name for name in _numbered(stem) if not _is_taken(session, name))
+        return free_name(session, stem)
     name = " ".join(wanted.split())
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
         raise Invalid(
@@ -164,14 +186,6 @@ def _free_name(session: Session, wanted: str | None, path: str) -> str:
             errors=[Problem(("body", "name"), "is taken")],
         )
     return name
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem} ({number})"
-        number += 1
 
 
 def _is_taken(session: Session, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,15 +50,21 @@ class ScoringNumbers(BaseModel):
     append_eos: bool = True
 
 
+def find_models(session: Session, settings: Settings, request: ScoringNumbers) -> dict[str, Model | None]:
+    """The models of the request by their roles; those named by a path are registered.
+
+    Raises Invalid (no such model, or one that does not fit its role), ModelError, Forbidden.
+    """
+    return {role: _model(session, settings, role, getattr(request, role)) for role in ROLES}
+
+
 def resolve(
-    session: Session, settings: Settings, request: ScoringNumbers, columns: Collection[str]
+    request: ScoringNumbers, models: Mapping[str, Model | None], columns: Collection[str]
 ) -> dict[str, Any]:
     """The request as a run keeps it: models as {"id", "path", ...} or null, each source with its rule.
 
-    `columns` says what the data brings: "spans", "external". Raises Invalid (a model that does not fit its
-    role, a source without what it needs), ModelError, Forbidden.
+    `columns` says what the data brings: "spans", "external". Raises Invalid (a source without what it needs).
     """
-    models = {role: _model(session, settings, role, getattr(request, role)) for role in ROLES}
     given = {role for role, model in models.items() if model is not None}
     if not given:
         raise Invalid(

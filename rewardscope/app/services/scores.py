@@ -15,7 +15,7 @@ from rewardscope.app.db.models import Job, JobStatus, Run
 from rewardscope.app.db.session import Database
 from rewardscope.app.errors import Invalid, NotFound, Problem
 from rewardscope.app.services import jobs
-from rewardscope.app.services.score_requests import ScoringNumbers, resolve, score_request
+from rewardscope.app.services.score_requests import ScoringNumbers, find_models, resolve, score_request
 from rewardscope.app.settings import Settings
 from rewardscope.engine.errors import RowError
 from rewardscope.engine.formats.maps import map_record
@@ -56,7 +56,7 @@ def submit(session: Session, settings: Settings, request: ScoreTextRequest) -> R
     Raises Invalid (a text that cannot be stored, a source without its model), ModelError, Forbidden.
     """
     row = _row(request)
-    resolved = resolve(session, settings, request, columns=())
+    resolved = resolve(request, find_models(session, settings, request), columns=())
     name = f"Playground: {_beginning(request.prompt)}"
     return jobs.submit(
         session, kind="playground", name=name, request={**resolved, "pairs": [row]}, queue="interactive"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from rewardscope.app.db.maps import write_chunk
-from rewardscope.app.db.models import Dataset, Job, Pair, Run, SourceStatistics, StoredMap
+from rewardscope.app.db.models import Dataset, Job, Model, Pair, Run, SourceStatistics, StoredMap
 from rewardscope.app.errors import Conflict
 from rewardscope.app.services import cuts, jobs
 from rewardscope.app.services.datasets import check_disk, get_dataset, write_rows
 from rewardscope.app.services.run_sources import chosen_source, scoring_run, source_names
-from rewardscope.app.services.score_requests import ScoringNumbers, resolve, score_request
+from rewardscope.app.services.score_requests import ScoringNumbers, find_models, resolve, score_request
 from rewardscope.app.settings import Settings
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.types import ScoredChunk, SegmentationRule, SourceRequest
@@ -34,10 +35,16 @@ def submit(session: Session, settings: Settings, request: ScoringRequest) -> Run
     """A queued run. Everything that can be wrong with the request is said now: NotFound (data set), Invalid
     (a model that does not fit its role, a source without its model or data), ModelError, Forbidden,
     StorageFull."""
-    dataset = get_dataset(session, request.dataset_id)
+    get_dataset(session, request.dataset_id)
     check_disk(settings)
+    return submit_with(session, request, find_models(session, settings, request))
+
+
+def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, Model | None]) -> Run:
+    """A queued run with these models, by their roles, whatever the request says of models."""
+    dataset = get_dataset(session, request.dataset_id)
     data = {"spans": dataset.annotated, "external": dataset.has_token_rewards}
-    resolved = resolve(session, settings, request, {name for name, there in data.items() if there})
+    resolved = resolve(request, models, {name for name, there in data.items() if there})
     resolved |= {"dataset_id": dataset.id, "dataset_name": dataset.name, "chunk_pairs": request.chunk_pairs}
     sources = [SourceRequest.model_validate(source) for source in resolved["sources"]]
     name = request.name or f"{dataset.name}: {', '.join(source.name for source in sources)}"
@@ -129,7 +136,7 @@ def _pair_ids(session: Session, run: Run, chunk: ScoredChunk) -> dict[str, int]:
     """The id of every pair of the chunk, by its key."""
     of_chunk = Pair.position.between(chunk.start, chunk.end - 1)
     query = select(Pair.key, Pair.id).where(Pair.dataset_id == run.dataset_id, of_chunk)
-    return {key: pair_id for key, pair_id in session.execute(query)}
+    return dict(session.execute(query).all())
 
 
 def _totals(session: Session, run_id: int) -> dict[str, int]:
