@@ -17,9 +17,19 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
-from rewardscope.engine.jobs.protocol import Crash, Ending, Refusal, Report, Request, Result, Stopped, Verdict
+from rewardscope.engine.jobs.protocol import (
+    END_OF_OUTPUT,
+    Crash,
+    Ending,
+    Refusal,
+    Report,
+    Request,
+    Result,
+    Stopped,
+    Verdict,
+)
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.5
 """Between asking a process to end (SIGTERM) and ending it (SIGKILL)."""
 MAX_WAITING_LINES = 1000
 """Lines printed by the process that are kept until somebody takes them; older ones are dropped."""
@@ -43,6 +53,7 @@ class JobProcess:
         self._connection: Connection | None = None
         self._reader: threading.Thread | None = None
         self._lines: deque[str] = deque(maxlen=MAX_WAITING_LINES)
+        self._output_ended = threading.Event()
         self._stop_asked = False
 
     @property
@@ -55,6 +66,7 @@ class JobProcess:
         if not self.alive:
             self._launch()
         self._stop_asked = False
+        self._output_ended.clear()
         assert self._connection is not None
         try:
             self._connection.send(Request(kind, dict(request)))
@@ -72,6 +84,8 @@ class JobProcess:
         except (EOFError, OSError):
             return self._died()
         assert isinstance(event, Report | Result | Refusal | Crash | Stopped)
+        if not isinstance(event, Report):
+            self._output_ended.wait(GRACE_SECONDS)
         return event
 
     def answer(self, stop: bool = False) -> None:
@@ -136,7 +150,13 @@ class JobProcess:
     def _read_lines(self, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
-                self._lines.append(line.decode("utf-8", "replace").rstrip())
+                self._hear(line.decode("utf-8", "replace").rstrip())
+
+    def _hear(self, line: str) -> None:
+        if line == END_OF_OUTPUT:
+            self._output_ended.set()
+        elif line:
+            self._lines.append(line)
 
     def _died(self) -> Ending:
         """How the process ended, once its end of the connection is closed."""

@@ -6,6 +6,7 @@ Starters that come at the same time wait for each other; each revision is applie
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from alembic import command
 from alembic.config import Config
@@ -41,6 +42,7 @@ def revision_of(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+@cache
 def head() -> str:
     """The newest revision that this release knows."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()

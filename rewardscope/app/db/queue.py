@@ -28,11 +28,11 @@ DEFER = text("""
 """)
 ABORT = text("SELECT procrastinate_cancel_job_v1(:id, true, true)")
 FETCH = text("""
-    SELECT id, CAST(args ->> 'job_id' AS bigint) AS job_id
+    SELECT id, CAST(args ->> 'job_id' AS bigint) AS job_id, queue_name
     FROM procrastinate_fetch_job_v2(CAST(:queues AS varchar[]), :worker_id)
 """)
 STALLED = text("""
-    SELECT row.id, CAST(row.args ->> 'job_id' AS bigint) AS job_id
+    SELECT row.id, CAST(row.args ->> 'job_id' AS bigint) AS job_id, row.queue_name
     FROM procrastinate_jobs AS row
     LEFT JOIN procrastinate_workers AS worker ON worker.id = row.worker_id
     WHERE row.status = 'doing' AND row.task_name = :task
@@ -58,6 +58,7 @@ class QueueRow:
 
     id: int
     job_id: int
+    queue: str
 
 
 def defer(session: Session, job: Job) -> None:
@@ -95,7 +96,7 @@ def unregister_worker(session: Session, worker_id: int) -> None:
 def fetch(session: Session, queues: Sequence[str], worker_id: int) -> QueueRow | None:
     """The next row of `queues`, now held by the worker; None when nothing waits."""
     row = session.execute(FETCH, {"queues": list(queues), "worker_id": worker_id}).one()
-    return None if row.id is None else QueueRow(row.id, row.job_id)
+    return None if row.id is None else QueueRow(row.id, row.job_id, row.queue_name)
 
 
 def discard(session: Session, queue_job_id: int) -> None:
@@ -106,7 +107,7 @@ def discard(session: Session, queue_job_id: int) -> None:
 def stalled(session: Session, seconds: float) -> list[QueueRow]:
     """Rows whose worker sent no heartbeat for `seconds`."""
     rows = session.execute(STALLED, {"seconds": seconds, "task": TASK})
-    return [QueueRow(row.id, row.job_id) for row in rows]
+    return [QueueRow(row.id, row.job_id, row.queue_name) for row in rows]
 
 
 def only_one(session: Session, what: str) -> bool:

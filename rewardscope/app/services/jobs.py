@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from rewardscope.app.db import queue as job_queue
 from rewardscope.app.db.models import Job, JobLog, JobStatus, Run
@@ -122,7 +122,7 @@ def report(
             progress.unit,
         )
     if message is not None:
-        log(session, job_id, attempt, level, [message])
+        _log(session, job, level, [message])
     session.flush()
     notify(session, job.run_id)
     return job.cancel_requested
@@ -137,11 +137,10 @@ def stored_up_to(session: Session, job_id: int, attempt: int, position: int) -> 
 
 
 def log(session: Session, job_id: int, attempt: int, level: str, lines: Iterable[str]) -> None:
-    """Append lines to the job's log."""
-    session.add_all(
-        JobLog(job_id=job_id, attempt=attempt, level=level, message=_printable(line)) for line in lines
-    )
-    session.flush()
+    """Append lines to the job's log. Raises LostJob when `attempt` does not hold the job."""
+    job = _held(session, job_id, attempt)
+    _log(session, job, level, lines)
+    notify(session, job.run_id)
 
 
 def finish(session: Session, job_id: int, attempt: int, result: dict[str, Any]) -> None:
@@ -159,17 +158,18 @@ def fail(
     """End the job as failed, crashed or cancelled. Raises LostJob when `attempt` does not hold it."""
     job = _held(session, job_id, attempt)
     if error is not None:
-        log(session, job_id, attempt, "error", [str(error["detail"])])
+        _log(session, job, "error", [str(error["detail"])])
     _end(session, job, status, error)
 
 
 def hand_back(session: Session, job_id: int, attempt: int) -> None:
-    """Put a running job into the queue again, as a worker does that was told to stop."""
+    """Put a running job into the queue again, as a worker does that was told to stop; a job that was to be
+    cancelled is cancelled instead."""
     job = _held(session, job_id, attempt)
-    log(session, job_id, attempt, "info", ["The worker was stopped; the job waits for another one."])
     if job.cancel_requested:
         _end(session, job, JobStatus.cancelled)
     else:
+        _log(session, job, "info", ["The worker was stopped; the job waits for another one."])
         _queue_again(session, job)
 
 
@@ -272,7 +272,7 @@ def _recover(session: Session, job: Job) -> None:
         return
     if job.status == JobStatus.running:
         job.losses += 1
-        log(session, job.id, job.attempt, "warning", [f"Worker {job.worker_name} is gone."])
+        _log(session, job, "warning", [f"Worker {job.worker_name} is gone."])
     if job.losses < MAX_LOSSES:
         _queue_again(session, job)
         return
@@ -281,6 +281,13 @@ def _recover(session: Session, job: Job) -> None:
         "See the logs of that machine (memory, disk), then retry the run."
     )
     _end(session, job, JobStatus.crashed, {"code": "workers_died", "detail": detail})
+
+
+def _log(session: Session, job: Job, level: str, lines: Iterable[str]) -> None:
+    session.add_all(
+        JobLog(job_id=job.id, attempt=job.attempt, level=level, message=_printable(line)) for line in lines
+    )
+    session.flush()
 
 
 def _queue_again(session: Session, job: Job) -> None:
@@ -316,7 +323,6 @@ def _locked_of_run(session: Session, run_id: int) -> Job:
     query = (
         select(Job)
         .where(Job.run_id == run_id)
-        .options(joinedload(Job.run))
         .with_for_update(of=Job)
         .execution_options(populate_existing=True)
     )

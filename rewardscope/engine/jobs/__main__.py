@@ -20,6 +20,7 @@ from typing import cast
 
 from rewardscope.engine.errors import Cancelled, EngineError
 from rewardscope.engine.jobs.protocol import (
+    END_OF_OUTPUT,
     Crash,
     Ending,
     JobModule,
@@ -43,6 +44,9 @@ def serve(connection: Connection, terminator: Terminator) -> None:
             return
         with terminator.job():
             ending = perform(request, reporter(connection))
+        sys.stderr.flush()
+        sys.stdout.write(f"\n{END_OF_OUTPUT}\n")
+        sys.stdout.flush()
         connection.send(ending)
 
 

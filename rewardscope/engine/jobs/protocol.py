@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from rewardscope.engine.types import Progress
 
+END_OF_OUTPUT = "::rewardscope: end of job::"
+"""The line that a process prints after each job, so that what it printed is known to be complete."""
+
 
 class ReportCallable(Protocol):
     """How a running job speaks: stores what it found, shows that it lives, and hears whether to stop.

@@ -1,0 +1,83 @@
+"""Runs as the doors show them: a list newest first, one by its id, and the end of one."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, joinedload
+
+from rewardscope.app.db.models import Job, JobStatus, Run
+from rewardscope.app.errors import Conflict, NotFound
+from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+
+
+def list_runs(
+    session: Session,
+    kind: str | None = None,
+    status: JobStatus | str | None = None,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    dataset_id: int | None = None,
+) -> Page[Run]:
+    """Runs, newest first, each with its job and data set loaded. Raises Invalid for a bad limit or cursor."""
+    limit = page_limit(limit)
+    conditions = _conditions(kind, status, dataset_id)
+    query = select(Run).join(Job, Job.run_id == Run.id).where(*conditions)
+    if cursor is not None:
+        (before,) = decode_cursor(cursor, [int])
+        query = query.where(Run.id < before)
+    query = query.options(joinedload(Run.job), joinedload(Run.dataset)).order_by(Run.id.desc())
+    found = list(session.scalars(query.limit(limit + 1)))
+    items = found[:limit]
+    more = len(found) > limit
+    counting = select(func.count(Run.id)).join(Job, Job.run_id == Run.id).where(*conditions)
+    total = session.execute(counting).scalar_one()
+    return Page(items, encode_cursor(items[-1].id) if more else None, total)
+
+
+def get_run(session: Session, run_id: int) -> Run:
+    """One run as the tables have it now, with its job and data set loaded. Raises NotFound."""
+    query = (
+        select(Run)
+        .where(Run.id == run_id)
+        .options(joinedload(Run.job), joinedload(Run.dataset))
+        .execution_options(populate_existing=True)
+    )
+    run = session.scalar(query)
+    if run is None:
+        raise NotFound(f"There is no run {run_id}.")
+    return run
+
+
+def delete_run(session: Session, run_id: int) -> None:
+    """Delete a run and all that it left. Raises NotFound, and Conflict while its job waits or runs."""
+    query = (
+        select(Job).where(Job.run_id == run_id).with_for_update().execution_options(populate_existing=True)
+    )
+    job = session.scalar(query)
+    if job is None:
+        raise NotFound(f"There is no run {run_id}.")
+    if not JobStatus(job.status).is_over:
+        raise Conflict(f"Run {run_id} is {job.status}; cancel it before you delete it.")
+    session.delete(session.get_one(Run, run_id))
+    session.flush()
+
+
+def count_by_status(session: Session) -> dict[str, int]:
+    """How many jobs have each status, those that no job has included."""
+    counts: dict[str, int] = dict.fromkeys((status.value for status in JobStatus), 0)
+    for status, count in session.execute(select(Job.status, func.count()).group_by(Job.status)):
+        counts[status] = count
+    return counts
+
+
+def _conditions(
+    kind: str | None, status: JobStatus | str | None, dataset_id: int | None
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if kind is not None:
+        conditions.append(Run.kind == kind)
+    if status is not None:
+        conditions.append(Job.status == status)
+    if dataset_id is not None:
+        conditions.append(Run.dataset_id == dataset_id)
+    return conditions

@@ -1,0 +1,85 @@
+"""Workers that joined: their signs of life, and who is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import WorkerRow
+
+ALIVE_SECONDS = 15
+"""A worker whose last sign of life is older counts as gone."""
+FORGOTTEN_SECONDS = 24 * 3600
+"""A worker that is gone for so long leaves the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as the pages show it."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    device: str
+    queues: list[str]
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+
+
+def beat(
+    session: Session, *, name: str, host: str, pid: int, version: str, device: str, queues: Sequence[str]
+) -> None:
+    """Say that the worker is there. A worker that starts again under the name of another takes its place."""
+    row = {"host": host, "pid": pid, "version": version, "device": device, "queues": list(queues)}
+    statement = insert(WorkerRow).values(name=name, **row)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[WorkerRow.name], set_={**row, "heartbeat_at": func.now()}
+        )
+    )
+
+
+def leave(session: Session, name: str) -> None:
+    """Take a worker that stopped off the list."""
+    session.execute(text("DELETE FROM workers WHERE name = :name"), {"name": name})
+
+
+def forget(session: Session) -> None:
+    """Take workers off the list that were gone for a day."""
+    session.execute(
+        text("DELETE FROM workers WHERE heartbeat_at < now() - make_interval(secs => :seconds)"),
+        {"seconds": FORGOTTEN_SECONDS},
+    )
+
+
+def list_workers(session: Session) -> list[Worker]:
+    """Every worker that joined, those that are alive first, then by name."""
+    age = func.extract("epoch", func.now() - WorkerRow.heartbeat_at)
+    alive = (age < ALIVE_SECONDS).label("alive")
+    rows = session.execute(select(WorkerRow, alive).order_by(alive.desc(), WorkerRow.name))
+    return [
+        Worker(
+            name=row.name,
+            host=row.host,
+            pid=row.pid,
+            version=row.version,
+            device=row.device,
+            queues=[str(queue) for queue in row.queues],
+            started_at=row.started_at,
+            heartbeat_at=row.heartbeat_at,
+            alive=is_alive,
+        )
+        for row, is_alive in rows
+    ]
+
+
+def count_alive(session: Session) -> int:
+    """How many workers are alive."""
+    return sum(worker.alive for worker in list_workers(session))
