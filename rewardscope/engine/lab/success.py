@@ -1,0 +1,44 @@
+"""How often a policy answers the task suite rightly: expected success at temperature 1, not sampled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rewardscope.engine.lab.facts import Part
+from rewardscope.engine.lab.models import Encoded, logprobs, pad
+from rewardscope.engine.lab.world import Task
+
+_BATCH = 64
+
+
+def success_probabilities(
+    policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tasks: Sequence[Task]
+) -> list[float]:
+    """For every task the probability that the policy goes on with the right answer after the stem."""
+    rows = [_encoded(tokenizer, task) for task in tasks]
+    result = []
+    for start in range(0, len(rows), _BATCH):
+        with torch.no_grad():
+            result += logprobs(policy, pad(rows[start : start + _BATCH])).sum(-1).exp().tolist()
+    return result
+
+
+def success_by_part(
+    policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tasks: Sequence[Task]
+) -> dict[Part, float]:
+    """The mean probability of the right answer, for each part of the world."""
+    by_part: dict[Part, list[float]] = defaultdict(list)
+    for task, probability in zip(tasks, success_probabilities(policy, tokenizer, tasks), strict=True):
+        by_part[task.part].append(probability)
+    return {part: sum(values) / len(values) for part, values in by_part.items()}
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, task: Task) -> Encoded:
+    """Prompt and stem as what is given, the right answer as what counts."""
+    given = tokenizer(task.prompt)["input_ids"] + tokenizer(task.stem, add_special_tokens=False)["input_ids"]
+    answer = tokenizer(" " + task.right, add_special_tokens=False)["input_ids"]
+    return Encoded(ids=(*given, *answer), prompt_tokens=len(given), offsets=())
