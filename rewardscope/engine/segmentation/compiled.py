@@ -36,11 +36,12 @@ class _ForgivingCache(FunctionCache):  # type: ignore[misc]
 def compiled(function: Loop) -> Loop:
     """The function as machine code, compiled at its first call for each kind of argument.
 
-    It releases the GIL, so that a web server goes on while a run is cut. Call it with arrays and numbers.
+    It releases the GIL, so that a web server goes on while a run is cut. Division by zero gives infinity or
+    NaN, as in NumPy. Call it with arrays and numbers.
     """
     # Tests wrap every function in a check of its arguments, which is no loop.
     function = inspect.unwrap(function)
-    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
     # Without any writable folder the dispatcher keeps the cache that remembers nothing.
     with contextlib.suppress(RuntimeError, OSError):
         dispatcher._cache = _ForgivingCache(function)

@@ -98,3 +98,9 @@ def test_rows_are_cut_one_by_one() -> None:
     rows = Rows(np.r_[one, other], np.array([0, 60, 60, 150]), np.zeros(3), 1.0)
     together = np.flatnonzero(cuts(rows, Changepoint())).tolist()
     assert together == starts_of(one) + [60 + at for at in starts_of(other)]
+
+
+def test_a_long_curve_without_change_takes_no_quadratic_time() -> None:
+    # A search that cannot prune here would take minutes, past the time limit of every test.
+    curve = np.random.default_rng(6).normal(size=400_000)
+    assert len(change_points(curve, 4 * math.log(len(curve)), 1)) == 0
