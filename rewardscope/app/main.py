@@ -15,14 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rewardscope.app import problems
-from rewardscope.app.api import docs, health, router
+from rewardscope.app.api import docs, health
 from rewardscope.app.api.events import StreamIsOver
 from rewardscope.app.api.health import VERSION
 from rewardscope.app.api.live import Live
 from rewardscope.app.api.metrics import Metrics
+from rewardscope.app.api.router import router as api_router
 from rewardscope.app.db.session import Database
 from rewardscope.app.errors import AppError, NotReady
 from rewardscope.app.middleware import BodyLimit, Surroundings
+from rewardscope.app.pages.errors import render_problem
+from rewardscope.app.pages.router import router as pages_router
 from rewardscope.app.security import Authentication, Gate, check_bind, load_token
 from rewardscope.app.settings import Settings
 from rewardscope.app.static_files import STATIC_FOLDER, VersionedFiles
@@ -93,13 +96,17 @@ def _surround(app: FastAPI) -> None:
 def _open_doors(app: FastAPI) -> None:
     app.include_router(health.router)
     app.include_router(docs.router)
-    app.include_router(router.router)
+    app.include_router(api_router)
+    app.include_router(pages_router)
     app.mount("/static", VersionedFiles(directory=STATIC_FOLDER), name="static")
 
 
 def answer_failure(request: Request, error: Exception) -> Response:
     """What the caller sees of a failure: a document, or a page for people."""
-    return problems.json_answer(problems.describe(request, error))
+    problem = problems.describe(request, error)
+    if problems.wants_page(request):
+        return render_problem(request, problem)
+    return problems.json_answer(problem)
 
 
 async def _end_stream(_request: Request, _error: Exception) -> Response:

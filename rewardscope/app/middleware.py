@@ -15,10 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rewardscope.app.errors import AppError, PayloadTooLarge
+from rewardscope.app.errors import PayloadTooLarge
 from rewardscope.app.security import protect
 from rewardscope.app.settings import MIB, Settings
-from rewardscope.engine.errors import EngineError
 
 MAX_BODY_BYTES = 64 * MIB
 """Of any request but an upload. 200,000 token rewards with offsets and text take about 10 MiB."""
@@ -66,11 +65,12 @@ class Surroundings:
             try:
                 await self.app(scope, receive, send_protected)
             except Exception as error:
-                if not isinstance(error, AppError | EngineError | HTTPException):
+                answer = self.answer(request, error)
+                if status or answer.status_code == 500:
                     log.exception("request_crashed", path=request.url.path)
                 if status:
                     raise  # The answer has begun: only breaking the connection tells that it is not whole.
-                await self.answer(request, error)(scope, receive, send_protected)
+                await answer(scope, receive, send_protected)
 
     def _note(self, request: Request, status: int, seconds: float) -> None:
         route = getattr(request.scope.get("route"), "path", "(none)")

@@ -80,6 +80,9 @@ def describe(request: Request, error: Exception) -> Problem:
                 "A value cannot be stored: text must not hold NUL characters, and numbers must fit 64 bits."
             )
             return _problem(request, 422, "invalid_request", "Invalid request", detail)
+        case OSError() if error.errno == errno.ENAMETOOLONG:
+            detail = "A path in the request is longer than the server's disk can have; correct it."
+            return _problem(request, 422, "invalid_request", "Invalid request", detail)
         case _:
             return _problem(
                 request,
