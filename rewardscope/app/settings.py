@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     """Port of the web server; 0 takes a free one."""
     public_url: str | None = None
     """How browsers reach the server, where a proxy stands before it; printed in the banner."""
+    url: str | None = None
+    """The server that the command line speaks to; by default the one at `host` and `port` on this machine."""
     token: SecretStr | None = None
     """Access token of the admin. Without it one is made at the first start and kept in `data_dir`."""
     token_file: Path | None = None

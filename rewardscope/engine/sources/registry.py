@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,3 +82,11 @@ SOURCES: Mapping[str, SourceInfo] = {
         ),
     )
 }
+
+
+def default_sources(has: Collection[Need]) -> list[SourceName]:
+    """The sources that are shown when nobody names any: all that `has` serves, in the order of SOURCES.
+
+    Of the two readings of a reward model only the increments: they say what a token adds.
+    """
+    return [info.name for info in SOURCES.values() if info.needs <= set(has) and info.name != "rm_prefix"]
