@@ -1,7 +1,7 @@
 """Commands that speak to a server: `import`, `export`, `datasets`, `models`, `runs`, `jobs`, `token`.
 
-The server is the one of REWARDSCOPE_URL and REWARDSCOPE_TOKEN, else the one that `rewardscope up` starts on this
-machine with the same data folder and port.
+The server is the one of REWARDSCOPE_URL and REWARDSCOPE_TOKEN, else the one that `rewardscope up` starts on
+this machine with the same data folder and port.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def server_address(settings: Settings) -> str:
     return settings.url or address(settings, settings.port)
 
 
-# ------------------------------------------------------------------------------------------- data sets, models
+# ------------------------------------------------------------------------------------------ data sets, models
 
 
 def import_dataset(
@@ -174,7 +174,7 @@ def list_models(limit: Limit = 50, as_json: Json = False) -> None:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- runs
+# ------------------------------------------------------------------------------------------------------- runs
 
 
 def list_runs(
@@ -280,7 +280,7 @@ def export(
         server.download(f"runs/{run_id}/maps", out_file, cast(Literal["jsonl", "csv", "parquet"], kind))
 
 
-# --------------------------------------------------------------------------------------------------------- jobs
+# ------------------------------------------------------------------------------------------------------- jobs
 
 
 def list_jobs(
@@ -353,7 +353,7 @@ def _done(run: RemoteRun) -> str:
     return f"{run.done:,} of {run.total:,} {run.unit}".strip()
 
 
-# -------------------------------------------------------------------------------------------------------- token
+# ------------------------------------------------------------------------------------------------------ token
 
 
 def show_token(data_dir: DataDir = None, as_json: Json = False) -> None:
