@@ -1,0 +1,110 @@
+"""The demo: asked for once or often, it is there once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import Dataset, JobStatus, Model, Run
+from rewardscope.app.errors import StorageFull
+from rewardscope.app.services import datasets, demo, jobs, runs
+from rewardscope.app.settings import Settings
+from rewardscope.engine.formats.canonical import write_pairs
+from rewardscope.engine.types import Side, Span
+from tests.app import factories
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> dict[str, Any]:
+    """What the demo's job returns, of a world of two pairs."""
+    spans: dict[Side, list[Span]] = {"chosen": [Span(0, 5, "error")], "rejected": []}
+    write_pairs(
+        tmp_path / "pairs.jsonl", [factories.preference_pair(number, spans=spans) for number in (1, 2)]
+    )
+    classifier = factories.make_model_folder(tmp_path / "reward_model", "LlamaForSequenceClassification")
+    return {
+        "folder": str(tmp_path),
+        "pairs": str(tmp_path / "pairs.jsonl"),
+        "base": str(factories.make_model_folder(tmp_path / "base")),
+        "scorer": str(factories.make_model_folder(tmp_path / "scorer")),
+        "reward_model": str(classifier),
+        "figures": {"auroc": 0.9},
+    }
+
+
+def complete(session: Session, run: Run, built: dict[str, Any]) -> dict[str, Any]:
+    attempt = factories.claim(session, run)
+    result = demo.finish(session, run, built)
+    jobs.finish(session, run.job.id, attempt, result)
+    return result
+
+
+def count(session: Session, table: type) -> int:
+    return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_the_demo_is_loaded_once(session: Session, settings: Settings, built: dict[str, Any]) -> None:
+    run = demo.load(session, settings)
+    assert demo.prepare(session, run, settings.data_dir) == {"folder": str(settings.data_dir / "lab")}
+    assert demo.load(session, settings).id == run.id
+    complete(session, run, built)
+    assert demo.load(session, settings).id == run.id
+
+
+def test_the_world_is_imported_and_its_scoring_waits(
+    session: Session, settings: Settings, built: dict[str, Any]
+) -> None:
+    result = complete(session, demo.load(session, settings), built)
+    dataset = datasets.get_dataset(session, result["dataset_id"])
+    assert (dataset.name, dataset.pair_count, dataset.annotated) == ("demo: planted errors", 2, True)
+    scoring = runs.get_run(session, result["run_id"])
+    assert scoring.job.status == "queued"
+    assert [source["name"] for source in scoring.request["sources"]] == ["implicit", "rm_increment", "spans"]
+    assert scoring.request["policy"]["path"] == built["scorer"]
+    assert scoring.request["reference"]["path"] == built["base"]
+    assert result["figures"] == {"auroc": 0.9}
+
+
+def test_a_world_without_a_reward_model_is_scored_without_one(
+    session: Session, settings: Settings, built: dict[str, Any]
+) -> None:
+    result = complete(session, demo.load(session, settings), {**built, "reward_model": None})
+    scoring = runs.get_run(session, result["run_id"])
+    assert [source["name"] for source in scoring.request["sources"]] == ["implicit", "spans"]
+
+
+def test_finishing_twice_is_finishing_once(
+    session: Session, settings: Settings, built: dict[str, Any]
+) -> None:
+    run = demo.load(session, settings)
+    assert demo.finish(session, run, built) == demo.finish(session, run, built)
+    assert (count(session, Dataset), count(session, Model), count(session, Run)) == (1, 3, 2)
+
+
+def test_a_demo_whose_data_set_was_deleted_is_loaded_anew(
+    session: Session, settings: Settings, built: dict[str, Any]
+) -> None:
+    run = demo.load(session, settings)
+    result = complete(session, run, built)
+    jobs.cancel(session, result["run_id"])
+    datasets.delete_dataset(session, result["dataset_id"])
+    again = demo.load(session, settings)
+    assert again.id != run.id
+    assert complete(session, again, built)["dataset_id"] != result["dataset_id"]
+
+
+def test_a_demo_that_failed_is_tried_again(session: Session, settings: Settings) -> None:
+    run = demo.load(session, settings)
+    attempt = factories.claim(session, run)
+    error = {"code": "out_of_resources", "detail": "The disk is full."}
+    jobs.fail(session, run.job.id, attempt, JobStatus.failed, error)
+    assert demo.load(session, settings).id != run.id
+
+
+def test_a_full_disk_builds_no_world(session: Session, settings: Settings) -> None:
+    with pytest.raises(StorageFull):
+        demo.load(session, settings.model_copy(update={"min_free_disk_mib": 2**40}))
