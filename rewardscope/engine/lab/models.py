@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 VOCABULARY = 900
@@ -166,6 +167,10 @@ def threads(count: int) -> Iterator[None]:
 
 def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, card: str) -> None:
     """A Hugging Face folder: weights as safetensors, configuration, tokenizer and a model card."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     model.save_pretrained(folder)
+    if bars:
+        transformers_logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -37,7 +37,7 @@ def pretrain(
         batch = pad([documents[at] for at in next(batches)])
         loss = -logprobs(policy, batch).sum() / batch.counts.sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         schedule.step()
