@@ -100,7 +100,7 @@ def locate(reference: ModelReference, *, download: bool = True) -> Path:
         raise ModelError(
             f"`{reference.path}` is a file; name the folder that holds config.json and the weights."
         )
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", reference.path):
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", reference.path):
         raise ModelError(
             f"The folder `{reference.path}` does not exist; name a folder that holds a model, or a model on "
             "the hub as `owner/name`."

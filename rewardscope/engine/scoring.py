@@ -136,7 +136,7 @@ def fitted(pairs: Sequence[PreferencePair], models: Models, request: ScoreReques
     if not readers:
         contexts = [one.info.context for one in models.loaded() if one.info.context is not None]
     context = min(contexts, default=None)
-    responses = [fit(one, context) for one in tokenised]
+    responses = [fit(one, context, models.of_tokens.tokenizer.bos_token_id) for one in tokenised]
     _check_ids(responses, readers or models.loaded())
     return responses
 
@@ -175,7 +175,7 @@ def values_of(
         append_eos=request.append_eos,
         max_response_tokens=request.max_response_tokens,
     )
-    own = [fit(one, loaded.info.context) for one in own]
+    own = [fit(one, loaded.info.context, loaded.tokenizer.bos_token_id) for one in own]
     _check_ids(own, [loaded])
     grouped = _by_prompt(own, request.token_budget)
     read = read_values(loaded, grouped.rows, request.token_budget)

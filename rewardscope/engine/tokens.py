@@ -73,8 +73,8 @@ def tokenise(
     return tokenised
 
 
-def fit(one: TokenisedResponse, context: int | None) -> TokenisedResponse:
-    """The response with as much of its prompt as the context leaves, cut from the left but for a BOS.
+def fit(one: TokenisedResponse, context: int | None, bos: int | None = None) -> TokenisedResponse:
+    """The response with as much of its prompt as the context leaves, cut from the left but for the `bos`.
 
     At least one prompt token stays, so that the first response token has a prediction; response tokens that
     do not fit then are not seen.
@@ -83,7 +83,7 @@ def fit(one: TokenisedResponse, context: int | None) -> TokenisedResponse:
     if context is None or total <= context:
         return one
     room = max(context - len(one.ids), min(1, len(one.prompt)))
-    prompt = one.prompt if room >= len(one.prompt) else _last(one.prompt, room)
+    prompt = one.prompt if room >= len(one.prompt) else _last(one.prompt, room, bos)
     return replace(
         one,
         prompt=prompt,
@@ -92,11 +92,11 @@ def fit(one: TokenisedResponse, context: int | None) -> TokenisedResponse:
     )
 
 
-def _last(prompt: Int32[np.ndarray, " prompt"], room: int) -> Int32[np.ndarray, " kept"]:
-    """The last `room` tokens; the first token of the whole prompt stays first where two or more fit."""
-    if room < 2:
-        return prompt[-room:]
-    return np.concatenate([prompt[:1], prompt[-(room - 1) :]])
+def _last(prompt: Int32[np.ndarray, " prompt"], room: int, bos: int | None) -> Int32[np.ndarray, " kept"]:
+    """The last `room` tokens, of which the first is the BOS where the prompt begins with one."""
+    if room == 0 or prompt[0] != bos:
+        return prompt[len(prompt) - room :]
+    return np.concatenate([prompt[:1], prompt[len(prompt) - room + 1 :]])
 
 
 # ------------------------------------------------------------------------------------------------- encoding

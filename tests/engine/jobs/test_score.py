@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from rewardscope.engine.errors import Cancelled, DataError, RequestError
+from rewardscope.engine.formats.canonical import write_pairs
+from rewardscope.engine.formats.rows import pair_to_row
+from rewardscope.engine.jobs.score import run, score_stream
+from rewardscope.engine.language_models import forget_models
+from rewardscope.engine.types import PreferencePair, Response, ScoreRequest
+
+PAIRS = [
+    PreferencePair(f"row-{n}", "The sky is " * n, Response(" blue." * (n + 1)), Response(" green."))
+    for n in range(7)
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_models_left_over():
+    yield
+    forget_models()
+
+
+@pytest.fixture
+def request_body(model_folder):
+    return {
+        "policy": {"path": str(model_folder("llama"))},
+        "reference": {"path": str(model_folder("llama", seed=1))},
+        "sources": [{"name": "implicit"}],
+        "device": "cpu",
+        "chunk_pairs": 3,
+    }
+
+
+class Reports:
+    """What a job reported; asks it to stop after `most` chunks."""
+
+    def __init__(self, most=None):
+        self.most, self.chunks, self.progress, self.messages = most, [], [], []
+
+    def __call__(self, progress=None, chunk=None, message=None):
+        if chunk is not None:
+            self.chunks.append(chunk)
+            self.progress.append(progress)
+        if message is not None:
+            self.messages.append(message)
+        if self.most is not None and len(self.chunks) >= self.most:
+            raise Cancelled("Stop.")
+
+
+def test_all_rows_are_scored_in_order_a_chunk_at_a_time(request_body, tmp_path):
+    write_pairs(tmp_path / "rows.jsonl", PAIRS)
+    reports = Reports()
+    result = run(
+        {"request": request_body, "rows": str(tmp_path / "rows.jsonl"), "start": 0, "total": 7}, reports
+    )
+    assert [(chunk.start, chunk.pairs) for chunk in reports.chunks] == [(0, 3), (3, 3), (6, 1)]
+    assert [one.key for chunk in reports.chunks for one in chunk.maps][::2] == [pair.key for pair in PAIRS]
+    assert [(one.done, one.total) for one in reports.progress] == [(3, 7), (6, 7), (7, 7)]
+    tokens = sum(one.tokens for chunk in reports.chunks for one in chunk.maps)
+    assert {"pairs": 7, "responses": 14, "tokens": tokens, "notes": []}.items() <= result.items()
+    assert any("LlamaForCausalLM" in message and "cpu in float32" in message for message in reports.messages)
+
+
+def test_a_restart_goes_on_after_the_last_chunk(request_body, tmp_path):
+    write_pairs(tmp_path / "rows.jsonl", PAIRS)
+    job = {"request": request_body, "rows": str(tmp_path / "rows.jsonl"), "start": 0, "total": 7}
+    first, second, whole = Reports(most=1), Reports(), Reports()
+    with pytest.raises(Cancelled):
+        run(job, first)
+    run(job | {"start": first.chunks[-1].end}, second)
+    run(job, whole)
+    restarted = [one for chunk in first.chunks + second.chunks for one in chunk.maps]
+    for one, two in zip(restarted, [one for chunk in whole.chunks for one in chunk.maps], strict=True):
+        assert (one.key, one.side) == (two.key, two.side)
+        np.testing.assert_allclose(one.logprobs, two.logprobs, atol=1e-5)
+
+
+def test_a_few_rows_may_come_with_the_request(request_body):
+    reports = Reports()
+    result = run({"request": request_body, "pairs": [pair_to_row(pair) for pair in PAIRS[:2]]}, reports)
+    assert result["responses"] == 4
+    assert [one.key for one in reports.chunks[0].maps] == ["row-0", "row-0", "row-1", "row-1"]
+
+
+def test_a_job_without_rows_or_with_a_wrong_request_is_refused(request_body):
+    with pytest.raises(RequestError, match="`rows`"):
+        run({"request": request_body}, Reports())
+    with pytest.raises(RequestError, match="field `beta`"):
+        run({"request": request_body | {"beta": -1}, "pairs": []}, Reports())
+    with pytest.raises(RequestError, match="needs a reward_model"):
+        run({"request": request_body | {"sources": [{"name": "rm_prefix"}]}, "pairs": []}, Reports())
+
+
+def test_a_row_that_cannot_be_scored_stops_the_job_by_name(request_body):
+    with pytest.raises(DataError, match="row `row-6`"):
+        run(
+            {
+                "request": request_body | {"max_response_tokens": 10},
+                "pairs": [pair_to_row(PAIRS[0]), pair_to_row(PAIRS[6])],
+            },
+            Reports(),
+        )
+
+
+def test_what_was_cut_is_told(request_body):
+    long = PreferencePair("long", "sun " * 400, Response("cat"), Response("sun " * 400))
+    result = run({"request": request_body, "pairs": [pair_to_row(long)]}, Reports())
+    assert any("cut from the left" in note for note in result["notes"])
+    assert any("longer than the context" in note for note in result["notes"])
+
+
+def test_a_stream_reads_no_further_than_its_chunk(request_body):
+    taken = []
+
+    def rows():
+        for pair in PAIRS:
+            taken.append(pair.key)
+            yield pair
+
+    stream = score_stream(rows(), ScoreRequest.model_validate(request_body))
+    assert next(stream).pairs == 3
+    assert len(taken) == 3
