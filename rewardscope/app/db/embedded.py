@@ -99,10 +99,13 @@ def _forget_foreign_pid(folder: Path) -> None:
     """Drop a postmaster.pid whose number belongs to another program by now, as happens to containers."""
     pid_file = folder / "postmaster.pid"
     try:
-        name = psutil.Process(int(pid_file.read_text().split()[0])).name()
-    except (FileNotFoundError, psutil.Error, ValueError, IndexError):
+        process = psutil.Process(int(pid_file.read_text().split()[0]))
+        runs = "postgres" in process.name() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        runs = False
+    except (FileNotFoundError, ValueError, IndexError):
         return
-    if "postgres" not in name:
+    if not runs:
         pid_file.unlink(missing_ok=True)
 
 
@@ -132,4 +135,11 @@ def _create_database(server: PostgresServer) -> None:
 
 def _living(pids: set[int]) -> set[int]:
     """Those of `pids` whose process runs; one that was killed never signed off."""
-    return {pid for pid in pids if psutil.pid_exists(pid)}
+    return {pid for pid in pids if _runs(pid)}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -24,10 +24,13 @@ UNREACHABLE_CLASSES = ("08", "57P", "53300")
 
 def sqlalchemy_url(url: str) -> URL:
     """`url` for SQLAlchemy with psycopg 3, whichever way of writing a PostgreSQL URL was used."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise NotReady(
-            f"The data base URL starts with `{parsed.drivername}`, but only PostgreSQL is supported. "
+            "The data base URL is not that of a PostgreSQL. "
             "Set REWARDSCOPE_DATABASE_URL to postgresql://user:password@host/name."
         )
     return parsed.set(drivername="postgresql+psycopg")
