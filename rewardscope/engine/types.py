@@ -148,7 +148,10 @@ class Entropy(_Strict):
 
 
 class Changepoint(_Strict):
-    """Segments of constant mean, cut by exact PELT with squared cost; `penalty` counts log(T) variances."""
+    """Segments of constant mean: the optimum that PELT finds for a squared cost, found exactly.
+
+    `penalty` is in units of log(T) times the variance of the noise.
+    """
 
     name: Literal["changepoint"] = "changepoint"
     penalty: float = Field(2.0, gt=0)
