@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -85,8 +86,7 @@ def store(session: Session, run: Run, attempt: int, chunk: ScoredChunk) -> None:
     for source in source_names(run):
         row = _statistics(session, run.id, source)
         statistics = RewardStatistics.from_dict(row.sketch)
-        for one in chunk.maps:
-            statistics.add(one.rewards[source])
+        statistics.add(np.concatenate([one.rewards[source] for one in chunk.maps]))
         row.sketch = statistics.to_dict()
         rule = SegmentationRule.model_validate(row.rule)
         cuts.write_maps(session, run.id, source, rule, statistics, pairs, map_ids, chunk.maps)
