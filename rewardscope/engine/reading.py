@@ -12,6 +12,7 @@ is read in another way: slower and equal.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -237,6 +238,44 @@ def _forget_first(lanes: Lanes) -> None:
     lanes.logprobs[0] = np.nan
     if lanes.entropies is not None and lanes.ranks is not None:
         lanes.entropies[0], lanes.ranks[0] = np.nan, -1
+
+
+# ----------------------------------------------------------------------------------------------- how many threads
+
+
+SMALL_PARAMETERS = 20_000_000
+"""Up to this size a second thread may cost more than it computes."""
+
+
+def use_fitting_threads(loaded: LoadedModel) -> int:
+    """Leaves torch with one thread where that reads this model faster than all do; how many it has then.
+
+    Threads that wait for one another at every small product lose to one thread, by far where other processes
+    use the cores. Only models that are small and on the CPU are tried.
+    """
+    every = torch.get_num_threads()
+    if every == 1 or loaded.device.type != "cpu" or loaded.info.parameters > SMALL_PARAMETERS:
+        return every
+    generator = np.random.default_rng(0)
+    ids = generator.integers(0, loaded.vocab_size, 32).astype(np.int32)
+    rows = [Row(ids, (ids, ids))] * 4
+    seconds = {threads: _seconds(loaded, rows, threads) for threads in (1, every)}
+    torch.set_num_threads(min(seconds, key=lambda threads: seconds[threads]))
+    return torch.get_num_threads()
+
+
+def _seconds(loaded: LoadedModel, rows: Sequence[Row], threads: int) -> float:
+    """How long reading these rows takes: the median of three, after one to warm up."""
+    torch.set_num_threads(threads)
+    taken = []
+    for _ in range(4):
+        began = time.perf_counter()
+        if loaded.info.kind == "causal_lm":
+            read_lanes(loaded, rows, 8192)
+        else:
+            read_values(loaded, rows, 8192)
+        taken.append(time.perf_counter() - began)
+    return sorted(taken[1:])[1]
 
 
 # ---------------------------------------------------------------------------------------- how to read a model

@@ -58,7 +58,7 @@ def test_changed_weights_are_loaded_again(model_folder, tmp_path):
 def test_the_kinds_of_model_are_not_confused(model_folder):
     with pytest.raises(ModelError, match="a causal LM is needed"):
         load_policy(reference(model_folder("reward")), device="cpu")
-    with pytest.raises(ModelError, match="a reward model .* is needed"):
+    with pytest.raises(ModelError, match=r"a reward model .* is needed"):
         load_reward_model(reference(model_folder("llama")), device="cpu")
 
 

@@ -82,7 +82,7 @@ def test_a_missing_tokenizer_is_named(folder):
 
 def test_pickled_weights_are_refused_with_the_way_out(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="pickles.*safe_serialization"):
+    with pytest.raises(ModelError, match=r"pickles.*safe_serialization"):
         inspect(folder)
 
 

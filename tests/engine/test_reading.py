@@ -8,7 +8,7 @@ from rewardscope.engine import language_models, ragged, reading
 from rewardscope.engine.errors import ModelError
 from rewardscope.engine.language_models import load_policy, load_reward_model
 from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import batches, plan_of, read_lanes, read_values
+from rewardscope.engine.reading import batches, plan_of, read_lanes, read_values, use_fitting_threads
 from rewardscope.engine.types import ModelReference
 
 SHAPES = ["llama", "qwen2", "gpt2", "gpt_neox", "mistral"]
@@ -152,3 +152,15 @@ def test_batches_hold_every_row_once_and_keep_the_budget():
     for batch in batches(rows, 60, "ragged"):
         assert len(batch) == 1 or sum(rows[index].tokens for index in batch) <= 60
     assert all(len(batch) == 1 for batch in batches(rows, 8192, "alone"))
+
+
+def test_a_small_model_is_read_with_as_many_threads_as_serve_it(model_folder):
+    loaded = load_policy(ModelReference(path=str(model_folder("llama"))), device="cpu")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert use_fitting_threads(loaded) in (1, 2)
+        torch.set_num_threads(1)
+        assert use_fitting_threads(loaded) == 1
+    finally:
+        torch.set_num_threads(before)
