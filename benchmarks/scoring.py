@@ -173,7 +173,7 @@ class MatrixProduct:
         return (time.perf_counter() - began) / 8
 
 
-# --------------------------------------------------------------------------------------------------- measuring
+# ------------------------------------------------------------------------------- measuring
 
 
 def measure(size: Size, pairs: int, rounds: int) -> None:

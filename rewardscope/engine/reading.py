@@ -240,7 +240,7 @@ def _forget_first(lanes: Lanes) -> None:
         lanes.entropies[0], lanes.ranks[0] = np.nan, -1
 
 
-# ----------------------------------------------------------------------------------------------- how many threads
+# --------------------------------------------------------------------------- how many threads
 
 
 SMALL_PARAMETERS = 20_000_000
