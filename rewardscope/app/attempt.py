@@ -154,6 +154,7 @@ class Attempt:
             self._process.ask_to_stop()
         if time.monotonic() - self._stopping_since < GRACE_SECONDS:
             return False
+        self._process.kill()
         self._process.terminate()
         self._forward_lines(now=True)
         return True

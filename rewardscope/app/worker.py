@@ -42,8 +42,10 @@ BEAT_SECONDS = 3.0
 """Between two signs of life, and two looks for jobs whose worker is gone."""
 LOST_SECONDS = 10.0
 """A worker that is silent for so long has lost its jobs."""
-CANCEL_POLL_SECONDS = 1.0
-"""How soon a cancellation is seen whose notification was lost."""
+FETCH_POLL_SECONDS = 1.0
+CANCEL_POLL_SECONDS = 0.5
+"""How soon new jobs and cancellations are seen whose notification was lost: procrastinate hears none any more
+after the data base was restarted under it."""
 REST_SECONDS = 2.0
 """Before the queue is tried again that could not be reached."""
 
@@ -189,10 +191,12 @@ class Worker:
                         concurrency=1,
                         install_signal_handlers=False,
                         delete_jobs="always",
+                        fetch_job_polling_interval=FETCH_POLL_SECONDS,
                         abort_job_polling_interval=CANCEL_POLL_SECONDS,
                         update_heartbeat_interval=BEAT_SECONDS,
                         shutdown_graceful_timeout=0,
                     )
+                log.warning("queue_away", queue=queue, reason="the connection to the data base was lost")
             except Exception as error:
                 log.warning("queue_away", queue=queue, reason=repr(error))
             await asyncio.sleep(REST_SECONDS)
