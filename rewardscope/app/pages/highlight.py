@@ -11,7 +11,8 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,8 +32,8 @@ GUTTER_SEGMENTS = 2
 """An entry of the gutter that stands for more segments than this gives their range instead."""
 BLOCK_CHARACTERS = 320
 """A block of text ends with the first line break after this many code points ..."""
-BLOCK_TOKENS = 600
-"""... or, where no line ever ends, at a white space after this many tokens: the browser skips what is off
+BLOCK_PIECES = 600
+"""... or, where no line ever ends, before a space after this many pieces: the browser skips what is off
 screen block by block."""
 
 _NEEDS_CARE = re.compile(
@@ -76,8 +77,8 @@ class MarkedResponse:
     """What is drawn of one response. Sequences have one entry a token, EOS included."""
 
     text: str
-    offsets: Sequence[tuple[int, int]]
-    """Code points [start, end) of `text`."""
+    offsets: np.ndarray
+    """Code points [start, end) of `text`, shape (tokens, 2)."""
     values: np.ndarray
     """What is coloured; NaN where missing."""
     segments: Sequence[Segment]
@@ -89,13 +90,16 @@ class MarkedResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Tokens [first, first + tokens) that are shown as one."""
+class Pieces:
+    """What can be shown alone, in order; lists have one entry a piece. The EOS is not among them."""
 
-    first: int
-    tokens: int
-    start: int
-    end: int
+    first: list[int]
+    """The first token of the piece."""
+    tokens: list[int]
+    """How many tokens it stands for."""
+    start: list[int]
+    """Code points [start, end) of the text; together they cover it."""
+    end: list[int]
 
 
 def highlight(response: MarkedResponse, colouring: Colouring) -> Markup:
@@ -122,37 +126,41 @@ def plain(text: str, spans: Sequence[Span] = ()) -> Markup:
 def visible(text: str) -> str:
     """The text as HTML, with line breaks marked and characters that cannot be seen (controls, directions)
     written out by name, where they can do no harm."""
-    return _NEEDS_CARE.sub(_write_out, text) if _NEEDS_CARE.search(text) else text
+    return _NEEDS_CARE.sub(_write_out, text)
+
+
+_WRITTEN = {character: html.escape(character) for character in "&<>\"'"} | {
+    "\n": "<u></u>\n",
+    "\t": "<u class=tab></u>\t",
+}
 
 
 def _write_out(match: re.Match[str]) -> str:
     character = match.group()
-    if character in "&<>\"'":
-        return html.escape(character)
-    if character == "\n":
-        return "<u></u>\n"
-    if character == "\t":
-        return "<u class=tab></u>\t"
-    return f'<u class=code data-c="U+{ord(character):04X}"></u>'
+    return _WRITTEN.get(character) or f'<u class=code data-c="U+{ord(character):04X}"></u>'
 
 
-def pieces_of(text: str, offsets: Sequence[tuple[int, int]], has_eos: bool) -> list[_Piece]:
-    """Tokens joined to what can be shown alone; the EOS, if there is one, is not among them."""
+def pieces_of(text: str, offsets: np.ndarray, has_eos: bool) -> Pieces:
+    """Tokens joined to what can be shown alone: those that share a character, and marks with their letter."""
     count = len(offsets) - (1 if has_eos else 0)
-    starts = [offsets[token][0] for token in range(count)]
-    heads: list[int] = []
-    reach = 0  # how far the tokens of the current piece go
-    for token, start in enumerate(starts):
-        joined = bool(heads) and (start < reach or starts[heads[-1]] == start or _continues(text, start))
-        if not joined:
-            heads.append(token)
-        reach = max(reach, offsets[token][1])
-    edges = [*heads, count]
-    texts = [0, *(starts[head] for head in heads[1:]), len(text)]
-    return [
-        _Piece(first, after - first, start, end)
-        for (first, after), (start, end) in zip(pairwise(edges), pairwise(texts), strict=True)
-    ]
+    if count <= 0:
+        return Pieces([], [], [], [])
+    starts, ends = offsets[:count, 0], offsets[:count, 1]
+    begins = np.ones(count, dtype=bool)
+    reach = np.maximum.accumulate(ends)
+    begins[1:] = (starts[1:] >= reach[:-1]) & (starts[1:] != starts[:-1])
+    if not text.isascii():
+        for token in np.flatnonzero(begins).tolist():
+            begins[token] = not (token and _continues(text, int(starts[token])))
+    first = np.flatnonzero(begins)
+    edges = starts[first].tolist()
+    edges[0] = 0
+    return Pieces(
+        first=first.tolist(),
+        tokens=np.diff(first, append=count).tolist(),
+        start=edges,
+        end=[*edges[1:], len(text)],
+    )
 
 
 def _continues(text: str, start: int) -> bool:
@@ -187,7 +195,7 @@ def pivot_ranks(segments: Sequence[Segment]) -> dict[int, int]:
 
 
 class _Writer:
-    """Writes one response, keeping what is open: block, segment, labelled span."""
+    """Writes one response: a cell for each piece, and between the cells what opens and closes there."""
 
     def __init__(self, response: MarkedResponse, colouring: Colouring) -> None:
         self.response = response
@@ -195,104 +203,146 @@ class _Writer:
         self.pieces = pieces_of(response.text, response.offsets, response.eos is not None)
         self.ranks = pivot_ranks(response.segments)
         self.candidates = set(response.candidates)
-        self.parts: list[str] = []
 
     def write(self) -> Markup:
-        response, parts = self.response, self.parts
-        gutter = self._gutter()
-        starts = {segment.start: segment for segment in response.segments}
-        covering = _cover(response.spans, self.pieces)
-        parts.append("<div class=t>")
-        segment: Segment | None = None
-        labels: list[Span] = []
-        block_start, block_tokens = 0, 0
-        for piece, spans in zip(self.pieces, covering, strict=True):
-            begun = self._segment_begun(starts, piece)
-            if begun is not None or spans != labels:
-                if labels:
-                    parts.append("</span>")
-                if begun is not None:
-                    parts.append("</span>" if segment is not None else "")
-                    parts.extend(gutter.pop(t) for t in range(piece.first, begun.start + 1) if t in gutter)
-                    parts.append(_state_tag(begun.kept))
-                    segment = begun
-                labels = spans
-                if labels:
-                    parts.append(_span_tag(labels))
-            text = response.text[piece.start : piece.end]
-            parts.append(self._piece(piece, text))
-            block_tokens += piece.tokens
-            if self._block_ends(text, piece.end - block_start, block_tokens):
-                parts.append("</span>" * ((segment is not None) + bool(labels)) + "</div><div class=t>")
-                parts.append(_state_tag(segment.kept) if segment is not None else "")
-                parts.append(_span_tag(labels) if labels else "")
-                block_start, block_tokens = piece.end, 0
-        parts.append("</span>" * ((segment is not None) + bool(labels)))
-        if response.eos is not None:
-            parts.append(self._end(starts, gutter, segment))
+        cells = self._cells()
+        parts: list[str] = ["<div class=t>"]
+        done, closing = 0, ""
+        for piece, opening, closes in self._seams():
+            parts += cells[done:piece]
+            parts.append(closing + opening)
+            done, closing = piece, closes
+        parts += cells[done:]
+        parts.append(closing)
+        if self.response.eos is not None:
+            parts.append(self._end())
         parts.append("</div>")
         return Markup("".join(parts))  # noqa: S704 -- made of `visible` texts, escaped labels and numbers
 
-    @staticmethod
-    def _segment_begun(starts: dict[int, Segment], piece: _Piece) -> Segment | None:
-        """The last segment that begins within the piece: a piece that hides a pivot shows it."""
-        if piece.tokens == 1:
-            return starts.get(piece.first)
-        found = [starts[t] for t in range(piece.first, piece.first + piece.tokens) if t in starts]
-        return found[-1] if found else None
+    # -------------------------------------------------------------------------------------- the cells
 
-    @staticmethod
-    def _block_ends(text: str, characters: int, tokens: int) -> bool:
-        if text.endswith("\n"):
-            return characters >= BLOCK_CHARACTERS
-        return tokens >= BLOCK_TOKENS and text[-1:].isspace()
+    def _cells(self) -> list[str]:
+        """Every piece as HTML."""
+        text, pieces = self.response.text, self.pieces
+        texts = [text[start:end] for start, end in zip(pieces.start, pieces.end, strict=True)]
+        for piece in self._pieces_of_characters(match.start() for match in _NEEDS_CARE.finditer(text)):
+            texts[piece] = visible(texts[piece])
+        tags = [_TAGS[self.levels[token]] for token in pieces.first]
+        for token in self.candidates:
+            if (marked := self._piece_of(token)) is not None:
+                tags[marked] = _CANDIDATE_TAGS[self.levels[token]]
+        for token, rank in self.ranks.items():
+            if (marked := self._piece_of(token)) is not None:
+                tags[marked] = _open_tag(self.levels[token], rank)
+        if len(pieces.first) < sum(pieces.tokens):
+            for piece, tokens in enumerate(pieces.tokens):
+                if tokens > 1:
+                    tags[piece] = self._joined_tag(piece)
+        return [f"{tag}{shown}</i>" for tag, shown in zip(tags, texts, strict=True)]
 
-    def _piece(self, piece: _Piece, text: str) -> str:
-        if piece.tokens == 1:
-            return f"{self._open(piece.first, 1)}{visible(text)}</i>"
-        return f"{self._open(self._strongest(piece), piece.tokens, piece.first)}{visible(text)}</i>"
+    def _pieces_of_characters(self, characters: Iterable[int]) -> set[int]:
+        starts = self.pieces.start
+        return {bisect_right(starts, character) - 1 for character in characters} if starts else set()
 
-    def _strongest(self, piece: _Piece) -> int:
-        """The token whose colour the joined piece takes."""
-        tokens = range(piece.first, piece.first + piece.tokens)
-        return max(tokens, key=lambda token: abs(self.levels[token] or 0))
+    def _piece_of(self, token: int) -> int | None:
+        """The piece that shows a token; None for the EOS."""
+        first, tokens = self.pieces.first, self.pieces.tokens
+        if token < len(first) and first[token] == token:
+            return token  # nothing was joined before it
+        if not first or token >= first[-1] + tokens[-1]:
+            return None
+        return bisect_right(first, token) - 1
 
-    def _open(self, token: int, tokens: int, first: int | None = None, extra: str = "") -> str:
-        level = self.levels[token]
-        colour = "q" if level is None else f"b{level}" if level else ""
-        first = token if first is None else first
-        hidden = range(first, first + tokens)
-        rank = next((self.ranks[t] for t in hidden if t in self.ranks), None)
-        candidate = rank is None and any(t in self.candidates for t in hidden)
-        if rank is None and not candidate and tokens == 1 and not extra:
-            return f"<i class={colour}>" if colour else "<i>"
-        classes = " ".join(
-            word for word in (colour, "p" if rank else "", "c" if candidate else "", extra) if word
-        )
-        data = f" data-p={rank}" if rank else ""
-        count = f" data-n={tokens}" if tokens > 1 else ""
-        return f'<i class="{classes}"{data}{count}>' if classes else f"<i{data}{count}>"
+    def _joined_tag(self, piece: int) -> str:
+        """The opening tag of a piece that stands for several tokens: it takes the colour of the strongest,
+        and shows a pivot or candidate that any of them is."""
+        first, count = self.pieces.first[piece], self.pieces.tokens[piece]
+        tokens = range(first, first + count)
+        strongest = max(tokens, key=lambda token: abs(self.levels[token] or 0))
+        rank = next((self.ranks[token] for token in tokens if token in self.ranks), None)
+        candidate = any(token in self.candidates for token in tokens)
+        return _open_tag(self.levels[strongest], rank, candidate=candidate, tokens=count)
 
-    def _end(self, starts: dict[int, Segment], gutter: dict[int, str], segment: Segment | None) -> str:
-        """The EOS, in a segment of its own making or in the last one, and marked as what it is."""
+    # -------------------------------------------------------------------------------------- the seams
+
+    def _seams(self) -> Iterator[tuple[int, str, str]]:
+        """Where something opens: the piece before which it does, how, and what will close it again."""
+        begun = self._begun_segments()
+        gutter = self._gutter()
+        spans = self._span_changes()
+        blocks = set(self._block_starts())
+        kept: bool | None = None
+        labels = ""
+        for piece in sorted(begun.keys() | spans.keys() | blocks):
+            opening = "</div><div class=t>" if piece in blocks else ""
+            for segment in begun.get(piece, ()):
+                opening += gutter.get(segment.start, "")
+                kept = segment.kept
+            labels = spans.get(piece, labels)
+            opening += ("" if kept is None else _state_tag(kept)) + labels
+            yield piece, opening, "</span>" * ((kept is not None) + bool(labels))
+
+    def _begun_segments(self) -> dict[int, list[Segment]]:
+        """The segments that begin within each piece."""
+        begun: dict[int, list[Segment]] = {}
+        for segment in self.response.segments:
+            piece = self._piece_of(segment.start)
+            if piece is not None:
+                begun.setdefault(piece, []).append(segment)
+        return begun
+
+    def _span_changes(self) -> dict[int, str]:
+        """Before which pieces the labels change, and the tag of the new ones (empty: none)."""
+        covering: dict[int, list[Span]] = {}
+        starts, ends = self.pieces.start, self.pieces.end
+        for span in self.response.spans:
+            for piece in range(bisect_right(ends, span.start), bisect_left(starts, span.end)):
+                covering.setdefault(piece, []).append(span)
+        changes: dict[int, str] = {}
+        for piece, spans in covering.items():
+            if covering.get(piece - 1) != spans:
+                changes[piece] = _span_tag(spans)
+            if piece + 1 not in covering and piece + 1 < len(starts):
+                changes[piece + 1] = ""
+        return changes
+
+    def _block_starts(self) -> Iterator[int]:
+        """Pieces that begin a block: after a line break when the block is long enough, and before a space
+        where no line ever ends."""
+        text, pieces = self.response.text, self.pieces
+        begun = 0
+        for piece in range(1, len(pieces.start)):
+            start = pieces.start[piece]
+            if text[start - 1] == "\n":
+                due = start - pieces.start[begun] >= BLOCK_CHARACTERS
+            else:
+                due = piece - begun >= BLOCK_PIECES and text[start].isspace()
+            if due:
+                begun = piece
+                yield piece
+
+    def _end(self) -> str:
+        """The EOS, marked as what it is, with the state that the mask gives it."""
         position = len(self.response.offsets) - 1
-        begun = starts.get(position)
-        mark = f"{self._open(position, 1, extra='e')}{visible(self.response.eos or '')}</i>"
-        if begun is None and segment is None:
-            return mark
-        return f"{gutter.get(position, '')}{_state_tag(self.response.eos_kept)}{mark}</span>"
+        rank = self.ranks.get(position)
+        tag = _open_tag(self.levels[position], rank, candidate=position in self.candidates, extra="e")
+        begins = any(segment.start == position for segment in self.response.segments[-1:])
+        beside = self._gutter().get(position, "") if begins else ""
+        state = _state_tag(self.response.eos_kept)
+        return f"{beside}{state}{tag}{visible(self.response.eos or '')}</i></span>"
 
     def _gutter(self) -> dict[int, str]:
         """Position of a segment's first token -> the entry that stands beside it."""
-        starts, response = [], self.response
-        for segment in response.segments:
-            starts.append(response.offsets[segment.start][0])
+        text, segments = self.response.text, self.response.segments
+        starts = (
+            self.response.offsets[[segment.start for segment in segments], 0].tolist() if segments else []
+        )
         entries: dict[int, str] = {}
         group: list[Segment] = []
         group_start = 0
-        for segment, start in zip(response.segments, starts, strict=True):
-            crosses = "\n" in response.text[group_start:start] if group else False
-            if group and (start - group_start >= GUTTER_CHARACTERS or crosses):
+        for segment, start in zip(segments, starts, strict=True):
+            far = start - group_start >= GUTTER_CHARACTERS
+            if group and (far or text.find("\n", group_start, start) >= 0):
                 entries[group[0].start] = gutter_entry(group)
                 group = []
             if not group:
@@ -303,18 +353,36 @@ class _Writer:
         return entries
 
 
+def _open_tag(
+    level: int | None, rank: int | None = None, *, candidate: bool = False, tokens: int = 1, extra: str = ""
+) -> str:
+    """The opening tag of a piece."""
+    colour = "q" if level is None else f"b{level}" if level else ""
+    marks = ("p" if rank else "", "c" if candidate and not rank else "", extra)
+    classes = " ".join(word for word in (colour, *marks) if word)
+    data = (f" data-p={rank}" if rank else "") + (f" data-n={tokens}" if tokens > 1 else "")
+    if not classes:
+        return f"<i{data}>"
+    return f"<i class={classes}{data}>" if " " not in classes else f'<i class="{classes}"{data}>'
+
+
+_TAGS: dict[int | None, str] = {level: _open_tag(level) for level in (None, *range(-LEVELS, LEVELS + 1))}
+"""The opening tags of pieces that are neither pivot nor candidate."""
+_CANDIDATE_TAGS = {level: _open_tag(level, candidate=True) for level in _TAGS}
+
+
 def gutter_entry(segments: Sequence[Segment]) -> str:
     """What stands beside the text: reward and state of a segment, or the range of many short ones."""
     if len(segments) <= GUTTER_SEGMENTS:
         return f"<b class=g>{''.join(_gutter_line(segment) for segment in segments)}</b>"
     kept = sum(segment.kept for segment in segments)
     rewards = [segment.reward for segment in segments if segment.reward == segment.reward]
-    span = f"{signed(min(rewards))} … {signed(max(rewards))}" if rewards else "no reward"
+    span = f"{signed(min(rewards), 2)}…{signed(max(rewards), 2)}" if rewards else "no reward"
     return f"<b class=g><s class=k>{kept}✓ {len(segments) - kept}✕</s><s>{span}</s></b>"
 
 
 def _gutter_line(segment: Segment) -> str:
-    number = signed(segment.reward)
+    number = signed(segment.reward, 2)
     glyph = "✓" if segment.kept else "✕"
     disputed = "≠" if segment.disputed else ""
     return f"<s class={'k' if segment.kept else 'm'}>{disputed}{number} {glyph}</s>"
@@ -329,11 +397,3 @@ def _span_tag(spans: Sequence[Span]) -> str:
     kind = "w" if any(v is not None and v < 0 for v in values) else "r" if any(v for v in values) else "o"
     label = html.escape(" · ".join(dict.fromkeys(span.label for span in spans)))
     return f'<span class="l {kind}" title="{label}">'
-
-
-def _cover(spans: Sequence[Span], pieces: Sequence[_Piece]) -> list[list[Span]]:
-    """The labelled spans that each piece touches."""
-    if not spans:
-        nothing: list[Span] = []
-        return [nothing] * len(pieces)
-    return [[span for span in spans if span.start < piece.end and piece.start < span.end] for piece in pieces]

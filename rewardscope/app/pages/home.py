@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import Dataset, Model, Run
 from rewardscope.app.dependencies import SessionDep, SettingsDep
+from rewardscope.app.pages.models import KINDS
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
 from rewardscope.app.pages.run_rows import RunRow, run_row
 from rewardscope.app.services import datasets, demo, models, runs, workers
@@ -63,6 +64,8 @@ class Activity:
     waiting: int
     """Runs that wait for a worker."""
     is_active: bool
+    is_served: bool
+    """Whether any worker is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def dataset_row(request: Request, dataset: Dataset) -> DatasetRow:
 
 def model_row(model: Model) -> ModelRow:
     """A model as a line."""
-    return ModelRow(model.name, model.kind.replace("_", " "), model.parameters)
+    return ModelRow(model.name, KINDS.get(model.kind, model.kind), model.parameters)
 
 
 def _activity(request: Request, session: Session) -> Activity:
@@ -145,4 +148,5 @@ def _activity(request: Request, session: Session) -> Activity:
         workers=present,
         waiting=runs.count_by_status(session)["queued"],
         is_active=any(line.is_active for line in lines),
+        is_served=any(worker.is_alive for worker in present),
     )

@@ -18,6 +18,8 @@ from rewardscope.app.services import models
 from rewardscope.engine.errors import EngineError
 from rewardscope.engine.types import ModelReference
 
+KINDS = {"causal_lm": "language model", "sequence_classifier": "reward model"}
+
 router = APIRouter()
 
 
@@ -119,7 +121,7 @@ def _line(request: Request, model: Model) -> ModelLine:
         name=model.name,
         path=model.path,
         revision=model.revision,
-        kind=model.kind.replace("_", " ").replace("lm", "LM"),
+        kind=KINDS.get(model.kind, model.kind),
         architecture=model.architecture,
         parameters=model.parameters,
         vocab_size=model.vocab_size,

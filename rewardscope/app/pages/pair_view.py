@@ -108,7 +108,7 @@ def side_panel(
     cut = side.segmentation
     marked = MarkedResponse(
         text=side.text,
-        offsets=side.map.offsets.tolist(),
+        offsets=side.map.offsets,
         values=values,
         segments=cut.segments,
         candidates=cut.candidates.tolist(),

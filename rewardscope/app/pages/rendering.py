@@ -59,14 +59,14 @@ def make_environment() -> Environment:
     return environment
 
 
-ENVIRONMENT = make_environment()
-
-
 @cache
 def static_url(path: str) -> str:
     """The address of a static file, with a digest of its content, so that browsers may keep it for ever."""
     digest = hashlib.sha256((WEB / "static" / path).read_bytes()).hexdigest()[:12]
     return f"/static/{path}?v={digest}"
+
+
+ENVIRONMENT = make_environment()
 
 
 def render(

@@ -114,7 +114,7 @@ def made_up_side(
 def token_offsets(sample: Sample) -> list[tuple[int, int]]:
     """Tokens as a tokenizer makes them: a word with the space before it, long words in pieces of nine."""
     if not sample.cut_bytes:
-        return [match.span() for match in re.finditer(r"\s?[^\s]{1,9}|\s", sample.text)]
+        return [match.span() for match in re.finditer(r"\n|[^\S\n]?[^\s]{1,9}|\s", sample.text)]
     offsets = []
     for position, character in enumerate(sample.text):
         # A character of four bytes comes as three tokens that share its place.

@@ -33,4 +33,5 @@ def run_options(found: Sequence[Run], shown: Run) -> list[Option]:
 
 def _label(run: Run, status: str | None) -> str:
     state = "" if status in (None, JobStatus.succeeded) else f", {status}"
-    return f"Run {run.id}: {run.name}{state}"
+    name = run.name.removeprefix(f"{run.request.get('dataset_name')}: ")
+    return f"Run {run.id}: {name}{state}"

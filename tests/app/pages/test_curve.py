@@ -1,0 +1,32 @@
+"""The small picture of rewards."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rewardscope.app.pages.curve import BINS, Curve, draw
+from rewardscope.engine.types import Segment
+
+
+def test_a_short_response_has_a_bar_a_token():
+    shown = str(draw(Curve(np.array([1.0, -1.0, 0.0, np.nan]), 1.0, [Segment(0, 4, 1, 0.0, True)])))
+    assert "M0 42V0h" in shown
+    assert "M1 42V84h" in shown
+    assert "M2 " not in shown
+    assert "of the 4 tokens" in shown
+
+
+def test_a_long_response_is_binned_and_says_so():
+    shown = str(draw(Curve(np.ones(10_000), 1.0, [Segment(0, 10_000, 1, 1.0, False)])))
+    assert f"in {BINS} bins" in shown
+    assert len(shown) < 12_000
+
+
+def test_the_strip_marks_masked_tokens():
+    segments = [Segment(0, 2, 1, 1.0, True), Segment(2, 4, -1, -1.0, False)]
+    assert "M2 87H4v5H2z" in str(draw(Curve(np.ones(4), 1.0, segments)))
+
+
+def test_nothing_to_draw_is_drawn_as_nothing():
+    assert draw(Curve(np.zeros(0), 1.0, [])) == ""
+    assert draw(Curve(np.zeros(3), 0.0, [])) == ""

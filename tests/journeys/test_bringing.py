@@ -1,0 +1,31 @@
+"""Bringing one's own data: a file with a bad row is refused with its line, the mended one becomes a table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def test_from_a_file_to_its_table(watched, server, tmp_path):
+    good = {"prompt": "Where?", "chosen": "In Paris.", "rejected": "In Rome."}
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(good) + "\n" + '{"prompt": "cut o\n')
+    page = watched.page
+    page.goto(server.token_url)
+    page.get_by_role("link", name="Bring your own data").click()
+    page.get_by_label("File").set_input_files(path)
+    page.get_by_role("button", name="Bring it in").click()
+    page.get_by_text("Nothing was imported").wait_for()
+    assert page.locator("table tbody td").first.inner_text() == "2"
+    # A refused form is an answer of 422, which the browser notes on its console.
+    watched.faults[:] = [fault for fault in watched.faults if "422" not in fault]
+    path.write_text(json.dumps(good) + "\n")
+    page.get_by_label("File").set_input_files(path)
+    page.get_by_role("button", name="Bring it in").click()
+    page.get_by_role("heading", name="mine").wait_for()
+    page.get_by_text("Not scored yet").wait_for()
+    page.locator("tbody th[scope=row] a").first.click()
+    page.get_by_text("In Paris.").wait_for()
