@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, null, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from rewardscope.app.db.models import Dataset, Pair, PairScore
+from rewardscope.app.db.models import Dataset, Job, Pair, PairScore
 from rewardscope.app.errors import Invalid, NotFound, Problem
 from rewardscope.app.services.datasets import canonical_row, get_dataset
 from rewardscope.app.services.pages import (
@@ -227,7 +227,13 @@ class _Table:
         """How many rows there are; None where they are not countable."""
         if not self.countable:
             return None
-        return session.scalar(self._counting()) if self.by_score else self.dataset.pair_count
+        if not self.by_score:
+            return self.dataset.pair_count
+        if self.filters:
+            return session.scalar(self._counting())
+        # Every pair before this place has its scores, and none after it: no need to count 100,000 of them.
+        assert self.scope is not None
+        return session.scalar(select(Job.resume_from).where(Job.run_id == self.scope[0]))
 
     def index(self, session: Session, place: _Place) -> int | None:
         """How many rows stand before `place`; None if no row stands there, or they are not countable."""
