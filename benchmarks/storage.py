@@ -1,0 +1,197 @@
+"""Bytes a token, tokens a second in, milliseconds out: reward maps as blobs against a row a token.
+
+Run by hand: `python benchmarks/storage.py`. Starts a PostgreSQL of its own with its usual guarantees,
+stores the same responses both ways in interleaved rounds, and reads single ones back, queries and session
+included. Only ratios taken in one run mean anything. Hold: at most 12 B a token, at least 5 M tokens/s in,
+under 1 ms out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db import migrate
+from rewardscope.app.db.embedded import EmbeddedPostgres
+from rewardscope.app.db.maps import pack, unpack, write_chunk
+from rewardscope.app.db.models import Dataset, Pair, RewardLane, Run, StoredMap
+from rewardscope.app.db.session import Database
+from rewardscope.engine.types import RewardMap
+
+ROW_TABLE = """
+    CREATE TABLE token_rows (
+        run_id bigint, pair_id bigint, side text, position int, token_id int, start int, "end" int,
+        logprob real, reference_logprob real, entropy real, rank int, reward real,
+        PRIMARY KEY (run_id, pair_id, side, position)
+    )
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--responses", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=400, help="mean length of a response")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedPostgres(Path(folder))
+        url = server.start()
+        try:
+            migrate.upgrade(url)
+            database = Database.connect(url)
+            compare(database, options.responses, options.tokens, options.rounds)
+            database.dispose()
+        finally:
+            server.stop()
+
+
+def compare(database: Database, responses: int, tokens: int, rounds: int) -> None:
+    """Measure both ways, interleaved, and print the table."""
+    maps = [response(index, tokens) for index in range(responses)]
+    total = sum(one.tokens for one in maps)
+    with database.session() as session:
+        session.execute(text(ROW_TABLE))
+        run_id, pair_ids = world(session, responses)
+    writing: dict[str, list[float]] = {"blobs": [], "rows": [], "packing alone": []}
+    for _ in range(rounds):
+        writing["packing alone"].append(timed(lambda: pack(maps)))
+        writing["blobs"].append(timed(lambda: write_blobs(database, run_id, pair_ids, maps)))
+        writing["rows"].append(timed(lambda: write_rows(database, run_id, pair_ids, maps)))
+    keys = list(pair_ids)[:: max(1, responses // 100)]
+    reading = {
+        "blobs": [timed(lambda key=key: read_blob(database, run_id, pair_ids[key], key)) for key in keys],
+        "rows": [timed(lambda key=key: read_rows(database, run_id, pair_ids[key])) for key in keys],
+    }
+    size = {
+        "blobs": table_size(database, "reward_maps") + table_size(database, "reward_lanes"),
+        "rows": table_size(database, "token_rows"),
+    }
+    packed = sum(
+        sum(len(value) for value in row.columns.values() if isinstance(value, bytes))
+        + sum(len(lane.rewards) for lane in row.lanes)
+        for row in pack(maps)
+    )
+    print(f"{responses} responses, {total} tokens, 6 lanes and 1 source, {rounds} interleaved rounds\n")
+    print(f"{'':>14} {'B/token':>8} {'on disk':>8} {'M tokens/s in':>14} {'ms out':>8}")
+    for way in ("rows", "blobs"):
+        speed = total / statistics.median(writing[way]) / 1e6
+        blob = f"{packed / total:8.1f}" if way == "blobs" else f"{'':>8}"
+        out = 1000 * statistics.median(reading[way])
+        print(f"{way:>14} {blob} {size[way] / total:8.1f} {speed:14.2f} {out:8.2f}")
+    speed = total / statistics.median(writing["packing alone"]) / 1e6
+    print(f"{'packing alone':>14} {'':>8} {'':>8} {speed:14.2f}")
+
+
+def response(index: int, tokens: int) -> RewardMap:
+    """A response with the statistics of text under a language model."""
+    random = np.random.default_rng(index)
+    length = int(random.integers(tokens // 2, tokens * 3 // 2 + 1))
+    ends = np.cumsum(random.integers(1, 8, length))
+    logprobs = -random.exponential(1.5, length).astype(np.float32)
+    reference = logprobs - random.normal(0, 0.1, length).astype(np.float32)
+    return RewardMap(
+        key=f"pair {index}",
+        side="chosen",
+        token_ids=random.integers(0, 50_000, length, dtype=np.int32),
+        offsets=np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1).astype(np.int32),
+        eos="</s>",
+        prompt_tokens=50,
+        truncated_prompt_tokens=0,
+        rewards={"implicit": 0.1 * (logprobs - reference)},
+        logprobs=logprobs,
+        reference_logprobs=reference,
+        entropies=random.exponential(1.0, length).astype(np.float32),
+        ranks=np.minimum(random.geometric(0.4, length) - 1, 40_000).astype(np.int32),
+        totals={"implicit": 0.0},
+    )
+
+
+def world(session: Session, pairs: int) -> tuple[int, dict[str, int]]:
+    """A run, and the ids of so many pairs by their keys."""
+    dataset = Dataset(
+        name="benchmark",
+        origin={},
+        content_hash="",
+        pair_count=pairs,
+        response_count=pairs,
+        annotated=False,
+        has_token_rewards=False,
+    )
+    session.add(dataset)
+    session.flush()
+    rows = [
+        Pair(dataset_id=dataset.id, position=i, key=f"pair {i}", prompt="p", chosen="c") for i in range(pairs)
+    ]
+    run = Run(kind="scoring", name="benchmark", request={}, dataset_id=dataset.id)
+    session.add_all([run, *rows])
+    session.flush()
+    return run.id, {row.key: row.id for row in rows}
+
+
+def write_blobs(database: Database, run_id: int, pair_ids: dict[str, int], maps: list[RewardMap]) -> None:
+    with database.session() as session:
+        write_chunk(session, run_id, pair_ids, maps)
+
+
+def write_rows(database: Database, run_id: int, pair_ids: dict[str, int], maps: list[RewardMap]) -> None:
+    with database.session() as session:
+        session.execute(text("DELETE FROM token_rows"))
+        connection = session.connection().connection.driver_connection
+        assert connection is not None
+        with connection.cursor() as cursor, cursor.copy("COPY token_rows FROM STDIN") as copy:
+            for one in maps:
+                lanes = zip(
+                    one.token_ids.tolist(),
+                    one.offsets.tolist(),
+                    one.logprobs.tolist(),
+                    one.reference_logprobs.tolist(),
+                    one.entropies.tolist(),
+                    one.ranks.tolist(),
+                    one.rewards["implicit"].tolist(),
+                    strict=True,
+                )
+                for position, (token, (start, end), *values) in enumerate(lanes):
+                    copy.write_row(
+                        (run_id, pair_ids[one.key], one.side, position, token, start, end, *values)
+                    )
+
+
+def read_blob(database: Database, run_id: int, pair_id: int, key: str) -> RewardMap:
+    with database.session() as session:
+        stored = session.scalars(
+            select(StoredMap).where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id)
+        ).one()
+        lanes = session.scalars(select(RewardLane).where(RewardLane.map_id == stored.id)).all()
+        return unpack(stored, lanes, key)
+
+
+def read_rows(database: Database, run_id: int, pair_id: int) -> np.ndarray:
+    with database.session() as session:
+        query = "SELECT * FROM token_rows WHERE run_id = :run AND pair_id = :pair ORDER BY position"
+        rows = session.execute(text(query), {"run": run_id, "pair": pair_id}).all()
+        return np.array([row[-5:] for row in rows], dtype=np.float32)
+
+
+def table_size(database: Database, table: str) -> int:
+    """Bytes on disk of the table and its indexes, once dead rows are gone."""
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"VACUUM FULL {table}"))
+        return int(connection.execute(text(f"SELECT pg_total_relation_size('{table}')")).scalar_one())
+
+
+def timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
