@@ -4,7 +4,7 @@ xdist worker, empty before each test), settings, a stepped worker, and clients o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -151,3 +151,22 @@ def make_database(server_url: str, name: str, template: str) -> None:
 
 def _named(url: str, name: str) -> str:
     return sqlalchemy_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a tiny model: `model_folder(shape, seed=0, **options of byte_tokenizer)`."""
+    import torch
+
+    from tests.engine.tiny_models import byte_tokenizer, write_model
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(shape: str, seed: int = 0, **tokenizer: object) -> Path:
+        name = "-".join([shape, str(seed), *(f"{key}={value}" for key, value in sorted(tokenizer.items()))])
+        if not (root / name).exists():
+            write_model(root / name, shape, byte_tokenizer(**tokenizer), seed)  # type: ignore[arg-type]
+        return root / name
+
+    return folder

@@ -6,7 +6,7 @@ this machine with the same data folder and port.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command("import")(import_dataset)
     app.command()(export)
-    for name, help_text, commands in (
+    groups: list[tuple[str, str, dict[str, Callable[..., None]]]] = [
         ("datasets", "Data sets on the server.", {"list": list_datasets}),
         ("models", "Models that the server knows.", {"add": add_model, "list": list_models}),
         (
@@ -52,7 +52,8 @@ def register(app: typer.Typer) -> None:
             {"list": list_jobs, "cancel": cancel_job, "retry": retry_job, "logs": job_logs},
         ),
         ("token", "The access token.", {"show": show_token}),
-    ):
+    ]
+    for name, help_text, commands in groups:
         group = typer.Typer(help=help_text, no_args_is_help=True)
         for command, function in commands.items():
             group.command(command)(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from enum import StrEnum
@@ -133,6 +134,9 @@ def _score(file: Path, out_file: Path, request: ScoreRequest, on_error: OnError,
         refuse(f"`{file}` does not exist; name a file or a folder of preference pairs.")
     if not out_file.absolute().parent.is_dir():
         refuse(f"`{out_file.parent}` is no folder; make it first.")
+    from rewardscope.app.job_process import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT | os.environ)  # before torch is loaded, which reads it once
     from rewardscope.engine.jobs.score_file import RowsRefused, score_file
 
     started = time.monotonic()
@@ -281,7 +285,11 @@ def _number_or_word(value: str | None) -> str | float | None:
 
 
 def _complaints(error: ValidationError) -> list[str]:
-    return [f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}" for one in error.errors()]
+    return [
+        f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}"
+        + (f" (not {one['input']!r})" if isinstance(one["input"], str | int | float) else "")
+        for one in error.errors()
+    ]
 
 
 def _figure(value: float | None) -> str | None:

@@ -119,7 +119,7 @@ class Run(Base):
     """What the job returned; None until it succeeded."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    job: Mapped[Job] = relationship(back_populates="run", lazy="raise", uselist=False, passive_deletes=True)
+    job: Mapped[Job] = relationship(back_populates="run", lazy="raise", uselist=False, passive_deletes="all")
     dataset: Mapped[Dataset | None] = relationship(lazy="raise")
 
 

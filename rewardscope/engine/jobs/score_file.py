@@ -118,7 +118,7 @@ def score_file(
     total, refused = _check(source, report)
     if refused and on_error == "fail":
         raise RowsRefused(source, refused)
-    summaries = {
+    summaries: dict[str, SourceSummary] = {
         wanted.name: SourceSummary(wanted.rule or SOURCES[wanted.name].default_rule)
         for wanted in request.sources
     }

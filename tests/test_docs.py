@@ -1,0 +1,74 @@
+"""What prose promises, a test reads."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from rewardscope.app.cli import app
+from rewardscope.app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+
+    documented = set(re.findall(r"`([A-Z_]+)`", text.split("## Settings")[1]))
+
+    assert documented == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_page_of_every_file_is_up_to_date() -> None:
+    checked = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "write-house", "--check"], capture_output=True, text=True
+    )
+
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md", "Dockerfile"])
+def test_every_command_that_is_named_exists(page: str) -> None:
+    named = set(re.findall(r"`?rewardscope ([a-z]+)", (ROOT / page).read_text()))
+
+    assert named <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("service", ["migrate", "web", "worker"])
+def test_compose_runs_the_commands_of_the_readme(service: str) -> None:
+    command = COMPOSE["services"][service]["command"]
+
+    assert command[0] == "rewardscope"
+    found = CliRunner().invoke(app, [*[word for word in command[1:] if word.isalpha()], "--help"])
+    assert found.exit_code == 0, shlex.join(command)
+
+
+def test_compose_migrates_before_anything_serves() -> None:
+    for service in ("web", "worker"):
+        waits_for = COMPOSE["services"][service]["depends_on"]["migrate"]["condition"]
+        assert waits_for == "service_completed_successfully"
+
+
+def test_the_web_image_has_no_torch() -> None:
+    stages = (ROOT / "Dockerfile").read_text().split("FROM ")
+    web = next(stage for stage in stages if stage.startswith("base AS web"))
+
+    assert "torch" not in web
+    assert "[engine]" not in web
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
