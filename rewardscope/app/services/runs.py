@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from rewardscope.app.db.models import Job, JobStatus, Run
@@ -58,8 +58,8 @@ def delete_run(session: Session, run_id: int) -> None:
         raise NotFound(f"There is no run {run_id}.")
     if not JobStatus(job.status).is_over:
         raise Conflict(f"Run {run_id} is {job.status}; cancel it before you delete it.")
-    session.delete(session.get_one(Run, run_id))
-    session.flush()
+    session.execute(delete(Run).where(Run.id == run_id))
+    session.expire_all()
 
 
 def count_by_status(session: Session) -> dict[str, int]:
