@@ -52,7 +52,8 @@ class Watched:
 @pytest.fixture
 def server(settings: Settings, database: Database) -> Iterator[Server]:
     """The application behind uvicorn, as `rewardscope serve` runs it."""
-    config = uvicorn.Config(create_app(settings, database), host="127.0.0.1", port=0, log_level="warning")
+    config = uvicorn.Config(create_app(settings, database), host="127.0.0.1", port=0, log_level="error")
+    config.timeout_graceful_shutdown = 2
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
@@ -65,7 +66,6 @@ def server(settings: Settings, database: Database) -> Iterator[Server]:
     assert settings.token is not None
     yield Server(f"http://127.0.0.1:{port}", settings.token.get_secret_value())
     running.should_exit = True
-    running.force_exit = True
     thread.join(timeout=20)
 
 

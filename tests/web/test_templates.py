@@ -1,4 +1,4 @@
-"""What the browser receives: every template compiles, colours can be read, vendored files are what they were."""
+"""What browsers receive: every template compiles, colours can be read, vendored files are unchanged."""
 
 from __future__ import annotations
 

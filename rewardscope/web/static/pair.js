@@ -158,11 +158,12 @@ function showMask(on) {
   const address = new URL(location.href);
   if (on) address.searchParams.set("view", "mask"); else address.searchParams.delete("view");
   history.replaceState(history.state, "", address);
-  for (const link of page.querySelectorAll("a[data-carries-view]")) {
-    const target = new URL(link.href);
-    if (on) target.searchParams.set("view", "mask"); else target.searchParams.delete("view");
-    link.href = target;
-  }
+  carryAddress();
+}
+
+// The next and the previous pair open under the rule and the look that this one has now.
+function carryAddress() {
+  for (const link of page.querySelectorAll("a[rel=next][href], a[rel=prev][href]")) link.search = location.search;
 }
 
 const KEYS = {
@@ -197,6 +198,7 @@ page.addEventListener("change", (event) => {
 document.getElementById("open-help")?.addEventListener("click", KEYS["?"]);
 
 document.addEventListener("htmx:after:swap", readView);
+document.addEventListener("htmx:after:history:replace", carryAddress);
 readView();
 // Numbers are small; having them before the first hover makes it answer at once.
 (window.requestIdleCallback || setTimeout)(() => fetchLanes());

@@ -26,7 +26,7 @@ class World:
 
 @pytest.fixture
 def world(database, settings) -> World:
-    """Three pairs that are scored, the first with a labelled span and an ugly text; and three that are not."""
+    """Three pairs that are scored, the first with a labelled span and an ugly text; three that are not."""
     with database.session() as session:
         rows = factories.preference_pairs(3)
         rows[0] = factories.preference_pair(

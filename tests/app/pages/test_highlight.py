@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -189,12 +190,12 @@ def test_the_text_survives_any_tokens_segments_and_spans(data):
     text = data.draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60))
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(text) - 1)), max_size=12)) - {len(text)})
     edges = [0, *cuts, len(text)]
-    offsets = [*zip(edges[:-1], edges[1:], strict=True), (len(text), len(text))]
+    offsets = [*pairwise(edges), (len(text), len(text))]
     turns = sorted(data.draw(st.sets(st.integers(1, len(offsets) - 1))))
     borders = [0, *turns, len(offsets)]
     segments = [
         Segment(start, end, 1, data.draw(st.floats(-3, 3)), data.draw(st.booleans()))
-        for start, end in zip(borders[:-1], borders[1:], strict=True)
+        for start, end in pairwise(borders)
     ]
     spans = [
         Span(
