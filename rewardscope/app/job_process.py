@@ -46,7 +46,7 @@ SENTENCES = {
 
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
-    # Idle threads sleep rather than spin, which on cores that others use too makes passes several times slower.
+    # Idle threads sleep rather than spin: spinning slows passes several times on cores that others use.
     "OMP_WAIT_POLICY": "PASSIVE",
     # Bars that libraries draw on a terminal are noise in a log.
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -98,7 +98,8 @@ def test_several_sources_stand_side_by_side(
 ) -> None:
     found = score(
         pairs, tmp_path / "maps.jsonl", *models, "--reward-model", model_folder("reward"),
-        "--source", "implicit", "--source", "rm_increment", "--source", "rm_prefix", "--source", "spans", "--json",
+        "--source", "implicit", "--source", "rm_increment", "--source", "rm_prefix", "--source", "spans",
+        "--json",
     )  # fmt: skip
 
     assert found.exit_code == 0, found.output
