@@ -19,8 +19,8 @@ from rewardscope.engine.evaluation.localisation import LocalisationTally, token_
 from rewardscope.engine.formats.atomic import atomic_file
 from rewardscope.engine.formats.canonical import read_pairs
 from rewardscope.engine.jobs.protocol import ReportCallable
-from rewardscope.engine.lab.build import BuildSettings, LabBuild, build
-from rewardscope.engine.lab.models import Encoded, encode, logprobs, pad
+from rewardscope.engine.lab.build import LabBuild, build
+from rewardscope.engine.lab.models import Encoded, encode, logprobs, pad, threads
 from rewardscope.engine.lab.scorer import token_values
 from rewardscope.engine.lab.success import success_by_part
 from rewardscope.engine.lab.world import World
@@ -64,7 +64,7 @@ def figures(made: LabBuild, report: ReportCallable) -> dict[str, Any]:
     return found
 
 
-def measure(made: LabBuild, settings: BuildSettings | None = None) -> dict[str, Any]:
+def measure(made: LabBuild) -> dict[str, Any]:
     """Figures of a build on its conflicting pairs, from plain forward passes.
 
     `auroc` and `reward_model_auroc`: of finding wrong tokens by low rewards, over `all` responses and for
@@ -72,13 +72,17 @@ def measure(made: LabBuild, settings: BuildSettings | None = None) -> dict[str, 
     `wrong_tokens`: share of the response tokens that are wrong. `success`: expected success on the task
     suite, of base and scorer, for each part.
     """
-    settings = settings or made.settings
+    with threads(made.settings.threads):
+        return _measure(made)
+
+
+def _measure(made: LabBuild) -> dict[str, Any]:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(made.base)
     base = LlamaForCausalLM.from_pretrained(made.base).eval()
     scorer = LlamaForCausalLM.from_pretrained(made.scorer).eval()
     pairs = list(read_pairs(made.pairs))
     implicit = implicit_rewards_of(scorer, base, tokenizer, pairs)
-    tasks = World(settings.world).tasks()
+    tasks = World(made.settings.world).tasks()
     found = {
         "pairs": len(pairs),
         "auroc": _aurocs(pairs, implicit, tokenizer),

@@ -20,8 +20,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
-VOCABULARY = 900
-"""Small enough that longer words are several tokens."""
+VOCABULARY = 1300
+"""Common words are one token, rarer and longer ones several."""
 CONTEXT = 1024
 
 

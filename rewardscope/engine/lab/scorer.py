@@ -33,7 +33,7 @@ def train_dpo_scorer(
     batch_pairs: int = 16,
     learning_rate: float = 4e-3,
     beta: float = 0.02,
-    clip: float = 2.0,
+    clip: float = 4.0,
     anchor: float = 0.05,
     seed: int = 0,
     tick: Tick = lambda done: None,
@@ -41,7 +41,9 @@ def train_dpo_scorer(
     """A copy of the base after clipped, anchored DPO.
 
     L = -log sigmoid(beta (D_w - D_l)) + anchor NLL_w, with D_w = sum_t (l - l_ref) of the chosen tokens and
-    D_l = sum_t max(l - l_ref, -clip) of the rejected ones; `clip` in nats, NLL in nats a token.
+    D_l = sum_t max(l - l_ref, -clip) of the rejected ones; `clip` in nats, NLL in nats a token. The small
+    beta keeps every pair in the loss's straight part: with a larger one, pairs that differ in an easy clause
+    stop teaching about the others.
     """
     scorer = copy.deepcopy(base).train()
     optimizer = _adam(scorer, learning_rate)

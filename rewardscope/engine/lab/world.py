@@ -40,7 +40,7 @@ class WorldSettings:
     conflict: Literal["mild", "heavy"] = "heavy"
     pairs: int = 400
     """Conflicting pairs: what the dashboard shows, and what training is tried on."""
-    pool_pairs: int = 1600
+    pool_pairs: int = 3200
     """Pairs that the scorers learn from."""
     held_out_pairs: int = 100
     """Pairs drawn as `pairs` are, and given to nobody."""

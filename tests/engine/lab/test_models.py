@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rewardscope.engine.lab.models import encode, logprobs, make_policy, make_tokenizer, pad
+from rewardscope.engine.lab.models import encode, logprobs, make_policy, make_tokenizer, pad, threads
 from rewardscope.engine.lab.pretrain import pretrain
 from rewardscope.engine.lab.scorer import token_values, train_dpo_scorer, train_reward_model
 
@@ -14,6 +16,13 @@ ROWS = [
     ("Tell me the capital of Peru.", "The capital of Peru is Lima."),
     ("Tell me what 2 plus 3 makes.", "2 plus 3 makes 5, I hope that helps, and that is all I know."),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads of models this small only wait for one another."""
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +66,7 @@ def test_padding_changes_no_logprob(tokenizer: PreTrainedTokenizerFast, policy: 
 def test_pretraining_lowers_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:
     losses = [
         pretrain(make_policy(tokenizer, seed=0), encode(tokenizer, ROWS), steps=steps, batch_size=2)
-        for steps in (1, 30)
+        for steps in (1, 15)
     ]
     assert losses[1] < losses[0] - 1
 
