@@ -4,6 +4,8 @@ xdist worker, empty before each test), settings, a stepped worker, and clients o
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,15 +38,20 @@ def _no_settings_from_outside() -> None:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An embedded PostgreSQL that all xdist workers of this test session share."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    server = EmbeddedPostgres(folder / "server", UNSAFE_BUT_FAST)
+def server_url() -> Iterator[str]:
+    """An embedded PostgreSQL that all xdist workers of this test session share.
+
+    It does not lie in pytest's own folder: every pytest that starts closes that one to other users, and as root
+    the server runs as one.
+    """
+    session_id = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = Path(tempfile.gettempdir()) / f"rewardscope-tests-{session_id}"
+    server = EmbeddedPostgres(folder, UNSAFE_BUT_FAST)
     url = server.start()
     yield url
     server.stop()
+    if not (server.folder / "postmaster.pid").exists():  # We were the last to leave.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

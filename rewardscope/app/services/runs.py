@@ -59,7 +59,6 @@ def delete_run(session: Session, run_id: int) -> None:
     if not JobStatus(job.status).is_over:
         raise Conflict(f"Run {run_id} is {job.status}; cancel it before you delete it.")
     session.execute(delete(Run).where(Run.id == run_id))
-    session.expire_all()
 
 
 def count_by_status(session: Session) -> dict[str, int]:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +29,10 @@ server.stop()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Iterator[Path]:
     """A data folder that the tests of this module share: making one takes a second."""
-    return tmp_path_factory.mktemp("embedded")
+    with tempfile.TemporaryDirectory(prefix="rewardscope-embedded-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
