@@ -41,8 +41,8 @@ def _no_settings_from_outside() -> None:
 def server_url() -> Iterator[str]:
     """An embedded PostgreSQL that all xdist workers of this test session share.
 
-    It does not lie in pytest's own folder: every pytest that starts closes that one to other users, and as root
-    the server runs as one.
+    It does not lie in pytest's own folder: each pytest that starts closes that one to other users, and
+    under root the server runs as one.
     """
     session_id = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     folder = Path(tempfile.gettempdir()) / f"rewardscope-tests-{session_id}"
