@@ -26,6 +26,13 @@ from rewardscope.engine.sources.registry import SOURCES
 
 ROWS = 50
 SNIPPET = 160
+NEEDS = {
+    "policy": "a policy",
+    "reference": "a reference",
+    "reward_model": "a reward model",
+    "spans": "labelled spans in the data",
+    "external": "token rewards in the data",
+}
 
 router = APIRouter()
 
@@ -411,7 +418,7 @@ def _score_page(
             SourceChoice(
                 name=source.name,
                 label=source.label,
-                needs=" and ".join(sorted(need.replace("_", " ") for need in source.needs)),
+                needs=" and ".join(sorted(NEEDS[need] for need in source.needs)),
                 description=source.description,
                 checked=source.name in chosen,
                 available=all(columns.get(need, True) for need in source.needs),

@@ -233,7 +233,8 @@ class _Writer:
                 tags[marked] = _CANDIDATE_TAGS[self.levels[token]]
         for token, rank in self.ranks.items():
             if (marked := self._piece_of(token)) is not None:
-                tags[marked] = _open_tag(self.levels[token], rank)
+                tags[marked] = _open_tag(self.levels[token], is_pivot=True)
+                texts[marked] = _ringed(text[pieces.start[marked] : pieces.end[marked]], rank)
         if len(pieces.first) < sum(pieces.tokens):
             for piece, tokens in enumerate(pieces.tokens):
                 if tokens > 1:
@@ -259,9 +260,9 @@ class _Writer:
         first, count = self.pieces.first[piece], self.pieces.tokens[piece]
         tokens = range(first, first + count)
         strongest = max(tokens, key=lambda token: abs(self.levels[token] or 0))
-        rank = next((self.ranks[token] for token in tokens if token in self.ranks), None)
-        candidate = any(token in self.candidates for token in tokens)
-        return _open_tag(self.levels[strongest], rank, candidate=candidate, tokens=count)
+        is_pivot = any(token in self.ranks for token in tokens)
+        is_candidate = any(token in self.candidates for token in tokens)
+        return _open_tag(self.levels[strongest], is_pivot=is_pivot, is_candidate=is_candidate, tokens=count)
 
     # -------------------------------------------------------------------------------------- the seams
 
@@ -325,11 +326,16 @@ class _Writer:
         """The EOS, marked as what it is, with the state that the mask gives it."""
         position = len(self.response.offsets) - 1
         rank = self.ranks.get(position)
-        tag = _open_tag(self.levels[position], rank, candidate=position in self.candidates, extra="e")
+        tag = _open_tag(
+            self.levels[position],
+            is_pivot=rank is not None,
+            is_candidate=position in self.candidates,
+            extra="e",
+        )
         begins = any(segment.start == position for segment in self.response.segments[-1:])
         beside = self._gutter().get(position, "") if begins else ""
         state = _state_tag(self.response.eos_kept)
-        return f"{beside}{state}{tag}{visible(self.response.eos or '')}</i></span>"
+        return f"{beside}{state}{tag}{_ringed(self.response.eos or '', rank)}</i></span>"
 
     def _gutter(self) -> dict[int, str]:
         """Position of a segment's first token -> the entry that stands beside it."""
@@ -353,22 +359,36 @@ class _Writer:
         return entries
 
 
+def _ringed(text: str, rank: int | None) -> str:
+    """A pivot's text with its ring; the space before a word stays outside, where a line may end."""
+    if rank is None:
+        return visible(text)
+    lead = len(text) - len(text.lstrip())
+    lead = 0 if lead == len(text) else lead
+    return f"{visible(text[:lead])}<em data-p={rank}>{visible(text[lead:])}</em>"
+
+
 def _open_tag(
-    level: int | None, rank: int | None = None, *, candidate: bool = False, tokens: int = 1, extra: str = ""
+    level: int | None,
+    *,
+    is_pivot: bool = False,
+    is_candidate: bool = False,
+    tokens: int = 1,
+    extra: str = "",
 ) -> str:
     """The opening tag of a piece."""
     colour = "q" if level is None else f"b{level}" if level else ""
-    marks = ("p" if rank else "", "c" if candidate and not rank else "", extra)
+    marks = ("p" if is_pivot else "", "c" if is_candidate and not is_pivot else "", extra)
     classes = " ".join(word for word in (colour, *marks) if word)
-    data = (f" data-p={rank}" if rank else "") + (f" data-n={tokens}" if tokens > 1 else "")
+    count = f" data-n={tokens}" if tokens > 1 else ""
     if not classes:
-        return f"<i{data}>"
-    return f"<i class={classes}{data}>" if " " not in classes else f'<i class="{classes}"{data}>'
+        return f"<i{count}>"
+    return f"<i class={classes}{count}>" if " " not in classes else f'<i class="{classes}"{count}>'
 
 
 _TAGS: dict[int | None, str] = {level: _open_tag(level) for level in (None, *range(-LEVELS, LEVELS + 1))}
 """The opening tags of pieces that are neither pivot nor candidate."""
-_CANDIDATE_TAGS = {level: _open_tag(level, candidate=True) for level in _TAGS}
+_CANDIDATE_TAGS = {level: _open_tag(level, is_candidate=True) for level in _TAGS}
 
 
 def gutter_entry(segments: Sequence[Segment]) -> str:

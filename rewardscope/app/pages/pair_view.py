@@ -182,9 +182,8 @@ def _side_warnings(side: SideView) -> list[str]:
         told.append(f"No segment of the {side.side} response agrees, so the whole response counts instead.")
     elif not cut.mask.any():
         told.append(f"Nothing of the {side.side} response is kept: training would not see it.")
-    if cut.missing:
-        rewards = counted(cut.missing, "token")
-        told.append(f"{rewards} of the {side.side} response have no reward; they keep the state before them.")
+    if cut.missing == side.map.tokens:
+        told.append(f"No token of the {side.side} response has a reward from this source.")
     if side.map.truncated_prompt_tokens:
         cut_off = counted(side.map.truncated_prompt_tokens, "prompt token")
         told.append(f"{cut_off} did not fit the model's context before the {side.side} response.")

@@ -102,8 +102,8 @@ def test_a_pivot_has_a_ring_with_its_rank_and_a_candidate_a_faint_one():
     segments = (Segment(0, 1, 1, 1.0, True), Segment(1, 2, -1, -1.0, False), Segment(2, 4, 1, 0.1, True))
     response = marked("abcd", [(0, 1), (1, 2), (2, 3), (3, 4)], segments=segments, candidates=[3])
     shown = str(highlight(response, Colouring(1.0)))
-    assert "<i class=p data-p=1>b</i>" in shown
-    assert "<i class=p data-p=2>c</i>" in shown
+    assert "<i class=p><em data-p=1>b</em></i>" in shown
+    assert "<i class=p><em data-p=2>c</em></i>" in shown
     assert "<i class=c>d</i>" in shown
 
 
@@ -115,14 +115,14 @@ def test_rank_1_is_where_the_segment_reward_turns_furthest():
 def test_a_pivot_inside_a_joined_piece_is_shown_on_the_piece():
     segments = (Segment(0, 2, 1, 1.0, True), Segment(2, 3, -1, -1.0, False))
     shown = str(highlight(marked("a👍", [(0, 1), (1, 2), (1, 2)], segments=segments), Colouring(1.0)))
-    assert "data-p=1 data-n=2>👍</i>" in shown
+    assert "<i class=p data-n=2><em data-p=1>👍</em></i>" in shown
     assert '<span class="s m">' in shown
 
 
 def test_a_masked_segment_is_marked_beyond_colour():
     segments = (Segment(0, 1, 1, 1.0, True), Segment(1, 2, -1, -0.25, False, True))
     shown = str(highlight(marked("ab", [(0, 1), (1, 2)], segments=segments), Colouring(1.0)))
-    assert '<span class="s m"><i class=p data-p=1>b</i></span>' in shown
+    assert '<span class="s m"><i class=p><em data-p=1>b</em></i></span>' in shown
     assert "≠−0.25 ✕" in shown
     assert "+1.0 ✓" in shown
 
