@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rewardscope.engine.errors import ModelError, UntrustedCodeError
+from rewardscope.engine.places import is_there, place
 from rewardscope.engine.types import ModelReference
 
 ModelKind = Literal["causal_lm", "sequence_classifier"]
@@ -93,10 +94,10 @@ def inspect_model(reference: ModelReference, *, download: bool = True) -> ModelI
 
 def locate(reference: ModelReference, *, download: bool = True) -> Path:
     """The local folder of a model: itself, or its snapshot in the hub's cache."""
-    folder = Path(reference.path).expanduser()
-    if folder.is_dir():
-        return folder / reference.subfolder if reference.subfolder else folder
-    if folder.exists():
+    folder = place(reference.path)
+    if is_there(folder):
+        if folder.is_dir():
+            return folder / reference.subfolder if reference.subfolder else folder
         raise ModelError(
             f"`{reference.path}` is a file; name the folder that holds config.json and the weights."
         )

@@ -95,9 +95,9 @@ def score(
         "margin": margin,
     }
     with refusing():
-        from rewardscope.engine.sources import Need, default_sources
+        from rewardscope.engine.sources import default_sources
 
-        models: dict[Need, str | None] = {
+        models = {
             "policy": policy,
             "reference": reference,
             "reward_model": reward_model,

@@ -25,6 +25,8 @@ from rewardscope.engine.formats.atomic import atomic_file
 from rewardscope.engine.formats.canonical import json_line
 from rewardscope.engine.formats.reading import read
 from rewardscope.engine.formats.rows import pair_to_row
+from rewardscope.engine.places import is_there
+from rewardscope.engine.places import place as as_place
 from rewardscope.engine.types import SIDES, PreferencePair
 
 OnError = Literal["fail", "skip"]
@@ -101,10 +103,10 @@ def import_folder(
 ) -> Dataset:
     """A new data set from a folder or file that the server sees. Raises as `import_file`."""
     check_disk(settings)
-    place = Path(path).expanduser().resolve()
+    place = as_place(path).absolute()
     origin = {"kind": "folder", "path": str(place)}
     try:
-        if not place.exists():
+        if not is_there(place):
             raise _unreadable(place, "does not exist on the server")
         rows = read(place)
         return import_rows(session, rows, name=name or _stem(place.name), origin=origin, on_error=on_error)

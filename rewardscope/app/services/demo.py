@@ -113,4 +113,5 @@ def _scoring(session: Session, dataset: Dataset, by_role: dict[str, Model | None
 
 
 def _sources(by_role: dict[str, Model | None]) -> list[str]:
-    return ["implicit", *(["rm_increment"] if by_role["reward_model"] is not None else []), "spans"]
+    """The demo's reward model learned to value each prefix, so its level is shown rather than its changes."""
+    return ["implicit", *(["rm_prefix"] if by_role["reward_model"] is not None else []), "spans"]

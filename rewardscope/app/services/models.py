@@ -15,6 +15,7 @@ from rewardscope.app.errors import Conflict, Forbidden, Invalid, NotFound, Probl
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from rewardscope.app.settings import Settings
 from rewardscope.engine.model_files import inspect_model
+from rewardscope.engine.places import is_there, place
 from rewardscope.engine.types import ModelReference
 
 MAX_NAME_CHARACTERS = 200
@@ -153,8 +154,8 @@ def _settled(reference: ModelReference, settings: Settings) -> ModelReference:
 
 def _absolute(path: str) -> str:
     """A folder's absolute path; a name on a hub stays as it is."""
-    folder = Path(path).expanduser()
-    return str(folder.resolve()) if folder.exists() else path
+    folder = place(path)
+    return str(folder.resolve()) if is_there(folder) else path
 
 
 def free_name(session: Session, stem: str) -> str:

@@ -12,7 +12,7 @@ from rewardscope.app.db.models import Model
 from rewardscope.app.errors import Invalid, Problem
 from rewardscope.app.services.models import ROLES, find_model, reference_of, register
 from rewardscope.app.settings import Settings
-from rewardscope.engine.sources.registry import SOURCES
+from rewardscope.engine.sources.registry import SOURCES, default_sources
 from rewardscope.engine.types import ModelReference, ScoreRequest, SourceName, SourceRequest
 
 ModelName = int | str
@@ -109,7 +109,7 @@ def _model(session: Session, settings: Settings, role: str, wanted: ModelName | 
 
 def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
     if request.sources is None:
-        names: list[SourceName] = [info.name for info in SOURCES.values() if info.needs <= given]
+        names = default_sources(given)
         if not names:
             raise Invalid(
                 "Nothing can be scored with what is given: name a reference beside the policy, or a reward "

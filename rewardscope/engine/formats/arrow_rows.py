@@ -1,17 +1,19 @@
-"""Rows of Parquet and Arrow files, batch by batch, as plain Python values; knows no columns."""
+"""Rows of Parquet and Arrow files, batch by batch, as plain Python values; knows no columns.
+
+pyarrow is imported by the first such file: a server that meets none spares its 40 MiB.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
-
-import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rewardscope.engine.errors import DataError, RowError
 from rewardscope.engine.formats.rows import NumberedRow, row_too_large
 from rewardscope.engine.formats.streams import MAX_ROW_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PARQUET_MAGIC = b"PAR1"
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -23,6 +25,9 @@ _BATCH_ROWS = 256
 
 def read_parquet(file: BinaryIO) -> Iterator[NumberedRow]:
     """The rows of a Parquet file, numbered from 1. Raises DataError where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
     try:
         with pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as parquet:
             yield from _rows(parquet.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
@@ -32,6 +37,9 @@ def read_parquet(file: BinaryIO) -> Iterator[NumberedRow]:
 
 def read_arrow(file: BinaryIO) -> Iterator[NumberedRow]:
     """The rows of an Arrow file or stream, numbered from 1. Raises DataError where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.ipc
+
     try:
         magic = file.read(len(ARROW_FILE_MAGIC))
         file.seek(0)
@@ -56,6 +64,8 @@ def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[NumberedRow]:
 
 def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Times in microseconds: Python's own times hold no more."""
+    import pyarrow as pa
+
     for index, column in enumerate(batch.schema):
         if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
             times = batch.column(index).cast(pa.timestamp("us", column.type.tz), safe=False)

@@ -84,7 +84,7 @@ SOURCES: Mapping[str, SourceInfo] = {
 }
 
 
-def default_sources(has: Collection[Need]) -> list[SourceName]:
+def default_sources(has: Collection[str]) -> list[SourceName]:
     """The sources that are shown when nobody names any: all that `has` serves, in the order of SOURCES.
 
     Of the two readings of a reward model only the increments: they say what a token adds.
