@@ -63,7 +63,7 @@ def test_the_world_is_imported_and_its_scoring_waits(
     assert (dataset.name, dataset.pair_count, dataset.annotated) == ("demo: planted errors", 2, True)
     scoring = runs.get_run(session, result["run_id"])
     assert scoring.job.status == "queued"
-    assert [source["name"] for source in scoring.request["sources"]] == ["implicit", "rm_increment", "spans"]
+    assert [source["name"] for source in scoring.request["sources"]] == ["implicit", "rm_prefix", "spans"]
     assert scoring.request["policy"]["path"] == built["scorer"]
     assert scoring.request["reference"]["path"] == built["base"]
     assert result["figures"] == {"auroc": 0.9}
