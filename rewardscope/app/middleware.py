@@ -3,6 +3,7 @@ answer even where something broke."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -75,7 +76,10 @@ class Surroundings:
     def _note(self, request: Request, status: int, seconds: float) -> None:
         route = getattr(request.scope.get("route"), "path", "(none)")
         self.observe(request.method, route, status, seconds)
-        log.info(
+        # What is only looked at, some of it every second, would bury what was done and what went wrong.
+        routine = status < 400 and request.method in ("GET", "HEAD")
+        log.log(
+            logging.DEBUG if routine else logging.INFO,
             "request",
             method=request.method,
             path=request.url.path,

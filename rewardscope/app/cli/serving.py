@@ -281,7 +281,7 @@ def _load_demo(settings: Settings, url: str, here: str) -> None:
         result = _followed(database, run_id)
         if not result:
             return
-        _followed(database, result["scoring_run_id"])
+        _followed(database, result["run_id"])
         seconds = "" if already else f" after {time.monotonic() - started:.0f} s"
         page = f"{here}/datasets/{result['dataset_id']}?sort=conflict"
         out.print(f"  The demo is ready{seconds}: {page}", markup=False)
