@@ -10,6 +10,7 @@ FROM base AS web
 COPY rewardscope ./rewardscope
 RUN pip install -c constraints.txt .
 USER rewardscope
+RUN python -c "from rewardscope.engine.masks import warm_up; warm_up()"
 VOLUME ["/data"]
 EXPOSE 8321
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
@@ -23,5 +24,6 @@ RUN pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
 COPY rewardscope ./rewardscope
 RUN pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" '.[engine]'
 USER rewardscope
+RUN python -c "from rewardscope.engine.masks import warm_up; warm_up()"
 VOLUME ["/data"]
 CMD ["rewardscope", "worker"]
