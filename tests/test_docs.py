@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -72,3 +73,27 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_example_of_the_api_answers_as_the_page_says(client: Any) -> None:
+    request, answer = (
+        json.loads(block)
+        for block in re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), flags=re.DOTALL)
+    )
+
+    found = client.post("/api/v1/segmentations", json=request).json()
+
+    assert {name: found[name] for name in ("signal", "candidates", "pivots", "mask")} == {
+        name: answer[name] for name in ("signal", "candidates", "pivots", "mask")
+    }
+    for ours, theirs in zip(found["segments"], answer["segments"], strict=True):
+        assert ours == pytest.approx(theirs)
+
+
+def test_every_address_of_the_page_exists(client: Any) -> None:
+    known = {re.sub(r"\{.*?\}", "1", path) for path in client.get("/openapi.json").json()["paths"]}
+
+    named = re.findall(r"\$URL(/api/v1[^\s\"?]*)", (ROOT / "docs" / "api.md").read_text())
+
+    assert named
+    assert set(named) <= known
