@@ -45,9 +45,9 @@ class BuildSettings:
     """A world, and how long its models learn."""
 
     world: WorldSettings = field(default_factory=WorldSettings)
-    policy_steps: int = 600
-    scorer_steps: int = 200
-    reward_model_steps: int = 160
+    policy_steps: int = 500
+    scorer_steps: int = 160
+    reward_model_steps: int = 120
     """0 builds no reward model."""
     threads: int = 1
     """Another number rounds otherwise, and gives other weights. One is hardly slower for models this small,

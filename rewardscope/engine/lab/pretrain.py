@@ -19,7 +19,7 @@ def pretrain(
     policy: LlamaForCausalLM,
     documents: Sequence[Encoded],
     *,
-    steps: int = 600,
+    steps: int = 500,
     batch_size: int = 16,
     learning_rate: float = 1e-2,
     seed: int = 0,

@@ -29,7 +29,7 @@ def train_dpo_scorer(
     base: LlamaForCausalLM,
     pairs: Sequence[EncodedPair],
     *,
-    steps: int = 200,
+    steps: int = 160,
     batch_pairs: int = 16,
     learning_rate: float = 4e-3,
     beta: float = 0.02,
