@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from rewardscope.app.cli import database, remote, scoring, serving
+from rewardscope.app.cli import database, laboratory, remote, scoring, serving
 
 app = typer.Typer(
     name="rewardscope",
@@ -38,7 +38,7 @@ def _root(
     pass
 
 
-for module in (serving, scoring, remote, database):
+for module in (serving, scoring, laboratory, remote, database):
     module.register(app)
 
 

@@ -56,7 +56,7 @@ def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
     """Imports the world's pairs, registers its models and submits its scoring.
 
-    Returns {"dataset_id", "run_id", "models": {role: id}, "figures"}. Repeatable: what is there is found.
+    Returns {"dataset_id", "run_id", "models": {role: id}}. Repeatable: what is there is found.
     """
     dataset = _dataset(session, result)
     by_role = {role: _model(session, result[part], part) for role, part in _MODELS.items()}
@@ -65,7 +65,6 @@ def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]
         "dataset_id": dataset.id,
         "run_id": scoring.id,
         "models": {role: model.id for role, model in by_role.items() if model is not None},
-        "figures": result["figures"],
     }
 
 

@@ -35,7 +35,7 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     """Builds the lab below `request["folder"]`, or finds it there.
 
     Returns the paths `pairs`, `held_out`, `pool`, `base`, `scorer`, `reward_model` (or null) and `folder`,
-    how many pairs `pairs` holds (`count`), and the `figures` of `measure`.
+    how many pairs `pairs` holds (`count`), and with `request["measure"]` the `figures` of `measure`.
     """
     made = build(Path(request["folder"]), report)
     return {
@@ -47,7 +47,7 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
         "scorer": str(made.scorer),
         "reward_model": None if made.reward_model is None else str(made.reward_model),
         "count": made.settings.world.pairs,
-        "figures": figures(made, report),
+        "figures": figures(made, report) if request.get("measure") else None,
     }
 
 

@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +22,7 @@ from typing import Protocol
 import psutil
 import torch
 import transformers
+from transformers import LlamaForCausalLM
 
 from rewardscope.engine.formats.canonical import write_pairs
 from rewardscope.engine.lab.models import encode, make_policy, make_tokenizer, save, threads
@@ -124,22 +127,49 @@ def _build(work: Path, report: Report, settings: BuildSettings) -> None:
         )
         save(base, tokenizer, work / "base", _card("policy", f"Its last loss: {loss:.3f} nats a token."))
 
-        pool, steps = encode_pairs(tokenizer, world.pool), settings.scorer_steps
-        scorer = train_dpo_scorer(base, pool, steps=steps, seed=seed, tick=tick("training the scorer", steps))
-        save(
-            scorer,
-            tokenizer,
-            work / "scorer",
-            _card("scorer", "Trained from `base` by clipped, anchored DPO."),
-        )
-
-        if steps := settings.reward_model_steps:
-            phase = "training the reward model"
-            model = train_reward_model(base, pool, steps=steps, seed=seed, tick=tick(phase, steps))
-            save(
-                model, tokenizer, work / "reward_model", _card("reward model", "Its body started as `base`.")
-            )
+        _train_scorers(base, encode_pairs(tokenizer, world.pool), tokenizer, work, settings, report)
     (work / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+
+
+def _train_scorers(
+    base: LlamaForCausalLM,
+    pool: Sequence[EncodedPair],
+    tokenizer: transformers.PreTrainedTokenizerFast,
+    work: Path,
+    settings: BuildSettings,
+    report: Report,
+) -> None:
+    """The scorer and the reward model at the same time: neither needs the other, and each fills one core."""
+    total = settings.scorer_steps + settings.reward_model_steps
+    done = {"scorer": 0, "reward model": 0}
+    speaking = threading.Lock()
+
+    def tick(which: str) -> Tick:
+        def told(steps: int) -> None:
+            with speaking:
+                done[which] = steps
+                if steps % REPORT_EVERY == 0 or sum(done.values()) == total:
+                    report(progress=Progress("training the scorers", sum(done.values()), total, "steps"))
+
+        return told
+
+    def scorer() -> None:
+        steps, seed = settings.scorer_steps, settings.world.seed
+        model = train_dpo_scorer(base, pool, steps=steps, seed=seed, tick=tick("scorer"))
+        card = _card("scorer", "Trained from `base` by clipped, anchored DPO.")
+        save(model, tokenizer, work / "scorer", card)
+
+    def reward_model() -> None:
+        steps, seed = settings.reward_model_steps, settings.world.seed
+        model = train_reward_model(base, pool, steps=steps, seed=seed, tick=tick("reward model"))
+        save(model, tokenizer, work / "reward_model", _card("reward model", "Its body started as `base`."))
+
+    with ThreadPoolExecutor(2) as both:
+        trainings = [both.submit(scorer)]
+        if settings.reward_model_steps:
+            trainings.append(both.submit(reward_model))
+        for training in trainings:
+            training.result()
 
 
 def encode_pairs(

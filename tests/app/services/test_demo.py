@@ -32,7 +32,6 @@ def built(tmp_path: Path) -> dict[str, Any]:
         "base": str(factories.make_model_folder(tmp_path / "base")),
         "scorer": str(factories.make_model_folder(tmp_path / "scorer")),
         "reward_model": str(classifier),
-        "figures": {"auroc": 0.9},
     }
 
 
@@ -66,7 +65,6 @@ def test_the_world_is_imported_and_its_scoring_waits(
     assert [source["name"] for source in scoring.request["sources"]] == ["implicit", "rm_prefix", "spans"]
     assert scoring.request["policy"]["path"] == built["scorer"]
     assert scoring.request["reference"]["path"] == built["base"]
-    assert result["figures"] == {"auroc": 0.9}
 
 
 def test_a_world_without_a_reward_model_is_scored_without_one(

@@ -34,13 +34,14 @@ def small_build(folder: Path, report: object) -> object:
 
 def test_the_job_names_its_files_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "build", small_build)
-    result = lab.run({"folder": str(tmp_path)}, quiet)
+    result = lab.run({"folder": str(tmp_path), "measure": True}, quiet)
     assert json.loads(json.dumps(result)) == result
     assert result["count"] == len(list(read_pairs(Path(result["pairs"]))))
     for name in ("folder", "pairs", "held_out", "pool", "base", "scorer", "reward_model"):
         assert Path(result[name]).exists()
     assert set(result["figures"]["auroc"]) == {"all", "adversarial", "in_distribution"}
-    assert lab.run({"folder": str(tmp_path)}, quiet) == result
+    assert lab.run({"folder": str(tmp_path), "measure": True}, quiet) == result
+    assert lab.run({"folder": str(tmp_path)}, quiet)["figures"] is None
 
 
 def test_the_plain_forward_agrees_with_scoring(tmp_path: Path) -> None:

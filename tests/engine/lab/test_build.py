@@ -47,8 +47,7 @@ def test_a_build_tells_its_phases_with_totals(tmp_path: Path) -> None:
     build(tmp_path, listener, SMALL)
     assert [(p.phase, p.done, p.total) for p in listener.heard[1:]] == [
         ("pretraining the policy", 2, 2),
-        ("training the scorer", 2, 2),
-        ("training the reward model", 2, 2),
+        ("training the scorers", 4, 4),
     ]
 
 
@@ -74,7 +73,7 @@ def test_the_same_settings_give_the_same_weights(made: LabBuild, tmp_path: Path)
 
 def test_a_stopped_build_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
-        build(tmp_path, Listener(stop_in="training the scorer"), SMALL)
+        build(tmp_path, Listener(stop_in="training the scorers"), SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
