@@ -17,11 +17,17 @@ def is_ours(name: str | None, kind: str, parents: object) -> bool:
     return not (kind == "table" and name is not None and name.startswith("procrastinate_"))
 
 
+def is_comparable(_thing: object, name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
+    """Whether autogenerate compares this: not the index whose expression PostgreSQL writes its own way."""
+    return name != "ix_pairs_words"
+
+
 def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         include_name=is_ours,
+        include_object=is_comparable,
         compare_server_default=True,
     )
     with context.begin_transaction():

@@ -33,6 +33,19 @@ class JobStatus(enum.StrEnum):
         return self not in (JobStatus.queued, JobStatus.running)
 
 
+PAIR_WORDS = " || ".join(
+    f"to_tsvector('simple'::regconfig, \"left\"(COALESCE({column}, ''::text), 50000))"
+    for column in (
+        "prompt::text",
+        "replace(messages::text, '\\n'::text, ' '::text)",
+        "chosen::text",
+        "rejected::text",
+    )
+)
+"""The words of a pair's texts, as PostgreSQL's full-text search sees them, without a language. Of a longer
+text it is the first 50,000 characters: more than 1 MiB of words is an error to PostgreSQL."""
+
+
 class Dataset(Base):
     """A preference data set as it was brought."""
 
@@ -62,6 +75,7 @@ class Pair(Base):
         UniqueConstraint("dataset_id", "position"),
         UniqueConstraint("dataset_id", "key"),
         CheckConstraint("chosen IS NOT NULL OR rejected IS NOT NULL", name="has_a_side"),
+        Index("ix_pairs_words", text(f"({PAIR_WORDS})"), postgresql_using="gin"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
@@ -250,8 +264,11 @@ class StoredSegment(Base):
     source: Mapped[str] = mapped_column(primary_key=True)
     start: Mapped[int] = mapped_column(primary_key=True)
     end: Mapped[int]
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
-    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[int]
+    """As its map has it: to find segments of a run in order. The map's keys see to it; a second check of each
+    of millions of rows would cost as much as writing it."""
+    pair_id: Mapped[int]
+    """As its map has it."""
     side: Mapped[str]
     polarity: Mapped[int]
     reward: Mapped[float | None]

@@ -6,16 +6,18 @@ comes as fast as the first. Ids of pairs ascend with their positions, which the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, null, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, literal_column, null, or_, select
+from sqlalchemy import text as sql_text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from rewardscope.app.db.models import Dataset, Job, Pair, PairScore
+from rewardscope.app.db.models import PAIR_WORDS, Dataset, Job, Pair, PairScore
 from rewardscope.app.errors import Invalid, NotFound, Problem
 from rewardscope.app.services.datasets import canonical_row, get_dataset
 from rewardscope.app.services.pages import (
@@ -39,7 +41,14 @@ _UNIQUE = ("position", "pair_id")
 _INDEXED_DESCENDING = "conflict"
 """The one column whose index runs from high to low, with ids from low to high."""
 _DESCENDING_FIRST = ("conflict", "pivots", "tokens", "max_reward")
-_BOUNDED = ("conflict", "margin", "min_reward", "max_reward", "pivots", "tokens")
+MAX_FOUND_BY_WORDS = 500
+"""A text that more pairs contain is found by reading: one pair in 200 of 100,000, a page is soon full."""
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\U0010ffff]")
+"""Scripts that write words without spaces between them (Thai, Burmese, Khmer, Chinese, Japanese ...)."""
+_WORDS = sql_text("""
+    SELECT string_agg(quote_literal(lexeme) || ':*', ' & ') FROM unnest(to_tsvector('simple', :text))
+""")
+"""What to ask the index of words for: every word of a text, each of which may go on."""
 
 
 class PairQuery(BaseModel):
@@ -55,7 +64,8 @@ class PairQuery(BaseModel):
     descending: bool | None = None
     """None: as one wants to read it. Conflict, pivots, tokens and highest reward begin with the largest."""
     query: str | None = Field(None, max_length=1000)
-    """Text that the prompt or a response contains, in any case; or the pair's key."""
+    """Text that the prompt or a response contains, in any case: from the beginning of a word, or where
+    nothing is found so, anywhere. Or the pair's key."""
     only_contradicting: bool = False
     """Only pairs with conflict mass: a chosen response with bad segments or a rejected one with good ones."""
     min_conflict: float | None = None
@@ -134,6 +144,12 @@ def get_pair(session: Session, pair_id: int) -> Pair:
     if pair is None:
         raise NotFound(f"There is no pair {pair_id}; open its data set to see the pairs that exist.")
     return pair
+
+
+def scores_of(session: Session, pair_id: int, run_id: int) -> dict[str, PairScore]:
+    """Source -> what the run found of the pair by it; sources that have not reached the pair are absent."""
+    query = select(PairScore).where(PairScore.run_id == run_id, PairScore.pair_id == pair_id)
+    return {score.source: score for score in session.scalars(query)}
 
 
 def neighbours(session: Session, pair_id: int, query: PairQuery | None = None) -> Neighbours:
@@ -300,8 +316,8 @@ def _table(session: Session, dataset: Dataset, query: PairQuery) -> _Table:
     by_score = query.sort != "position" or query.filters_by_score
     if by_score and scope is None:
         raise Invalid(
-            "Sorting and filtering by scores needs a scoring run; name it with `run`.",
-            errors=[Problem(("query", "run"), "is needed for this sort or filter")],
+            "Sorting and filtering by scores needs a scoring run of the data set; name one with `run_id`.",
+            errors=[Problem(("query", "run_id"), "is needed for this sort or filter")],
         )
     if query.sort != "position":
         column = getattr(PairScore, query.sort)
@@ -316,7 +332,7 @@ def _table(session: Session, dataset: Dataset, query: PairQuery) -> _Table:
         # An index is walked forwards or backwards, its ids with it.
         ties_descending=query.is_descending != (query.sort == _INDEXED_DESCENDING),
         nulls_first=False,
-        filters=_filters(query),
+        filters=_filters(session, dataset, query),
         countable=not query.query,
     )
 
@@ -328,12 +344,12 @@ def _scope(session: Session, dataset: Dataset, query: PairQuery) -> tuple[int, s
     if run.dataset_id != dataset.id:
         raise Invalid(
             f"Run {run.id} scored another data set than `{dataset.name}`; choose one of its own runs.",
-            errors=[Problem(("query", "run"), "is a run of another data set")],
+            errors=[Problem(("query", "run_id"), "is a run of another data set")],
         )
     return run.id, chosen_source(run, query.source)
 
 
-def _filters(query: PairQuery) -> list[Filter]:
+def _filters(session: Session, dataset: Dataset, query: PairQuery) -> list[Filter]:
     filters: list[Filter] = []
     if query.only_contradicting:
         filters.append(PairScore.conflict > 0)
@@ -345,11 +361,40 @@ def _filters(query: PairQuery) -> list[Filter]:
         if most is not None:
             filters.append(column <= most)
     if query.query:
-        filters.append(_mentions(query.query))
+        filters.append(_mentions(session, dataset, query.query))
     return filters
 
 
-def _mentions(text: str) -> Filter:
+def _mentions(session: Session, dataset: Dataset, text: str) -> Filter:
+    """Pairs with this text. Where few have it, the index of words names them; where many have it, reading on
+    until a page is full is fast. Only a text that no word begins with is looked for in every pair."""
+    found = [] if _UNSPACED.search(text) else _with_words(session, dataset.id, text)
+    if 0 < len(found) <= MAX_FOUND_BY_WORDS:
+        return Pair.id.in_(found)
+    return _contains(text)
+
+
+def _with_words(session: Session, dataset_id: int, text: str) -> list[int]:
+    """Ids of pairs that contain `text`, and in which a word begins with each of its words, or whose key it
+    is; at most one more than MAX_FOUND_BY_WORDS."""
+    words = session.scalar(_WORDS, {"text": text})
+    keyed = list(session.scalars(select(Pair.id).where(Pair.dataset_id == dataset_id, Pair.key == text)))
+    if not words:
+        return keyed
+    # By itself, so that it is one look into the index: next to an order and a limit, PostgreSQL would rather
+    # take every pair's texts apart again.
+    named = (
+        select(Pair.id)
+        .where(literal_column(f"({PAIR_WORDS})").bool_op("@@")(func.to_tsquery("simple", words)))
+        .cte("named")
+        .prefix_with("MATERIALIZED")
+    )
+    query = select(Pair.id).join(named, named.c.id == Pair.id)
+    query = query.where(Pair.dataset_id == dataset_id, _contains(text)).limit(MAX_FOUND_BY_WORDS + 1)
+    return sorted({*keyed, *session.scalars(query)})
+
+
+def _contains(text: str) -> Filter:
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     texts = [Pair.prompt, cast(Pair.messages, Text), Pair.chosen, Pair.rejected]
     return or_(Pair.key == text, *(column.ilike(f"%{escaped}%") for column in texts))

@@ -19,6 +19,15 @@ BLOBS = {
     "reward_maps": ("token_ids", "offsets", "logprobs", "reference_logprobs", "entropies", "ranks"),
     "reward_lanes": ("rewards",),
 }
+PAIR_WORDS = " || ".join(
+    f"to_tsvector('simple'::regconfig, \"left\"(COALESCE({column}, ''::text), 50000))"
+    for column in (
+        "prompt::text",
+        "replace(messages::text, '\\n'::text, ' '::text)",
+        "chosen::text",
+        "rejected::text",
+    )
+)
 DROP_QUEUE = """
 DO $$
 DECLARE
@@ -334,18 +343,12 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["map_id"], ["reward_maps.id"], name=op.f("fk_segments_map_id_reward_maps"), ondelete="CASCADE"
         ),
-        sa.ForeignKeyConstraint(
-            ["pair_id"], ["pairs.id"], name=op.f("fk_segments_pair_id_pairs"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["runs.id"], name=op.f("fk_segments_run_id_runs"), ondelete="CASCADE"
-        ),
         sa.PrimaryKeyConstraint("map_id", "source", "start", name=op.f("pk_segments")),
     )
-    op.create_index(op.f("ix_segments_pair_id"), "segments", ["pair_id"], unique=False)
     op.create_index(
         "ix_segments_run_id_source_reward", "segments", ["run_id", "source", "reward"], unique=False
     )
+    op.create_index("ix_pairs_words", "pairs", [sa.text(f"({PAIR_WORDS})")], postgresql_using="gin")
     # The blobs are compressed already: PostgreSQL would only spend time on trying again.
     for table, columns in BLOBS.items():
         for column in columns:
@@ -357,7 +360,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     execute_script(DROP_QUEUE)
     op.drop_index("ix_segments_run_id_source_reward", table_name="segments")
-    op.drop_index(op.f("ix_segments_pair_id"), table_name="segments")
     op.drop_table("segments")
     op.drop_table("reward_lanes")
     op.drop_index("ix_job_logs_job_id_id", table_name="job_logs")
@@ -378,6 +380,7 @@ def downgrade() -> None:
     op.drop_index("ix_runs_kind_id", table_name="runs")
     op.drop_index(op.f("ix_runs_dataset_id"), table_name="runs")
     op.drop_table("runs")
+    op.drop_index("ix_pairs_words", table_name="pairs")
     op.drop_table("pairs")
     op.drop_table("workers")
     op.drop_table("models")

@@ -18,6 +18,8 @@ def test_the_migrated_tables_are_the_models(database: Database) -> None:
             connection,
             opts={
                 "compare_server_default": True,
+                # How PostgreSQL writes the long expression of this index is nothing that can be compared.
+                "include_object": lambda _, name, *__: name != "ix_pairs_words",
                 "include_name": lambda name, kind, _: (
                     kind != "table" or not name.startswith("procrastinate_")
                 ),

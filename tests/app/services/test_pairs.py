@@ -8,10 +8,11 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import text as sql_text
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import PairScore, Run
+from rewardscope.app.db.models import PAIR_WORDS, PairScore, Run
 from rewardscope.app.errors import Invalid, NotFound
 from rewardscope.app.services import pairs
 from rewardscope.app.services.pairs import PairQuery, PairRow
@@ -181,3 +182,49 @@ def test_what_cannot_be_asked_is_said(session: Session, run: Run, settings: Sett
         pairs.get_pair(session, 0)
     with pytest.raises(Invalid, match="1 to 500"):
         pairs.list_pairs(session, dataset_id, limit=501)
+
+
+def test_text_is_found_from_the_beginning_of_words_before_it_is_found_within_them(session: Session) -> None:
+    texts = ["A light house.", "The lighthouse, lit", "Highlights only", "灯台の光"]
+    rows = [factories.preference_pair(number, chosen=text) for number, text in enumerate(texts)]
+    dataset = factories.make_dataset(session, rows)
+    factories.make_dataset(session, rows, name="the same under another name")
+
+    def found(text: str) -> list[str]:
+        page = pairs.list_pairs(session, dataset.id, PairQuery(query=text))
+        return [row.pair.key for row in page.items]
+
+    assert found("LIGHT") == ["pair-0", "pair-1"]
+    assert found("light ho") == ["pair-0"]
+    assert found("house, l") == ["pair-1"]
+    assert found("ghts on") == ["pair-2"]
+    assert found("台") == ["pair-3"]
+    assert found("pair-3") == ["pair-3"]
+    assert found("' & !:*") == []
+
+
+def test_the_index_of_words_serves_the_search(session: Session) -> None:
+    session.execute(sql_text("SET LOCAL enable_seqscan = off"))
+    plan = session.scalars(
+        sql_text(f"EXPLAIN SELECT id FROM pairs WHERE ({PAIR_WORDS}) @@ to_tsquery('simple', 'word')")
+    )
+    assert "ix_pairs_words" in "".join(plan)
+
+
+def test_text_that_many_pairs_have_is_found_in_all_of_them(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "MAX_FOUND_BY_WORDS", 2)
+    dataset = factories.make_dataset(session, 4)
+    page = pairs.list_pairs(session, dataset.id, PairQuery(query="Question"), limit=3)
+    rest = pairs.list_pairs(
+        session, dataset.id, PairQuery(query="Question"), limit=3, cursor=page.next_cursor
+    )
+    assert [row.pair.key for row in [*page.items, *rest.items]] == [f"pair-{number}" for number in range(4)]
+
+
+def test_a_text_longer_than_the_index_of_words_takes_is_stored_and_found(session: Session) -> None:
+    text = " ".join(f"wörd{number}" for number in range(200_000))
+    dataset = factories.make_dataset(session, [factories.preference_pair(1, chosen=text, rejected=text)])
+    page = pairs.list_pairs(session, dataset.id, PairQuery(query="wörd199999"))
+    assert [row.pair.key for row in page.items] == ["pair-1"]
