@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
-from sqlalchemy import Row, delete, select
+from sqlalchemy import ColumnElement, Row, delete, select
 from sqlalchemy.orm import Session
 
 from rewardscope.app.db.maps import unpack_floats, unpack_offsets
@@ -126,7 +126,8 @@ def write_maps(
         offsets=None if texts is None else _joined([one.offsets for one in maps]),
         entropies=_joined([_entropies(one.entropies, one.tokens) for one in maps]),
     )
-    _delete(session, run_id, source, pair_ids)
+    _delete(session, StoredSegment, run_id, source, StoredSegment.map_id.in_(responses.map_ids))
+    _delete(session, PairScore, run_id, source, PairScore.pair_id.in_(set(pair_ids)))
     _write(session, run_id, source, responses, responses.cut(rule, statistics))
 
 
@@ -134,7 +135,8 @@ def rewrite(
     session: Session, run_id: int, source: str, rule: SegmentationRule, statistics: RewardStatistics
 ) -> None:
     """Writes all segments and pair scores of a run and source again."""
-    _delete(session, run_id, source)
+    for table in (StoredSegment, PairScore):
+        _delete(session, table, run_id, source)
     for responses in stored_responses(session, run_id, source, rule):
         _write(session, run_id, source, responses, responses.cut(rule, statistics))
 
@@ -258,12 +260,15 @@ def _span(start: int, end: int, label: str, *value: float | None) -> Span:
 # ----------------------------------------------------------------------------------------------- writing
 
 
-def _delete(session: Session, run_id: int, source: str, pair_ids: Sequence[int] | None = None) -> None:
-    for table in (StoredSegment, PairScore):
-        statement = delete(table).where(table.run_id == run_id, table.source == source)
-        if pair_ids is not None:
-            statement = statement.where(table.pair_id.in_(set(pair_ids)))
-        session.execute(statement.execution_options(synchronize_session=False))
+def _delete(
+    session: Session,
+    table: type[StoredSegment] | type[PairScore],
+    run_id: int,
+    source: str,
+    *conditions: ColumnElement[bool],
+) -> None:
+    statement = delete(table).where(table.run_id == run_id, table.source == source, *conditions)
+    session.execute(statement.execution_options(synchronize_session=False))
 
 
 def _write(session: Session, run_id: int, source: str, responses: Responses, cut: RunSegmentation) -> None:
