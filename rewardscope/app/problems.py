@@ -146,7 +146,7 @@ def _of_http(request: Request, error: HTTPException) -> Problem:
         case 413:
             code, detail = "payload_too_large", str(error.detail)
         case 400:
-            code, detail = "malformed", f"The request cannot be read: {error.detail}."
+            code, detail = "malformed", f"The request cannot be read: {str(error.detail).rstrip('.')}."
         case _:
             code, detail = phrase.lower().replace(" ", "_"), str(error.detail)
     return _problem(request, error.status_code, code, phrase, detail, headers=headers)

@@ -230,8 +230,8 @@ class _Census:
             first = self.errors[0]
             count = f"{self.refused} or more rows" if self.refused == SHOWN_ERRORS else _rows(self.refused)
             raise Invalid(
-                f"{count} cannot be used, the first on {first}. Nothing was imported; correct "
-                "the rows, or import with on_error=skip to leave them out.",
+                f"{count} cannot be used, the first on {str(first).rstrip('.')}. Nothing was imported; "
+                "correct the rows, or import with on_error=skip to leave them out.",
                 code="invalid_rows",
                 errors=problems,
             )
