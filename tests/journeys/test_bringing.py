@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from rewardscope.app.services import datasets
+
 pytestmark = pytest.mark.browser
 
 
-def test_from_a_file_to_its_table(watched, server, tmp_path):
+def test_from_a_file_to_its_table(watched, server, database, tmp_path):
     good = {"prompt": "Where?", "chosen": "In Paris.", "rejected": "In Rome."}
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(good) + "\n" + '{"prompt": "cut o\n')
@@ -19,7 +21,11 @@ def test_from_a_file_to_its_table(watched, server, tmp_path):
     page.get_by_label("File").set_input_files(path)
     page.get_by_role("button", name="Bring it in").click()
     page.get_by_text("Nothing was imported").wait_for()
-    assert page.locator("table tbody td").first.inner_text() == "2"
+    cells = page.get_by_role("table", name="Rows that cannot be used").locator("tbody td")
+    assert cells.first.inner_text() == "2"
+    assert "JSON" in cells.last.inner_text()
+    with database.session() as session:
+        assert datasets.list_datasets(session).items == []
     # A refused form is an answer of 422, which the browser notes on its console.
     watched.faults[:] = [fault for fault in watched.faults if "422" not in fault]
     path.write_text(json.dumps(good) + "\n")

@@ -14,6 +14,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +31,8 @@ GUTTER_CHARACTERS = 44
 """A gutter entry speaks for the segments that begin within about one line of text."""
 GUTTER_SEGMENTS = 2
 """An entry of the gutter that stands for more segments than this gives their range instead."""
+SHOWN_RANKS = 99
+"""Pivots of a higher rank have a ring without a number."""
 BLOCK_CHARACTERS = 320
 """A block of text ends with the first line break after this many code points ..."""
 BLOCK_PIECES = 600
@@ -140,6 +143,10 @@ def _write_out(match: re.Match[str]) -> str:
     return _WRITTEN.get(character) or f'<u class=code data-c="U+{ord(character):04X}"></u>'
 
 
+_visible_piece = lru_cache(maxsize=4096)(visible)
+"""The same few pieces with quotes and line breaks come again and again."""
+
+
 def pieces_of(text: str, offsets: np.ndarray, has_eos: bool) -> Pieces:
     """Tokens joined to what can be shown alone: those that share a character, and marks with their letter."""
     count = len(offsets) - (1 if has_eos else 0)
@@ -225,8 +232,8 @@ class _Writer:
         """Every piece as HTML."""
         text, pieces = self.response.text, self.pieces
         texts = [text[start:end] for start, end in zip(pieces.start, pieces.end, strict=True)]
-        for piece in self._pieces_of_characters(match.start() for match in _NEEDS_CARE.finditer(text)):
-            texts[piece] = visible(texts[piece])
+        for piece in self._pieces_of([match.start() for match in _NEEDS_CARE.finditer(text)]):
+            texts[piece] = _visible_piece(texts[piece])
         tags = [_TAGS[self.levels[token]] for token in pieces.first]
         for token in self.candidates:
             if (marked := self._piece_of(token)) is not None:
@@ -241,9 +248,12 @@ class _Writer:
                     tags[piece] = self._joined_tag(piece)
         return [f"{tag}{shown}</i>" for tag, shown in zip(tags, texts, strict=True)]
 
-    def _pieces_of_characters(self, characters: Iterable[int]) -> set[int]:
-        starts = self.pieces.start
-        return {bisect_right(starts, character) - 1 for character in characters} if starts else set()
+    def _pieces_of(self, characters: list[int]) -> list[int]:
+        """The pieces that hold any of these characters."""
+        if not characters or not self.pieces.start:
+            return []
+        holders: list[int] = np.searchsorted(self.pieces.start, characters, "right").tolist()
+        return [piece - 1 for piece in dict.fromkeys(holders)]
 
     def _piece_of(self, token: int) -> int | None:
         """The piece that shows a token; None for the EOS."""
@@ -365,7 +375,8 @@ def _ringed(text: str, rank: int | None) -> str:
         return visible(text)
     lead = len(text) - len(text.lstrip())
     lead = 0 if lead == len(text) else lead
-    return f"{visible(text[:lead])}<em data-p={rank}>{visible(text[lead:])}</em>"
+    tag = f"<em data-p={rank}>" if rank <= SHOWN_RANKS else "<em>"
+    return f"{_visible_piece(text[:lead])}{tag}{_visible_piece(text[lead:])}</em>"
 
 
 def _open_tag(
@@ -412,8 +423,13 @@ def _state_tag(kept: bool) -> str:
     return "<span class=s>" if kept else '<span class="s m">'
 
 
+def readable(label: str) -> str:
+    """A label as words: `wrong_city` as "wrong city"."""
+    return label.replace("_", " ")
+
+
 def _span_tag(spans: Sequence[Span]) -> str:
     values = [span.value for span in spans]
     kind = "w" if any(v is not None and v < 0 for v in values) else "r" if any(v for v in values) else "o"
-    label = html.escape(" · ".join(dict.fromkeys(span.label for span in spans)))
+    label = html.escape(" · ".join(dict.fromkeys(readable(span.label) for span in spans)))
     return f'<span class="l {kind}" title="{label}">'

@@ -49,7 +49,8 @@ class WorkerLine:
     """A worker that joined."""
 
     name: str
-    device: str
+    device: str | None
+    """The device that it was told to use; None where it takes the best that it finds."""
     queues: str
     is_alive: bool
     heartbeat_at: datetime
@@ -75,11 +76,20 @@ class ActivityFragment:
     activity: Activity
 
 
+@dataclass(frozen=True, slots=True)
+class StartFragment:
+    """How to begin, while there is no data set."""
+
+    demo: RunRow | None
+    """The run that makes the demo just now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomePage(PageContext):
     """The whole page."""
 
     datasets: list[DatasetRow]
+    demo: RunRow | None
     models: list[ModelRow]
     activity: Activity
 
@@ -94,6 +104,7 @@ def show_home(request: Request, session: SessionDep) -> Response:
             dataset_row(request, dataset)
             for dataset in datasets.list_datasets(session, limit=SHOWN_DATASETS).items
         ],
+        demo=_active_demo(request, session),
         models=[model_row(model) for model in models.list_models(session, limit=SHOWN_MODELS).items],
         activity=_activity(request, session),
     )
@@ -104,6 +115,15 @@ def show_home(request: Request, session: SessionDep) -> Response:
 def show_activity(request: Request, session: SessionDep) -> Response:
     """The part of the home page that refreshes itself."""
     return render(request, "home/_activity.html", ActivityFragment(_activity(request, session)))
+
+
+@router.get("/start", name="pages:start")
+def show_start(request: Request, session: SessionDep) -> Response:
+    """How far the demo is; once there is a data set, or nothing goes on, it asks for the whole page again."""
+    demo = _active_demo(request, session)
+    waits = demo is not None and not datasets.list_datasets(session, limit=1).items
+    headers = {} if waits else {"HX-Refresh": "true"}
+    return render(request, "home/_start.html", StartFragment(demo), headers=headers)
 
 
 @router.post("/demo", name="pages:demo")
@@ -130,13 +150,19 @@ def model_row(model: Model) -> ModelRow:
     return ModelRow(model.name, KINDS.get(model.kind, model.kind), model.parameters)
 
 
+def _active_demo(request: Request, session: Session) -> RunRow | None:
+    newest = runs.list_runs(session, kind="demo", limit=1).items
+    lines = [run_row(request, run) for run in newest]
+    return next((line for line in lines if line.is_active), None)
+
+
 def _activity(request: Request, session: Session) -> Activity:
     newest: Sequence[Run] = runs.list_runs(session, limit=SHOWN_RUNS).items
     lines = [run_row(request, run) for run in newest]
     present = [
         WorkerLine(
             name=worker.name,
-            device=worker.device,
+            device=None if worker.device == "auto" else worker.device,
             queues=", ".join(worker.queues),
             is_alive=worker.alive,
             heartbeat_at=worker.heartbeat_at,

@@ -25,6 +25,7 @@ from rewardscope.app.services.maps import Agreement, PairView, SideView
 from rewardscope.engine.types import SIGN, SegmentationRule, Side, Span
 
 Colour = Literal["scaled", "raw"]
+KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class Figure:
     name: str
     value: str
     note: str = ""
+    """A few words beside the number."""
+    hint: str = ""
+    """A sentence that explains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Legend:
     has_spans: bool
     has_disputes: bool
     has_missing: bool
+    has_candidates: bool
+    formula: str
+    """How the shown numbers come from the rewards, with the run's numbers filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ def view_panel(view: PairView, colour: Colour, *, tokens_url: str, mask_view: bo
         sides=sides,
         figures=figures(view.agreement),
         warnings=warnings(view),
-        legend=legend(view.sides, colouring, colour) if view.sides else None,
+        legend=legend(view.sides, colouring, colour, view.rule.baseline) if view.sides else None,
         data=view_data(view.sides),
         tokens_url=tokens_url,
         mask_view=mask_view,
@@ -138,24 +145,37 @@ def summary(side: SideView) -> list[Figure]:
     """The numbers in the head of a side."""
     cut = side.segmentation
     found = [
-        Figure("reward", signed(side.total)),
-        Figure("kept", percent(side.kept)),
-        Figure("tokens", count(side.map.tokens)),
-        Figure("segments", count(len(cut.segments))),
-        Figure("pivots", count(len(cut.pivots))),
+        Figure("reward", signed(side.total), hint="Reward of the whole response by this source."),
+        Figure("kept", percent(side.kept), hint="Share of its tokens that the mask keeps: they count."),
+        Figure("tokens", count(side.map.tokens), hint="Response tokens, the end of sequence included."),
+        Figure("segments", count(len(cut.segments)), hint="Stretches between two pivots."),
+        Figure("pivots", count(len(cut.pivots)), hint="Where the signal turns and a segment begins."),
     ]
     if cut.missing:
-        found.append(Figure("without reward", count(cut.missing)))
+        missing = count(cut.missing)
+        found.append(Figure("without reward", missing, hint="Tokens whose reward is missing: it is not 0."))
     return found
 
 
 def figures(agreement: Agreement) -> list[Figure]:
     """The numbers of the pair."""
     return [
-        Figure("Margin", signed(agreement.margin), "chosen less rejected"),
-        Figure("Conflict mass", percent(agreement.conflict), "of |reward| contradicts the preference"),
-        Figure("Kept, chosen", percent(agreement.kept_chosen), "of its tokens"),
-        Figure("Kept, rejected", percent(agreement.kept_rejected), "of its tokens"),
+        Figure(
+            "Margin",
+            signed(agreement.margin),
+            "chosen less rejected",
+            "Reward of the chosen response less that of the rejected one; above 0 the source agrees with "
+            "the preference.",
+        ),
+        Figure(
+            "Conflict mass",
+            percent(agreement.conflict),
+            "of |reward| contradicts",
+            "Share of |reward| that lies in segments against the preference: bad ones of the chosen "
+            "response, good ones of the rejected one.",
+        ),
+        Figure("Kept, chosen", percent(agreement.kept_chosen), "of its tokens", KEPT),
+        Figure("Kept, rejected", percent(agreement.kept_rejected), "of its tokens", KEPT),
     ]
 
 
@@ -165,9 +185,8 @@ def warnings(view: PairView) -> list[str]:
     agreement = view.agreement
     if agreement.drifts:
         told.append(
-            f"The mask keeps {percent(agreement.kept_rejected)} of the rejected response but only "
-            f"{percent(agreement.kept_chosen)} of the chosen one: training could raise the margin by "
-            "lowering everything. Anchor it with a supervised term, or choose another baseline."
+            "The mask keeps more of the rejected response than of the chosen one: training could raise the "
+            "margin by lowering everything. Anchor it with a supervised term, or choose another baseline."
         )
     for side in view.sides:
         told.extend(_side_warnings(side))
@@ -190,7 +209,9 @@ def _side_warnings(side: SideView) -> list[str]:
     return told
 
 
-def legend(sides: Sequence[SideView], colouring: Colouring, colour: Colour) -> Legend:
+def legend(
+    sides: Sequence[SideView], colouring: Colouring, colour: Colour, baseline: str | float = "otsu"
+) -> Legend:
     """The ramp, with the clip at both ends: rewards beyond it take the end's colour."""
     return Legend(
         low=signed(-colouring.clip) if colouring.clip else MISSING,
@@ -200,6 +221,11 @@ def legend(sides: Sequence[SideView], colouring: Colouring, colour: Colour) -> L
         has_spans=any(side.spans for side in sides),
         has_disputes=any(segment.disputed for side in sides for segment in side.segmentation.segments),
         has_missing=any(side.segmentation.missing for side in sides),
+        has_candidates=any(
+            set(side.segmentation.candidates.tolist()) - set(side.segmentation.pivots.tolist())
+            for side in sides
+        ),
+        formula=formula(sides, baseline),
     )
 
 
@@ -245,13 +271,12 @@ def script_json(data: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 -- escaped just here
 
 
-def rule_sentence(view: PairView) -> str:
-    """What baseline and scale were as numbers, for the reader who wants to check."""
-    if not view.sides:
-        return ""
-    cut = view.sides[0].segmentation
-    per_response = " (of the chosen response)" if view.rule.baseline == "sequence_mean" else ""
-    return f"scaled = (reward {_minus(cut.baseline)}{per_response}) / {plain_number(cut.scale, 4)}"
+def formula(sides: Sequence[SideView], baseline: str | float) -> str:
+    """How scaled rewards come from rewards, for the reader who wants to check."""
+    cut = sides[0].segmentation
+    if baseline == "sequence_mean":
+        return f"scaled reward = (reward less the mean of its response) / {plain_number(cut.scale, 4)}"
+    return f"scaled reward = (reward {_minus(cut.baseline)}) / {plain_number(cut.scale, 4)}"
 
 
 def _minus(baseline: float) -> str:

@@ -48,6 +48,17 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceTab:
+    """A source of the run, with what its own rule found of the pair."""
+
+    label: str
+    address: str
+    is_shown: bool
+    conflict: float | None
+    margin: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Controls:
     """The form that recomputes the view."""
 
@@ -70,8 +81,9 @@ class PairPage(PageContext):
     table_url: str
     prompt: list[Turn]
     runs: list[Option]
-    sources: list[Option]
-    source_carried: list[tuple[str, str]]
+    run_carried: list[tuple[str, str]]
+    """What another run keeps of the address: the table and the look."""
+    sources: list[SourceTab]
     place: str
     previous: str | None
     next: str | None
@@ -192,6 +204,7 @@ def _scored_page(
     parameters = _parameters(asked, view)
     carried = [(name, str(value)) for name, value in table.items()]
     look = {name: value for name, value in asked.look().items() if value is not None}
+    kept = {name: value for name, value in table.items() if name not in ("run", "source")} | look
     controls = Controls(
         form=rule_form(view.rule, view.source.rule),
         action=url_of(request, "pair", pair_id=pair.id),
@@ -206,11 +219,8 @@ def _scored_page(
         section="home",
         **_heading(request, pair, dataset, table),
         runs=run_options(runs, view.run),
-        sources=[Option(s.name, s.label, s.name == view.source.name) for s in view.sources],
-        source_carried=[
-            *((name, value) for name, value in carried if name not in ("run", "source")),
-            *look.items(),
-        ],
+        run_carried=[(name, str(value)) for name, value in kept.items()],
+        sources=_source_tabs(request, session, view, kept),
         **_steps(request, place, parameters),
         controls=controls if view.sides else None,
         notice=None if view.sides else f"Run {view.run.id} has not reached this pair yet.",
@@ -229,8 +239,8 @@ def _unscored_page(
         section="home",
         **_heading(request, pair, dataset, table),
         runs=[],
+        run_carried=[],
         sources=[],
-        source_carried=[],
         **_steps(request, pairs.neighbours(session, pair.id, asked.query), table),
         controls=None,
         notice="This data set has not been scored yet: there is no reward to show.",
@@ -238,6 +248,27 @@ def _unscored_page(
         notice_link="Score it",
         view=_plain_panel(pair),
     )
+
+
+def _source_tabs(
+    request: Request, session: Session, view: PairView, kept: Mapping[str, Any]
+) -> list[SourceTab]:
+    """The sources of the run. Another source is cut by its own rule, so the shown rule is not carried."""
+    scores = pairs.scores_of(session, view.pair.id, view.run.id)
+    tabs = []
+    for source in view.sources:
+        query = {"run": view.run.id, "source": source.name, **kept}
+        score = scores.get(source.name)
+        tabs.append(
+            SourceTab(
+                label=source.label,
+                address=url_of(request, "pair", query, pair_id=view.pair.id),
+                is_shown=source.name == view.source.name,
+                conflict=score.conflict if score else None,
+                margin=score.margin if score else None,
+            )
+        )
+    return tabs
 
 
 def _heading(request: Request, pair: Pair, dataset: Dataset, table: Mapping[str, Any]) -> dict[str, Any]:

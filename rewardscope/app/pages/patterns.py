@@ -21,7 +21,9 @@ from rewardscope.app.pages.pair_view import (
     side_panel,
     view_data,
 )
+from rewardscope.app.pages.pairs import SourceTab
 from rewardscope.app.pages.rendering import PageContext, render
+from rewardscope.app.pages.run_rows import RunRow
 from rewardscope.app.pages.runs import LogLine, RunStatus
 from rewardscope.app.pages.samples import SAMPLES, sample_side
 from rewardscope.app.services.maps import Agreement
@@ -49,6 +51,9 @@ class PatternsPage(PageContext):
     shares: list[float | None]
     numbers: list[float | None]
     runs: list[RunStatus]
+    sources: list[SourceTab]
+    demo: None
+    demos: list[RunRow]
     problem: str
     faults: list[RowFault]
 
@@ -65,6 +70,12 @@ def show_patterns(request: Request) -> Response:
         shares=[None, 0.0, 0.004, 0.37, 0.999, 1.0],
         numbers=[None, 0.0, 0.1234567, -1.5e-7, 12345.678, float("nan"), float("-inf")],
         runs=_runs(),
+        sources=[
+            SourceTab("Implicit reward", "", True, 0.44, 2.57),
+            SourceTab("Reward model, value of the prefix", "", False, None, None),
+        ],
+        demo=None,
+        demos=[_demo(JobStatus.queued, None), _demo(JobStatus.running, None), _demo(JobStatus.running, 37)],
         problem="3 rows cannot be used, the first on line 7: it is empty. Nothing was imported.",
         faults=[
             RowFault("7", "chosen", "The response is empty; give it a text, or leave the row out."),
@@ -100,6 +111,25 @@ def _panel(side: Side, index: int) -> SidePanel:
     shown = sample_side(SAMPLES[index], side, index + 5, rule)
     colouring = colouring_of([shown.segmentation.scaled])
     return side_panel(shown, shown.segmentation.scaled, colouring, rule, "scaled")
+
+
+def _demo(status: JobStatus, share: int | None) -> RunRow:
+    return RunRow(
+        id=1,
+        name="Demo world",
+        kind="demo",
+        address="",
+        status=status,
+        is_active=True,
+        dataset_name=None,
+        dataset_url=None,
+        phase="" if status == JobStatus.queued else "pretraining",
+        done=0,
+        total=None,
+        share=share,
+        created_at=datetime.now(UTC),
+        seconds=None,
+    )
 
 
 def _runs() -> list[RunStatus]:

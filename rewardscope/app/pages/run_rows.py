@@ -23,6 +23,7 @@ class RunRow:
     is_active: bool
     dataset_name: str | None
     dataset_url: str | None
+    phase: str
     done: int
     total: int | None
     share: int | None
@@ -46,6 +47,7 @@ def run_row(request: Request, run: Run) -> RunRow:
         dataset_url=url_of(request, "dataset", {"run": run.id}, dataset_id=run.dataset.id)
         if run.dataset
         else None,
+        phase=job.phase,
         done=job.done,
         total=job.total,
         share=percent_done(job),

@@ -14,11 +14,18 @@ from sqlalchemy.orm import Session
 from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.dependencies import SessionDep
 from rewardscope.app.pages.forms import filled
+from rewardscope.app.pages.numbers import count
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
+from rewardscope.app.pages.rule_controls import rule_query
 from rewardscope.app.pages.run_rows import RunRow, percent_done, run_row, seconds_of
 from rewardscope.app.services import jobs, runs
+from rewardscope.engine.types import SegmentationRule
 
 LOG_LINES = 200
+FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
+"""Fields that lines begin with, in this order."""
+UNTOLD = ("dataset_id", "dataset_name", "run_id", "id", "fingerprint", "trust_remote_code")
+"""What the page says elsewhere, or nobody reads."""
 
 router = APIRouter()
 
@@ -161,12 +168,12 @@ def delete_run(request: Request, session: SessionDep, run_id: int) -> Response:
 
 
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A request or result as lines: models by name, sources with their rules, the rest as it is."""
-    return [
-        (name.replace("_", " "), _told(value))
-        for name, value in values.items()
-        if value not in (None, [], {})
-    ]
+    """A request or result as lines: models and sources first, what the page tells elsewhere left out."""
+    told = {
+        name: value for name, value in values.items() if name not in UNTOLD and value not in (None, [], {})
+    }
+    names = sorted(told, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+    return [(name.replace("_", " "), _told(told[name])) for name in names]
 
 
 def _told(value: Any) -> str:
@@ -175,15 +182,26 @@ def _told(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return count(value) if isinstance(value, int) else f"{value:g}"
+    if isinstance(value, Mapping) and "rule" in value:
+        return f"{value['name']} ({_told(_rule(value['rule']))})"
     if isinstance(value, Mapping) and "name" in value:
-        rest = {key: item for key, item in value.items() if key != "name" and item is not None}
+        rest = {key: item for key, item in value.items() if key not in ("name", *UNTOLD) and item is not None}
         return f"{value['name']} ({_told(rest)})" if rest else str(value["name"])
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_told(item)}" for key, item in value.items() if item is not None)
+        return ", ".join(
+            f"{key.replace('_', ' ')} {_told(item)}" for key, item in value.items() if item is not None
+        )
     if isinstance(value, list):
-        return "; ".join(_told(item) for item in value)
+        return "\n".join(_told(item) for item in value)
     return json.dumps(value)
+
+
+def _rule(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule by what matters most, and what of the rest is not as usual."""
+    rule = SegmentationRule.model_validate(values)
+    main = {"segmenter": rule.segmenter.name, "baseline": rule.baseline, "scale": rule.scale}
+    return {**main, **rule_query(rule, SegmentationRule())}
 
 
 def _status(request: Request, session: Session, run: Run) -> RunStatus:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import JobStatus, Run
+from rewardscope.app.pages.numbers import shortened
 from rewardscope.app.pages.rendering import Option
 from rewardscope.app.services import runs
 
 SHOWN_RUNS = 100
+LABEL = 28
+"""Characters of a name in the selector."""
 
 
 def scoring_runs(session: Session, dataset_id: int) -> list[Run]:
@@ -19,8 +22,10 @@ def scoring_runs(session: Session, dataset_id: int) -> list[Run]:
 
 
 def default_run(found: Sequence[Run]) -> Run:
-    """The run to show where none was asked for: the newest that is whole, else the newest."""
-    return next((run for run in found if run.job.status == JobStatus.succeeded), found[0])
+    """The run to show where none was asked for: the newest that is whole, else that has scored anything."""
+    whole = (run for run in found if run.job.status == JobStatus.succeeded)
+    begun = (run for run in found if run.job.resume_from)
+    return next(whole, None) or next(begun, found[0])
 
 
 def run_options(found: Sequence[Run], shown: Run) -> list[Option]:
@@ -33,5 +38,13 @@ def run_options(found: Sequence[Run], shown: Run) -> list[Option]:
 
 def _label(run: Run, status: str | None) -> str:
     state = "" if status in (None, JobStatus.succeeded) else f", {status}"
-    name = run.name.removeprefix(f"{run.request.get('dataset_name')}: ")
-    return f"Run {run.id}: {name}{state}"
+    return f"Run {run.id}: {_who(run)}{state}"
+
+
+def _who(run: Run) -> str:
+    """The name that somebody gave the run, else the model that it scored by: sources stand beside it."""
+    made_up = f"{run.request.get('dataset_name')}: "
+    model = run.request.get("policy") or run.request.get("reward_model")
+    if run.name.startswith(made_up) and model:
+        return shortened(str(model["name"]), LABEL)
+    return shortened(run.name.removeprefix(made_up), LABEL)

@@ -39,6 +39,8 @@ class Heading:
     """`ascending` or `descending` where the table is sorted by it."""
     hint: str
     is_number: bool = True
+    is_aside: bool = False
+    """Whether a narrow screen does without it."""
     width: str = "w-num"
 
 
@@ -85,6 +87,7 @@ def headings(query: PairQuery, link: Any) -> list[Heading]:
                 address=link(other),
                 sorted=("descending" if query.is_descending else "ascending") if is_sorted else None,
                 is_number=column not in ("position", "conflict"),
+                is_aside=column in ("min_reward", "max_reward", "pivots", "tokens"),
                 width={"position": "w-key", "conflict": "w-conflict"}.get(column, "w-num"),
             )
         )
