@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from rewardscope.engine.errors import ModelError, RequestError, ResourceError
+from rewardscope.engine.errors import EngineError, ModelError, RequestError, ResourceError
 from rewardscope.engine.logprobs import Head
 from rewardscope.engine.model_files import ModelInfo, ModelKind, inspect_model
 from rewardscope.engine.types import ModelReference
@@ -45,6 +46,10 @@ class LoadedModel:
     """Sentences for the log of a job: what is unusual about this model."""
     plan: Any = None
     """How it is read, found out once: see `reading.plan_of`."""
+    threads: int | None = None
+    """How many threads read it fastest, found out once: see `reading.fitting_threads`."""
+    same_tokens: WeakSet[LoadedModel] = field(default_factory=WeakSet)
+    """Models found to give each token the same id: comparing large vocabularies takes a while."""
     _head: Head | None = None
 
     @property
@@ -151,7 +156,9 @@ def _read(
                 output_loading_info=True,
             )
             model = model.to(device).eval().requires_grad_(False)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
+    except EngineError:
+        raise
+    except Exception as error:  # There is no end to what a damaged configuration makes a library raise.
         raise ModelError(f"The model `{reference.path}` cannot be loaded: {_one_line(error)}.") from error
     _check_complete(reference, report)
     return LoadedModel(info, model, _tokenizer(reference, info), device, dtype)
@@ -173,7 +180,7 @@ def _tokenizer(reference: ModelReference, info: ModelInfo) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             info.folder, trust_remote_code=reference.trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # As for the model itself; `tokenizers` raises bare Exceptions, too.
         raise ModelError(
             f"The tokenizer of `{reference.path}` cannot be loaded: {_one_line(error)}."
         ) from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -247,21 +248,32 @@ SMALL_PARAMETERS = 20_000_000
 """Up to this size a second thread may cost more than it computes."""
 
 
-def use_fitting_threads(loaded: LoadedModel) -> int:
-    """Leaves torch with one thread where that reads this model faster than all do; how many it has then.
+@contextmanager
+def fitting_threads(loaded: LoadedModel) -> Iterator[None]:
+    """While this lasts, torch has the number of threads that reads this model fastest: one, or all it had.
 
     Threads that wait for one another at every small product lose to one thread, by far where other processes
-    use the cores. Only models that are small and on the CPU are tried.
+    use the cores. Only models that are small and on the CPU are tried, each once: a process that stays warm
+    reads models of all sizes, and a short request takes less time than the trial.
     """
     every = torch.get_num_threads()
+    try:
+        torch.set_num_threads(_fitting_threads(loaded, every))
+        yield
+    finally:
+        torch.set_num_threads(every)
+
+
+def _fitting_threads(loaded: LoadedModel, every: int) -> int:
     if every == 1 or loaded.device.type != "cpu" or loaded.info.parameters > SMALL_PARAMETERS:
         return every
-    generator = np.random.default_rng(0)
-    ids = generator.integers(0, loaded.vocab_size, 32).astype(np.int32)
-    rows = [Row(ids, (ids, ids))] * 4
-    seconds = {threads: _seconds(loaded, rows, threads) for threads in (1, every)}
-    torch.set_num_threads(min(seconds, key=lambda threads: seconds[threads]))
-    return torch.get_num_threads()
+    if loaded.threads is None:
+        generator = np.random.default_rng(0)
+        ids = generator.integers(0, loaded.vocab_size, 32).astype(np.int32)
+        rows = [Row(ids, (ids, ids))] * 4
+        seconds = {threads: _seconds(loaded, rows, threads) for threads in (1, every)}
+        loaded.threads = min(seconds, key=lambda threads: seconds[threads])
+    return loaded.threads
 
 
 def _seconds(loaded: LoadedModel, rows: Sequence[Row], threads: int) -> float:

@@ -106,7 +106,7 @@ def load_models(request: ScoreRequest) -> Models:
 
 def _check_one_tokenizer(policy: LoadedModel, reference: LoadedModel) -> None:
     """Policy and reference read the same token ids, so each token must have one id in both."""
-    if policy is reference:
+    if policy is reference or reference in policy.same_tokens:
         return
     ours, theirs = policy.tokenizer.get_vocab(), reference.tokenizer.get_vocab()
     if any(theirs.get(token, index) != index for token, index in ours.items()) or not (
@@ -117,6 +117,7 @@ def _check_one_tokenizer(policy: LoadedModel, reference: LoadedModel) -> None:
             "tokenizers, so that their log-probabilities cannot be compared token by token; use the model "
             "that the policy was trained from as its reference."
         )
+    policy.same_tokens.add(reference)
 
 
 # ----------------------------------------------------------------------------------------- reading the models

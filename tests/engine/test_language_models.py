@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -69,6 +70,14 @@ def test_weights_that_do_not_fit_are_refused(model_folder, tmp_path):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"1 tensors are missing .* score\.weight"):
         load_reward_model(reference(folder), device="cpu")
+
+
+def test_a_configuration_that_the_library_refuses_is_told(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": "five"}))
+    with pytest.raises(ModelError, match="cannot be loaded.*num_hidden_layers"):
+        load_policy(reference(folder), device="cpu")
 
 
 def test_a_device_that_is_not_there_is_told(model_folder):

@@ -1,3 +1,5 @@
+import contextlib
+
 """Every way to read a model gives what a plain forward pass of each response by itself gives."""
 
 import numpy as np
@@ -8,7 +10,7 @@ from rewardscope.engine import language_models, ragged, reading
 from rewardscope.engine.errors import ModelError
 from rewardscope.engine.language_models import load_policy, load_reward_model
 from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import batches, plan_of, read_lanes, read_values, use_fitting_threads
+from rewardscope.engine.reading import batches, fitting_threads, plan_of, read_lanes, read_values
 from rewardscope.engine.types import ModelReference
 
 SHAPES = ["llama", "qwen2", "gpt2", "gpt_neox", "mistral"]
@@ -154,13 +156,30 @@ def test_batches_hold_every_row_once_and_keep_the_budget():
     assert all(len(batch) == 1 for batch in batches(rows, 8192, "alone"))
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_a_small_model_is_read_with_as_many_threads_as_serve_it(model_folder):
     loaded = load_policy(ModelReference(path=str(model_folder("llama"))), device="cpu")
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        assert use_fitting_threads(loaded) in (1, 2)
-        torch.set_num_threads(1)
-        assert use_fitting_threads(loaded) == 1
-    finally:
-        torch.set_num_threads(before)
+    with fitting_threads(loaded):
+        assert torch.get_num_threads() == loaded.threads in (1, 2)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_are_tried_once_and_given_back_to_the_next_model(model_folder, monkeypatch):
+    small = load_policy(ModelReference(path=str(model_folder("llama"))), device="cpu")
+    small.threads = 1
+    large = load_policy(ModelReference(path=str(model_folder("qwen2"))), device="cpu")
+    with contextlib.suppress(KeyError), fitting_threads(small):
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    monkeypatch.setattr(reading, "SMALL_PARAMETERS", 1)
+    with fitting_threads(large):
+        assert torch.get_num_threads() == 2

@@ -18,7 +18,7 @@ from rewardscope.engine.errors import RequestError
 from rewardscope.engine.formats.canonical import read_pairs
 from rewardscope.engine.formats.rows import row_to_pair
 from rewardscope.engine.jobs.protocol import ReportCallable
-from rewardscope.engine.reading import use_fitting_threads
+from rewardscope.engine.reading import fitting_threads
 from rewardscope.engine.scoring import Models, check_request, load_models, score
 from rewardscope.engine.types import PreferencePair, Progress, RewardMap, ScoredChunk, ScoreRequest
 
@@ -59,14 +59,14 @@ def score_stream(
     if report is not None:
         report(progress=Progress("loading models", 0, None))
     models = load_models(request)
-    use_fitting_threads(max(models.loaded(), key=lambda loaded: loaded.info.parameters))
-    for message in _about(models, request):
-        if report is not None:
-            report(message=message)
-    rows = iter(pairs)
-    while chunk := list(itertools.islice(rows, request.chunk_pairs)):
-        yield ScoredChunk(start, len(chunk), score(chunk, models, request))
-        start += len(chunk)
+    with fitting_threads(max(models.loaded(), key=lambda loaded: loaded.info.parameters)):
+        for message in _about(models, request):
+            if report is not None:
+                report(message=message)
+        rows = iter(pairs)
+        while chunk := list(itertools.islice(rows, request.chunk_pairs)):
+            yield ScoredChunk(start, len(chunk), score(chunk, models, request))
+            start += len(chunk)
 
 
 # ------------------------------------------------------------------------------------------------ the request
