@@ -103,7 +103,7 @@ def _last(prompt: Int32[np.ndarray, " prompt"], room: int, bos: int | None) -> I
 
 
 class PromptText(NamedTuple):
-    """A prompt as text; a chat template has already written its special tokens."""
+    """A prompt as text; special tokens are in it where a chat template wrote them."""
 
     text: str
     has_special_tokens: bool
@@ -116,7 +116,9 @@ class _Encoded(NamedTuple):
 
 def _prompt_text(pair: PreferencePair, tokenizer: Any) -> PromptText:
     if isinstance(pair.prompt, str):
-        return PromptText(pair.prompt, False)
+        # Data sets hold prompts that a template rendered; a second BOS is what no model was trained on.
+        rendered = bool(tokenizer.bos_token) and pair.prompt.startswith(tokenizer.bos_token)
+        return PromptText(pair.prompt, rendered)
     return PromptText(_render(pair.key, pair.prompt, tokenizer), True)
 
 

@@ -55,6 +55,11 @@ def test_an_empty_prompt_is_the_bos_where_there_is_one():
     assert tokens(pair(prompt=""), tokenizer=PLAIN)[0].prompt.tolist() == []
 
 
+def test_a_bos_in_the_prompt_is_not_doubled():
+    for one in tokens(pair(prompt="<s>The sky")):
+        assert one.prompt.tolist() == tokens(pair())[0].prompt.tolist()
+
+
 def test_tokens_of_one_character_share_its_offsets():
     one = tokens(pair(chosen="a😀b", rejected=None), tokenizer=byte_tokenizer(merges=0))[0]
     assert one.offsets.tolist() == [[0, 1], *[[1, 2]] * 4, [2, 3], [3, 3]]
