@@ -72,14 +72,14 @@ def inspect_model(reference: ModelReference, *, download: bool = True) -> ModelI
     weights = _weight_files(folder, reference)
     _check_tokenizer(folder, reference)
     headers = {path: _safetensors_header(path, reference) for path in weights}
-    text_config = config.get("text_config", config)
+    text_config = _text_config(config, reference)
     return ModelInfo(
         path=reference.path,
         folder=folder,
         kind=kind,
         architecture=architecture,
         parameters=sum(_parameters(header) for header in headers.values()),
-        vocab_size=int(text_config.get("vocab_size", 0)),
+        vocab_size=_vocab_size(text_config, reference),
         context=_context(text_config),
         has_chat_template=_has_chat_template(folder),
         fingerprint=_fingerprint(folder, weights),
@@ -193,6 +193,27 @@ def _architecture(config: dict[str, Any], reference: ModelReference) -> str:
     )
 
 
+def _text_config(config: dict[str, Any], reference: ModelReference) -> dict[str, Any]:
+    """The part that describes the language model: all of it, unless the model reads more than text."""
+    text_config = config.get("text_config", config)
+    if not isinstance(text_config, dict):
+        raise ModelError(
+            f"The `text_config` in the config.json of `{reference.path}` is no object; fetch or save the model "
+            "again."
+        )
+    return text_config
+
+
+def _vocab_size(text_config: dict[str, Any], reference: ModelReference) -> int:
+    size = text_config.get("vocab_size", 0)
+    if not isinstance(size, int) or size < 0:
+        raise ModelError(
+            f"The `vocab_size` in the config.json of `{reference.path}` is {size!r} and no count; fetch or "
+            "save the model again."
+        )
+    return size
+
+
 def _kind(architecture: str, reference: ModelReference) -> ModelKind:
     if architecture.endswith("ForSequenceClassification"):
         return "sequence_classifier"
@@ -208,6 +229,11 @@ def _weight_files(folder: Path, reference: ModelReference) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         named = _read_json(index, reference).get("weight_map", {})
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            raise ModelError(
+                f"The file {index.name} of `{reference.path}` does not say which file holds which tensor; "
+                "fetch it again."
+            )
         files = [folder / name for name in sorted(set(named.values()))]
         absent = [path.name for path in files if not path.is_file()]
         if absent:
@@ -253,6 +279,7 @@ def _safetensors_header(path: Path, reference: ModelReference) -> dict[str, Any]
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        _parameters(header)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(
             f"The file {path.name} of `{reference.path}` is no safetensors file ({error}); fetch it again."

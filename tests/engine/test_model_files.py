@@ -103,6 +103,33 @@ def test_a_file_that_holds_no_weights_is_told(folder, content, reason):
         inspect(folder)
 
 
+@pytest.mark.parametrize("tensor", [{"data_offsets": [0, 1]}, {"data_offsets": [0, 1], "shape": ["x"]}])
+def test_a_table_of_tensors_without_shapes_is_told(folder, tensor):
+    table = json.dumps({"weight": tensor}).encode()
+    (folder / "model.safetensors").write_bytes(len(table).to_bytes(8, "little") + table + b"0")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        inspect(folder)
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {"weight": 1}])
+def test_an_index_that_names_no_files_is_told(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ModelError, match="which file holds which tensor"):
+        inspect(folder)
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"vocab_size": "many"}, "`vocab_size`.*'many' and no count"),
+    ({"vocab_size": None}, "`vocab_size`"),
+    ({"text_config": "small"}, "`text_config`.*no object"),
+])  # fmt: skip
+def test_a_configuration_of_the_wrong_types_is_told(folder, changes, reason):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ModelError, match=reason):
+        inspect(folder)
+
+
 def test_weights_that_are_cut_short_are_told(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
