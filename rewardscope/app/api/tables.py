@@ -77,7 +77,7 @@ def _parquet(row: type[BaseModel], batches: Batches) -> Iterator[bytes]:
     schema = pa.schema(
         [(name, pa.string() if kind is None else kinds[kind]) for name, kind in columns.items()]
     )
-    tail = _Tail()
+    tail = Tail()
     with pq.ParquetWriter(tail, schema, compression="zstd") as writer:
         for batch in batches:
             rows = [_parquet_row(item, columns) for item in batch]
@@ -97,7 +97,7 @@ def _parquet_row(item: BaseModel, columns: dict[str, type | None]) -> dict[str, 
     }
 
 
-class _Tail(io.RawIOBase):
+class Tail(io.RawIOBase):
     """A file that remembers how much went through it, and holds only what nobody has taken yet."""
 
     def __init__(self) -> None:

@@ -271,14 +271,15 @@ def delete_run(run_id: RunId) -> None:
 
 def export(
     run_id: RunId,
-    out_file: Annotated[Path, typer.Option("--out", help="maps.jsonl, maps.csv or maps.parquet.")],
+    out_file: Annotated[Path, typer.Option("--out", help="maps.jsonl, maps.parquet or maps.csv.")],
 ) -> None:
-    """Write the reward maps of a run to a file."""
+    """Write the reward maps of a run to a file: as `score` does, or without segments as CSV."""
     kind = out_file.suffix.lstrip(".")
     if kind not in ("jsonl", "csv", "parquet"):
         refuse(f"`{out_file}` must end in .jsonl, .csv or .parquet.")
     with _server() as server:
-        server.download(f"runs/{run_id}/maps", out_file, cast(Literal["jsonl", "csv", "parquet"], kind))
+        what = "maps" if kind == "csv" else "records"
+        server.download(f"runs/{run_id}/{what}", out_file, cast(Literal["jsonl", "csv", "parquet"], kind))
 
 
 # ------------------------------------------------------------------------------------------------------- jobs

@@ -278,6 +278,11 @@ class RewardScope:
         """Reward maps of a run, in the order of its rows."""
         return self._list(f"runs/{run_id}/maps")
 
+    def records(self, run_id: int) -> Iterator[Json]:
+        """Reward maps of a run that succeeded, cut by its rules: tokens, token rewards, signal, pivots,
+        segments and mask by source, as `rewardscope score` writes them."""
+        return self._list(f"runs/{run_id}/records")
+
     def map(self, run_id: int, pair_id: int, side: Side) -> Json:
         """One reward map."""
         return self._get(f"runs/{run_id}/maps/{pair_id}/{side}")
@@ -287,7 +292,7 @@ class RewardScope:
         return self._list(f"runs/{run_id}/segments", **query)
 
     def download(self, what: str, path: str | Path, kind: TableFormat = "jsonl") -> Path:
-        """Writes a whole list, such as `runs/1/maps`, into a file; the file appears once it is whole."""
+        """Writes a whole list, such as `runs/1/records`, into a file; the file appears once it is whole."""
         target = Path(path)
         beside = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
         try:

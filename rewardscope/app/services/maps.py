@@ -116,7 +116,7 @@ class PairView:
 def sources_of(session: Session, run_id: int) -> list[RunSource]:
     """The sources of a scoring run with their statistics, in the order of the request. Raises NotFound."""
     run = scoring_run(session, run_id)
-    return [known.source for known in _known_sources(session, run)]
+    return [known.source for known in known_sources(session, run)]
 
 
 def list_maps(
@@ -169,7 +169,7 @@ def pair_view(
     if pair.dataset_id != run.dataset_id:
         raise NotFound(f"Run {run_id} did not score pair {pair_id}; choose a run of the pair's own data set.")
     name = chosen_source(run, source)
-    known = _known_sources(session, run)
+    known = known_sources(session, run)
     shown = next(one for one in known if one.source.name == name)
     rule = rule or shown.source.rule
     query = select(StoredMap, Pair).join(Pair, Pair.id == StoredMap.pair_id)
@@ -186,6 +186,20 @@ def pair_view(
         sides=sides,
         sources=[one.source for one in known],
         agreement=_agreement(sides),
+    )
+
+
+def cut(view: MapView, source: str, rule: SegmentationRule, statistics: RewardStatistics) -> Segmentation:
+    """One response, cut by `rule`. Raises RequestError (a rule that asks for what was not scored)."""
+    return segment_response(
+        view.map.rewards[source],
+        SIGN[view.map.side],
+        rule,
+        statistics,
+        text=view.text,
+        offsets=view.map.offsets,
+        entropies=view.map.entropies,
+        ends_with_eos=view.map.ends_with_eos,
     )
 
 
@@ -207,24 +221,15 @@ def _views(session: Session, found: Sequence[tuple[StoredMap, Pair]]) -> list[Ma
 def _side_view(
     view: MapView, source: str, rule: SegmentationRule, statistics: RewardStatistics, pair: Pair
 ) -> SideView:
-    cut = segment_response(
-        view.map.rewards[source],
-        SIGN[view.map.side],
-        rule,
-        statistics,
-        text=view.text,
-        offsets=view.map.offsets,
-        entropies=view.map.entropies,
-        ends_with_eos=view.map.ends_with_eos,
-    )
+    segmentation = cut(view, source, rule, statistics)
     return SideView(
         side=view.map.side,
         text=view.text,
         map=view.map,
-        segmentation=cut,
+        segmentation=segmentation,
         spans=spans_of(getattr(pair, f"{view.map.side}_extras")),
         total=view.map.totals.get(source),
-        kept=kept_fraction(cut),
+        kept=kept_fraction(segmentation),
     )
 
 
@@ -246,7 +251,9 @@ def _agreement(sides: Sequence[SideView]) -> Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class _KnownSource:
+class KnownSource:
+    """A source of a run, with the statistics that its responses are cut with."""
+
     source: RunSource
     statistics: RewardStatistics
 
@@ -265,7 +272,8 @@ _final_summaries_lock = Lock()
 _FINAL_SUMMARIES = 64
 
 
-def _known_sources(session: Session, run: Run) -> list[_KnownSource]:
+def known_sources(session: Session, run: Run) -> list[KnownSource]:
+    """The sources of a scoring run, in the order of the request."""
     query = select(
         SourceStatistics.source, SourceStatistics.rule, SourceStatistics.final, SourceStatistics.localisation
     ).where(SourceStatistics.run_id == run.id)
@@ -273,12 +281,12 @@ def _known_sources(session: Session, run: Run) -> list[_KnownSource]:
     return [_known_source(session, run, rows[name]) for name in source_names(run)]
 
 
-def _known_source(session: Session, run: Run, row: Row[Any]) -> _KnownSource:
+def _known_source(session: Session, run: Run, row: Row[Any]) -> KnownSource:
     summary = _summary(session, run, row.source, row.final)
     info = SOURCES[row.source]
     rule = SegmentationRule.model_validate(row.rule)
     source = RunSource(row.source, info.label, info.kind, rule, summary.numbers, row.localisation)
-    return _KnownSource(source, summary.statistics)
+    return KnownSource(source, summary.statistics)
 
 
 def _summary(session: Session, run: Run, source: str, final: bool) -> _Summary:

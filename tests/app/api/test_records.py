@@ -1,0 +1,83 @@
+"""Records of a run over the API: the very lines that `rewardscope score` writes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from rewardscope.app.db.models import Run
+from rewardscope.app.db.session import Database
+from rewardscope.app.services import scorings
+from rewardscope.app.settings import Settings
+from rewardscope.engine.formats.maps import RECORD_FIELDS, read_maps
+from rewardscope.engine.types import SegmentationRule
+from tests.app.factories import make_dataset, make_run, make_scored_run
+
+
+@pytest.fixture
+def run(database: Database, settings: Settings) -> Run:
+    """Three pairs; long words are good, short ones bad."""
+    with database.session() as session:
+        return make_scored_run(session, settings, sources=("implicit", "rm_increment"))
+
+
+def test_a_record_is_a_map_with_its_cuts(client: TestClient, run: Run) -> None:
+    record = client.get(f"/api/v1/runs/{run.id}/records").json()["data"][0]
+    assert tuple(record) == RECORD_FIELDS
+    assert record["tokens"] == ["Paris", " is", " the", " capital.", "</s>"]
+    assert set(record["mask"]) == {"implicit", "rm_increment"}
+    pivots = [segment["start"] for segment in record["segments"]["implicit"][1:]]
+    assert record["pivots"]["implicit"] == pivots
+    assert len(record["mask"]["implicit"]) == 5
+
+
+def test_records_have_the_segments_that_the_tables_have(client: TestClient, run: Run) -> None:
+    home = f"/api/v1/runs/{run.id}"
+    records = {(one["id"], one["side"]): one for one in client.get(f"{home}/records").json()["data"]}
+    stored = client.get(f"{home}/segments?source=implicit&limit=500").json()["data"]
+    assert stored
+    for segment in stored:
+        record = records[segment["pair_key"], segment["side"]]
+        found = {"start": segment["start"], "end": segment["end"], "polarity": segment["polarity"]}
+        assert any(found.items() <= one.items() for one in record["segments"]["implicit"])
+        mask = record["mask"]["implicit"]
+        # The EOS counts whatever its segment does.
+        assert segment["start"] == len(mask) - 1 or mask[segment["start"]] == segment["kept"]
+
+
+def test_records_follow_the_rule_of_the_run(client: TestClient, run: Run, database: Database) -> None:
+    with database.session() as session:
+        rule = SegmentationRule.model_validate({"segmenter": {"name": "whole"}})
+        scorings.recut(session, run.id, "implicit", rule)
+    record = client.get(f"/api/v1/runs/{run.id}/records").json()["data"][0]
+    assert record["pivots"]["implicit"] == []
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_file_of_records_is_one_that_score_could_have_written(
+    client: TestClient, run: Run, tmp_path: Path, kind: str
+) -> None:
+    path = f"/api/v1/runs/{run.id}/records"
+    file = tmp_path / f"records.{kind}"
+    file.write_bytes(client.get(f"{path}?format={kind}").content)
+    pages = client.get(f"{path}?limit=4").json()
+    rest = client.get(f"{path}?cursor={pages['next_cursor']}").json()
+    written, expected = list(read_maps(file)), pages["data"] + rest["data"]
+    for record in [*written, *expected]:  # Parquet has these as float32.
+        for segment in itertools.chain.from_iterable(record["segments"].values()):
+            segment["reward"] = round(segment["reward"], 4)
+    assert len(written) == 6
+    assert json.loads(json.dumps(written)) == expected
+
+
+def test_a_run_that_is_not_over_has_no_records_yet(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    with database.session() as session:
+        run = make_run(session, settings, make_dataset(session, 1))
+    answer = client.get(f"/api/v1/runs/{run.id}/records?format=jsonl")
+    assert (answer.status_code, answer.json()["code"]) == (409, "run_not_over")
