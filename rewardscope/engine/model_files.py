@@ -198,8 +198,8 @@ def _text_config(config: dict[str, Any], reference: ModelReference) -> dict[str,
     text_config = config.get("text_config", config)
     if not isinstance(text_config, dict):
         raise ModelError(
-            f"The `text_config` in the config.json of `{reference.path}` is no object; fetch or save the model "
-            "again."
+            f"The `text_config` in the config.json of `{reference.path}` is no object; fetch or save "
+            "the model again."
         )
     return text_config
 

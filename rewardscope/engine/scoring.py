@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from rewardscope.engine.errors import ModelError, RequestError
+from rewardscope.engine.errors import DataError, ModelError, RequestError
 from rewardscope.engine.language_models import (
     LoadedModel,
     load_policy,
@@ -120,17 +120,29 @@ def _check_one_tokenizer(policy: LoadedModel, reference: LoadedModel) -> None:
     policy.same_tokens.add(reference)
 
 
+def refusals(
+    pairs: Sequence[PreferencePair], models: Models, request: ScoreRequest
+) -> list[tuple[PreferencePair, DataError]]:
+    """The pairs that `score` would refuse, with the reasons; runs the tokenizers and no model."""
+    try:
+        for one in fitted(pairs, models, request):
+            if any(source.name == "external" for source in request.sources):
+                _external(one)
+        if models.reward_model is not None and models.reward_model is not models.of_tokens:
+            _tokens_of(models.reward_model, pairs, request)
+    except DataError as error:
+        if len(pairs) == 1:
+            return [(pairs[0], error)]
+        return [refused for pair in pairs for refused in refusals([pair], models, request)]
+    return []
+
+
 # ----------------------------------------------------------------------------------------- reading the models
 
 
 def fitted(pairs: Sequence[PreferencePair], models: Models, request: ScoreRequest) -> list[TokenisedResponse]:
     """The responses as tokens, with as much of their prompts as the contexts of the models leave."""
-    tokenised = tokenise(
-        pairs,
-        models.of_tokens.tokenizer,
-        append_eos=request.append_eos,
-        max_response_tokens=request.max_response_tokens,
-    )
+    tokenised = _tokens_of(models.of_tokens, pairs, request)
     readers = [one for one in (models.policy, models.reference) if one is not None]
     # A policy predicts the last token and need not read it; a reward model is asked after it.
     contexts = [one.info.context + 1 for one in readers if one.info.context is not None]
@@ -170,13 +182,10 @@ def values_of(
     loaded = models.reward_model
     if loaded is None:
         return [None] * len(responses)
-    own = tokenise(
-        pairs,
-        loaded.tokenizer,
-        append_eos=request.append_eos,
-        max_response_tokens=request.max_response_tokens,
-    )
-    own = [fit(one, loaded.info.context, loaded.tokenizer.bos_token_id) for one in own]
+    own = [
+        fit(one, loaded.info.context, loaded.tokenizer.bos_token_id)
+        for one in _tokens_of(loaded, pairs, request)
+    ]
     _check_ids(own, [loaded])
     grouped = _by_prompt(own, request.token_budget)
     read = read_values(loaded, grouped.rows, request.token_budget)
@@ -184,6 +193,17 @@ def values_of(
         _on_tokens_of(one, theirs, _with_missing(read[row][branch], len(theirs.ids) + 1))
         for one, theirs, (row, branch) in zip(responses, own, grouped.places, strict=True)
     ]
+
+
+def _tokens_of(
+    loaded: LoadedModel, pairs: Sequence[PreferencePair], request: ScoreRequest
+) -> list[TokenisedResponse]:
+    return tokenise(
+        pairs,
+        loaded.tokenizer,
+        append_eos=request.append_eos,
+        max_response_tokens=request.max_response_tokens,
+    )
 
 
 class _Grouped(NamedTuple):
@@ -296,6 +316,10 @@ def token_rewards(source: SourceName, evidence: _Evidence) -> Float32[np.ndarray
         return rm_increment_rewards(evidence.values)
     if source == "spans":
         return span_rewards(one.response.spans, one.offsets)
+    return _external(one)
+
+
+def _external(one: TokenisedResponse) -> Float32[np.ndarray, " response"]:
     return external_rewards(
         one.response.token_rewards,
         one.response.token_offsets,

@@ -76,7 +76,7 @@ def test_a_configuration_that_the_library_refuses_is_told(model_folder, tmp_path
     folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": "five"}))
-    with pytest.raises(ModelError, match="cannot be loaded.*num_hidden_layers"):
+    with pytest.raises(ModelError, match=r"cannot be loaded.*num_hidden_layers"):
         load_policy(reference(folder), device="cpu")
 
 

@@ -1,6 +1,6 @@
-import contextlib
-
 """Every way to read a model gives what a plain forward pass of each response by itself gives."""
+
+import contextlib
 
 import numpy as np
 import pytest

@@ -29,7 +29,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises ResourceError when the disk is full and RequestError when the place cannot be written to.
     """
     path = path.resolve()
-    with _explained(path):
+    with writing(path):
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 yield file
@@ -65,7 +65,8 @@ def compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError while `path` is written into a ResourceError (no room left) or a RequestError."""
     try:
         yield
     except EngineError:

@@ -6,10 +6,11 @@ and written once every reward is known. Memory holds one chunk at a time, whatev
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,13 +18,15 @@ from typing import IO, Any, Literal
 import numpy as np
 import zstandard
 
-from rewardscope.engine.errors import DataError, ResourceError, RowError
+from rewardscope.engine.errors import DataError, RowError
 from rewardscope.engine.evaluation.localisation import LocalisationTally, token_labels
+from rewardscope.engine.formats.atomic import writing
 from rewardscope.engine.formats.maps import MapWriter
 from rewardscope.engine.formats.reading import read
 from rewardscope.engine.jobs.protocol import ReportCallable
 from rewardscope.engine.jobs.score import Tally, score_stream
 from rewardscope.engine.masks import segment_response
+from rewardscope.engine.scoring import check_request, load_models, refusals
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.sources import SOURCES
 from rewardscope.engine.types import (
@@ -46,12 +49,12 @@ class RowsRefused(DataError):
 
     code = "invalid_rows"
 
-    def __init__(self, path: Path, rows: list[RowError]) -> None:
+    def __init__(self, path: Path, rows: Sequence[DataError]) -> None:
         self.rows = rows
-        more = " or more" if len(rows) >= MOST_ERRORS else ""
+        many = f"{len(rows)} or more rows" if len(rows) >= MOST_ERRORS else f"{len(rows)} rows"
+        some, them = ("1 row", "it") if len(rows) == 1 else (many, "them")
         super().__init__(
-            f"{len(rows)}{more} rows of `{path}` cannot be scored; mend them, "
-            "or skip them with --on-error skip."
+            f"{some} of `{path}` cannot be scored; mend {them}, or skip {them} with --on-error skip."
         )
 
 
@@ -113,28 +116,34 @@ def score_file(
     """Writes a record a response of `source` to `out` (.jsonl or .parquet), whole or not at all.
 
     Returns {"pairs", "responses", "skipped", "seconds", ..., "sources": {name: figures}}.
-    Raises RowsRefused before anything is loaded, and whatever scoring raises.
+    Raises RowsRefused before anything is scored, and whatever scoring raises.
     """
-    total, refused = _check(source, report)
-    if refused and on_error == "fail":
-        raise RowsRefused(source, refused)
     summaries: dict[str, SourceSummary] = {
         wanted.name: SourceSummary(wanted.rule or SOURCES[wanted.name].default_rule)
         for wanted in request.sources
     }
     writer = MapWriter(out, list(summaries))
-    try:
-        with tempfile.TemporaryDirectory(prefix=".rewardscope-", dir=out.absolute().parent) as scratch:
-            spool = Path(scratch) / "maps.zst"
-            with zstandard.open(spool, "wb", cctx=zstandard.ZstdCompressor(level=1)) as stream:
-                tally = _score(source, total, request, summaries, stream, report)
-            with writer, zstandard.open(spool, "rb") as stream:
-                _cut(stream, total, summaries, writer, report)
-    except OSError as error:
-        raise ResourceError(f"`{out}` cannot be written: {error.strerror or error}.") from error
+    total, unread = _check(source, report)
+    if unread and on_error == "fail":
+        raise RowsRefused(source, unread)
+    unscored = _check_tokens(source, total, request, report)
+    if unscored and on_error == "fail":
+        raise RowsRefused(source, list(unscored.values()))
+    for reason in (*unread, *unscored.values()):
+        report(message=f"Left out: {reason}")
+    total -= len(unscored)
+    with (
+        writing(out),
+        tempfile.TemporaryDirectory(prefix=".rewardscope-", dir=out.absolute().parent) as scratch,
+    ):
+        spool = Path(scratch) / "maps.zst"
+        with zstandard.open(spool, "wb", cctx=zstandard.ZstdCompressor(level=1)) as stream:
+            tally = _score(_pairs(source, unscored), total, request, summaries, stream, report)
+        with writer, zstandard.open(spool, "rb") as stream:
+            _cut(stream, total, summaries, writer, report)
     return {
         **tally.result(),
-        "skipped": len(refused),
+        "skipped": len(unread) + len(unscored),
         "out": str(out),
         "sources": {name: summary.as_dict() for name, summary in summaries.items()},
     }
@@ -156,16 +165,38 @@ def _check(source: Path, report: ReportCallable) -> tuple[int, list[RowError]]:
     return rows, refused
 
 
-def _pairs(source: Path, seen: deque[PreferencePair]) -> Iterator[PreferencePair]:
-    """The good rows, each remembered in `seen` until its chunk comes back."""
+def _check_tokens(
+    source: Path, total: int, request: ScoreRequest, report: ReportCallable
+) -> dict[str, DataError]:
+    """Runs the tokenizers over every row, for the same reason: the refusals by key of the row."""
+    check_request(request)
+    report(Progress("loading models", 0, None))
+    models = load_models(request)
+    refused: dict[str, DataError] = {}
+    pairs, done = _pairs(source), 0
+    while chunk := list(itertools.islice(pairs, request.chunk_pairs)):
+        refused |= {pair.key: error for pair, error in refusals(chunk, models, request)}
+        done += len(chunk)
+        report(Progress("checking the tokens", done, total, "pairs"))
+    return refused
+
+
+def _pairs(source: Path, left_out: Container[str] = ()) -> Iterator[PreferencePair]:
+    """The good rows but for those of the keys that are left out."""
     for row in read(source):
-        if not isinstance(row, RowError):
-            seen.append(row)
+        if not isinstance(row, RowError) and row.key not in left_out:
             yield row
 
 
+def _remembered(pairs: Iterable[PreferencePair], seen: deque[PreferencePair]) -> Iterator[PreferencePair]:
+    """The pairs, each put into `seen` until its chunk comes back."""
+    for pair in pairs:
+        seen.append(pair)
+        yield pair
+
+
 def _score(
-    source: Path,
+    pairs: Iterable[PreferencePair],
     total: int,
     request: ScoreRequest,
     summaries: Mapping[str, SourceSummary],
@@ -174,12 +205,12 @@ def _score(
 ) -> Tally:
     seen: deque[PreferencePair] = deque()
     tally = Tally(total=total)
-    for chunk in score_stream(_pairs(source, seen), request, report):
-        pairs = [seen.popleft() for _ in range(chunk.pairs)]
+    for chunk in score_stream(_remembered(pairs, seen), request, report):
+        scored = [seen.popleft() for _ in range(chunk.pairs)]
         for reward_map in chunk.maps:
             for name, rewards in reward_map.rewards.items():
                 summaries[name].statistics.add(rewards)
-        pickle.dump((pairs, chunk.maps), spool, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump((scored, chunk.maps), spool, protocol=pickle.HIGHEST_PROTOCOL)
         tally.add(chunk)
         report(Progress("scoring", chunk.end, total, "pairs"), message=tally.speed_if_due())
     for note in tally.notes():
