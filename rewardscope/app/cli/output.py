@@ -6,6 +6,8 @@ Results go to standard output; progress and complaints to standard error, so tha
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -70,6 +72,16 @@ def refusing() -> Iterator[None]:
         refuse(error.detail, [f"{' '.join(map(str, p.loc))}: {p.msg}" for p in error.errors])
     except EngineError as error:
         refuse(str(error))
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """While this lasts, SIGTERM unwinds as Ctrl-C does: what is half written is taken away."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class ProgressBar:

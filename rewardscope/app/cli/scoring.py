@@ -13,7 +13,16 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from rewardscope.app.cli.output import ProgressBar, err, out, print_json, print_table, refuse, refusing
+from rewardscope.app.cli.output import (
+    ProgressBar,
+    err,
+    out,
+    print_json,
+    print_table,
+    refuse,
+    refusing,
+    tidy_end,
+)
 from rewardscope.engine.types import (
     ModelReference,
     Progress,
@@ -140,7 +149,7 @@ def _score(file: Path, out_file: Path, request: ScoreRequest, on_error: OnError,
     from rewardscope.engine.jobs.score_file import RowsRefused, score_file
 
     started = time.monotonic()
-    with ProgressBar(quiet=as_json) as bar:
+    with tidy_end(), ProgressBar(quiet=as_json) as bar:
 
         def report(
             progress: Progress | None = None, chunk: object = None, message: str | None = None

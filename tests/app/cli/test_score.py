@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +137,53 @@ def test_bad_rows_can_be_left_out(models: list[object], tmp_path: Path) -> None:
 
     assert json.loads(found.stdout)["skipped"] == 1
     assert len((tmp_path / "maps.jsonl").read_text().splitlines()) == 1
+
+
+def test_rows_whose_tokens_do_not_fit_are_left_out_by_name(models: list[object], tmp_path: Path) -> None:
+    rows = [
+        {"id": "good", "prompt": "a", "chosen": "b"},
+        {"id": "endless", "prompt": "a", "chosen": "na " * 25_000},
+        {"id": "short", "prompt": "a", "chosen": "some words", "chosen_token_rewards": [0.5]},
+        {"id": "last", "prompt": "a", "chosen": "c"},
+    ]
+    file = write(tmp_path / "some.jsonl", rows)
+    options = [*models, "--source", "implicit", "--source", "external"]
+
+    refused = score(file, tmp_path / "maps.jsonl", *options)
+    assert refused.exit_code == 2
+    assert "2 rows" in refused.stderr
+    assert "endless" in refused.stderr
+    assert "short" in refused.stderr
+
+    found = score(file, tmp_path / "maps.jsonl", *options, "--on-error", "skip")
+    assert found.exit_code == 0, found.output
+    assert "2 rows skipped" in found.stdout
+    assert "endless" in found.stderr
+    records = [json.loads(line) for line in (tmp_path / "maps.jsonl").read_text().splitlines()]
+    assert [record["id"] for record in records] == ["good", "last"]
+
+
+def test_an_ending_that_means_nothing_is_said_before_anything_is_read(
+    models: list[object], tmp_path: Path
+) -> None:
+    found = score(write(tmp_path / "bad.jsonl", [{"prompt": 3}]), tmp_path / "maps.txt", *models)
+
+    assert found.exit_code == 2
+    assert "must end in" in found.stderr
+
+
+def test_being_told_to_end_leaves_nothing_behind(models: list[object], tmp_path: Path) -> None:
+    rows = [{"id": str(n), "prompt": "a", "chosen": " long enough" * 40} for n in range(2_000)]
+    file = write(tmp_path / "many.jsonl", rows)
+    command = [sys.executable, "-m", "rewardscope.app.cli", "score", str(file)]
+    running = subprocess.Popen([*command, "--out", str(tmp_path / "maps.jsonl"), *map(str, models)])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".rewardscope-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.terminate()
+
+    assert running.wait(30) == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["many.jsonl"]
 
 
 def test_a_response_that_is_too_long_is_named_and_nothing_is_written(
