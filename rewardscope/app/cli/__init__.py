@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from rewardscope.app.cli import database, laboratory, remote, scoring, serving
+from rewardscope.app.cli import database, datasets_and_models, laboratory, runs, scoring, server, serving
 
 app = typer.Typer(
     name="rewardscope",
@@ -38,7 +38,7 @@ def _root(
     pass
 
 
-for module in (serving, scoring, laboratory, remote, database):
+for module in (serving, scoring, laboratory, datasets_and_models, runs, server, database):
     module.register(app)
 
 
