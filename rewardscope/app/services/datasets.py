@@ -136,6 +136,13 @@ def get_dataset(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
+def hold_dataset(session: Session, dataset_id: int) -> Dataset:
+    """The data set, which nobody deletes before this transaction ends. Raises NotFound."""
+    shared = {"read": True, "key_share": True}
+    held = session.get(Dataset, dataset_id, with_for_update=shared, populate_existing=True)
+    return get_dataset(session, dataset_id) if held is None else held
+
+
 def delete_dataset(session: Session, dataset_id: int) -> None:
     """Removes the data set with its pairs and runs. Raises NotFound, and Conflict while a job works on it."""
     # The lock keeps a run from being submitted between the look and the deletion.

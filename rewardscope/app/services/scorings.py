@@ -15,7 +15,7 @@ from rewardscope.app.db.maps import write_chunk
 from rewardscope.app.db.models import Dataset, Job, Model, Pair, Run, SourceStatistics, StoredMap
 from rewardscope.app.errors import Conflict
 from rewardscope.app.services import cuts, jobs
-from rewardscope.app.services.datasets import check_disk, get_dataset, write_rows
+from rewardscope.app.services.datasets import check_disk, get_dataset, hold_dataset, write_rows
 from rewardscope.app.services.run_sources import chosen_source, scoring_run, source_names
 from rewardscope.app.services.score_requests import ScoringNumbers, find_models, resolve, score_request
 from rewardscope.app.settings import Settings
@@ -43,7 +43,7 @@ def submit(session: Session, settings: Settings, request: ScoringRequest) -> Run
 
 def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, Model | None]) -> Run:
     """A queued run with these models, by their roles, whatever the request says of models."""
-    dataset = get_dataset(session, request.dataset_id)
+    dataset = hold_dataset(session, request.dataset_id)
     data = {"spans": dataset.annotated, "external": dataset.has_token_rewards}
     resolved = resolve(request, models, {name for name, there in data.items() if there})
     resolved |= {"dataset_id": dataset.id, "dataset_name": dataset.name, "chunk_pairs": request.chunk_pairs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from rewardscope.app.db.models import Job, PairScore, Run, SourceStatistics, StoredMap, StoredSegment
 from rewardscope.app.db.session import Database
 from rewardscope.app.errors import Conflict, Invalid, NotFound, StorageFull
-from rewardscope.app.services import jobs, maps, models, scorings
+from rewardscope.app.services import datasets, jobs, maps, models, scorings
 from rewardscope.app.services.scorings import ScoringRequest
 from rewardscope.app.settings import Settings
 from rewardscope.engine.conflict import pair_statistics
@@ -294,3 +295,24 @@ def test_the_numbers_of_a_run_are_those_of_its_rewards(session: Session, setting
     assert (numbers.count, numbers.mean, numbers.std) == (statistics.count, statistics.mean, statistics.std)
     assert (numbers.median, numbers.otsu) == (statistics.median(), statistics.otsu())
     assert numbers.final
+
+
+def test_a_data_set_that_is_being_deleted_is_not_there(database: Database, settings: Settings) -> None:
+    with database.session() as session:
+        dataset = factories.make_dataset(session)
+        run = factories.make_run(session, settings, dataset)
+        jobs.cancel(session, run.id)
+        request = ScoringRequest(dataset_id=dataset.id, policy="policy", reference="reference")
+
+    def submit() -> None:
+        with database.session() as session:
+            scorings.submit(session, settings, request)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.session() as session:
+            datasets.delete_dataset(session, dataset.id)
+            submitted = pool.submit(submit)
+            wait([submitted], timeout=0.3)
+            assert not submitted.done()
+        with pytest.raises(NotFound, match="no data set"):
+            submitted.result()
