@@ -76,11 +76,10 @@ def _height(value: float, reach: float) -> float:
 
 
 def _bars(values: np.ndarray, reach: float) -> str:
-    zero = f"{FLOOR / 2:g}"
-    tops = np.round(FLOOR / 2 * (1 - np.clip(values / reach, -1, 1)), 1).tolist()
-    return "".join(
-        f"M{x} {zero}V{top:g}h.86V{zero}z" for x, top in enumerate(tops) if abs(top - FLOOR / 2) >= 0.1
-    )
+    """A bar a value, in whole units: one is less than a pixel."""
+    zero = FLOOR // 2
+    tops = np.rint(zero * (1 - np.clip(values / reach, -1, 1))).astype(int).tolist()
+    return "".join([f"M{x} {zero}V{top}h.86V{zero}z" for x, top in enumerate(tops) if top != zero])
 
 
 def _band(curve: Curve, bins: int) -> str:

@@ -225,7 +225,8 @@ def delete_dataset(request: Request, session: SessionDep, dataset_id: int) -> Re
 def show_score_form(request: Request, session: SessionDep, dataset_id: int) -> Response:
     """The form that submits a scoring."""
     dataset = datasets.get_dataset(session, dataset_id)
-    return render(request, "datasets/score.html", _score_page(request, session, dataset, {}, ()))
+    values = _models_of(scoring_runs(session, dataset_id))
+    return render(request, "datasets/score.html", _score_page(request, session, dataset, values, ()))
 
 
 @router.post("/datasets/{dataset_id:int}/score", name="pages:score_submit")
@@ -336,7 +337,7 @@ def _facts(dataset: Dataset) -> list[tuple[str, str]]:
         told.append(("token rewards", "in the data"))
     origin = dataset.origin
     place = origin.get("filename") or origin.get("path")
-    told.append((str(origin.get("kind", "")), shortened(str(place), 80) if place else ""))
+    told.append(("", " ".join(filter(None, [str(origin.get("kind", "")), shortened(place, 80)]))))
     return told
 
 
@@ -428,6 +429,13 @@ def _score_page(
         problem=problem,
         models_url=url_of(request, "models"),
     )
+
+
+def _models_of(found: Sequence[Run]) -> dict[str, str]:
+    """The models of the newest run, by which one scores again more often than not."""
+    asked = found[0].request if found else {}
+    roles = ("policy", "reference", "reward_model")
+    return {role: str(asked[role]["name"]) for role in roles if asked.get(role)}
 
 
 def _sentence(error: AppError | EngineError) -> str:

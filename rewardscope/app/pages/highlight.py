@@ -240,7 +240,7 @@ class _Writer:
                 tags[marked] = _CANDIDATE_TAGS[self.levels[token]]
         for token, rank in self.ranks.items():
             if (marked := self._piece_of(token)) is not None:
-                tags[marked] = _open_tag(self.levels[token], is_pivot=True)
+                tags[marked] = _PIVOT_TAGS[self.levels[token]]
                 texts[marked] = _ringed(text[pieces.start[marked] : pieces.end[marked]], rank)
         if len(pieces.first) < sum(pieces.tokens):
             for piece, tokens in enumerate(pieces.tokens):
@@ -357,7 +357,9 @@ class _Writer:
         group: list[Segment] = []
         group_start = 0
         for segment, start in zip(segments, starts, strict=True):
-            far = start - group_start >= GUTTER_CHARACTERS
+            # The end alone would need a line that the text may not have, so it joins a lonely entry near by.
+            reach = GUTTER_CHARACTERS * (2 if segment is segments[-1] and len(group) == 1 else 1)
+            far = start - group_start >= reach
             if group and (far or text.find("\n", group_start, start) >= 0):
                 entries[group[0].start] = gutter_entry(group)
                 group = []
@@ -400,6 +402,7 @@ def _open_tag(
 _TAGS: dict[int | None, str] = {level: _open_tag(level) for level in (None, *range(-LEVELS, LEVELS + 1))}
 """The opening tags of pieces that are neither pivot nor candidate."""
 _CANDIDATE_TAGS = {level: _open_tag(level, is_candidate=True) for level in _TAGS}
+_PIVOT_TAGS = {level: _open_tag(level, is_pivot=True) for level in _TAGS}
 
 
 def gutter_entry(segments: Sequence[Segment]) -> str:

@@ -11,12 +11,11 @@ MINUS = "\N{MINUS SIGN}"
 
 def signed(value: float | None, digits: int = 3) -> str:
     """A reward with its sign and `digits` significant digits: `+0.42`, `−1.3e−05`, `0`."""
-    if value is None or math.isnan(value):
+    if value is None or value != value:
         return MISSING
     if value == 0:
         return "0"
-    text = _significant(abs(value), digits)
-    return f"{'+' if value > 0 else MINUS}{text}"
+    return f"+{_significant(value, digits)}" if value > 0 else MINUS + _significant(-value, digits)
 
 
 def plain_number(value: float | None, digits: int = 3) -> str:
@@ -25,6 +24,8 @@ def plain_number(value: float | None, digits: int = 3) -> str:
 
 
 def _significant(value: float, digits: int) -> str:
+    if 0.01 <= value < 9.9 and digits > 1:
+        return f"{value:#.{digits}g}"  # What most numbers are, and pages have hundreds of them.
     if math.isinf(value):
         return "∞"
     exponent = math.floor(math.log10(value))

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from rewardscope.app.pages.highlight import (
     Colouring,
     MarkedResponse,
+    _ringed,
     colouring_of,
     gutter_entry,
     highlight,
     pieces_of,
     pivot_ranks,
     plain,
+    readable,
     visible,
 )
 from rewardscope.app.pages.samples import SAMPLES, Sample, token_offsets
@@ -153,6 +155,16 @@ def test_a_labelled_span_wraps_the_tokens_it_touches():
         '<i>a</i></span><span class=s><span class="l w" title="wrong &lt;fact&gt;"><i>b</i><i>c</i>' in shown
     )
     assert "</span></span><span class=s><i>d</i>" in shown
+
+
+def test_a_label_is_shown_as_words():
+    assert readable("wrong_city") == "wrong city"
+    assert 'title="wrong city"' in plain("Rome", [Span(0, 4, "wrong_city", -1.0)])
+
+
+def test_a_pivot_of_a_far_rank_has_a_ring_without_a_number():
+    assert _ringed(" so", 99) == " <em data-p=99>so</em>"
+    assert _ringed(" so", 100) == " <em>so</em>"
 
 
 def test_overlapping_spans_share_a_label():

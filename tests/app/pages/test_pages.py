@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 
 import pytest
 
 from rewardscope.app.db.models import JobStatus
-from rewardscope.app.services import datasets, jobs, runs, workers
+from rewardscope.app.pages.numbers import MINUS
+from rewardscope.app.services import datasets, jobs, pairs, runs, workers
 from rewardscope.engine.types import Progress
 from tests.app import factories
 
@@ -91,6 +93,19 @@ def test_without_data_home_offers_the_demo(browser_client):
     page = get(browser_client, "/")
     assert "Load the demo" in page
     assert "No worker is there" in page
+
+
+def test_while_the_demo_is_made_home_shows_how_far_it_is(browser_client, database):
+    browser_client.post("/demo")
+    page = get(browser_client, "/")
+    assert "Load the demo" not in page
+    assert "The demo waits for a worker" in page
+    answer = browser_client.get("/start")
+    assert "HX-Refresh" not in answer.headers
+    assert answer.text.strip() in page
+    with database.session() as session:
+        factories.make_dataset(session)
+    assert browser_client.get("/start").headers["HX-Refresh"] == "true"
 
 
 def test_home_lists_data_runs_models_and_workers(browser_client, world, database):
@@ -222,6 +237,12 @@ def test_a_scoring_is_submitted_and_leads_to_its_run(browser_client, world):
     assert "waits for a worker" in answer.text
 
 
+def test_scoring_again_begins_with_the_models_of_the_last_time(browser_client, world):
+    page = get(browser_client, f"/datasets/{world.dataset_id}/score")
+    assert 'list="causal-models" value="policy"' in page
+    assert 'list="reward-models" value="scorer"' in page
+
+
 def test_a_scoring_that_cannot_be_is_explained_in_the_form(browser_client, world):
     data = {"policy": "/no/such/folder", "reference": "reference"}
     answer = browser_client.post(f"/datasets/{world.unscored_id}/score", data=data)
@@ -240,6 +261,30 @@ def test_a_pair_shows_both_sides_with_pivots_segments_and_labels(browser_client,
     assert "data-p=1" in page
     assert "Conflict mass" in page
     assert 'data-side="rejected"' in page
+
+
+def test_every_source_tells_its_numbers_of_the_pair_and_keeps_the_table(browser_client, database, settings):
+    with database.session() as session:
+        run = factories.make_scored_run(session, settings, 2, sources=("implicit", "rm_prefix"))
+        pair_id = pairs.list_pairs(session, run.dataset_id).items[0].pair.id
+        address = f"/pairs/{pair_id}?run={run.id}&sort=margin&delta=0.7&view=mask"
+    page = get(browser_client, address)
+    tabs = page.split('<nav class="sources"')[1].split("</nav>")[0]
+    assert tabs.count("margin +") + tabs.count(f"margin {MINUS}") + tabs.count("margin 0") == 2
+    other = html.unescape(next(link for link in re.findall(r'href="([^"]+)"', tabs) if "rm_prefix" in link))
+    assert "sort=margin" in other
+    assert "view=mask" in other
+    assert "delta" not in other, "another source has a rule of its own"
+    assert 'aria-current="true"' in get(browser_client, other)
+
+
+def test_every_number_and_control_of_a_pair_is_explained(browser_client, world):
+    page = get(browser_client, f"/pairs/{world.pair_ids[0]}")
+    assert re.findall(r'<span class="sum"(?! title="\w)', page) == []
+    assert 'title=""' not in page
+    controls = page.split('id="controls"')[1].split("</form>")[0]
+    assert re.findall(r'<label for="\w+">', controls) == []
+    assert "scaled reward = (reward" in page
 
 
 def test_a_moved_threshold_recomputes_and_says_its_address(browser_client, world):
@@ -323,6 +368,14 @@ def test_an_active_run_refreshes_itself(browser_client, database, settings):
     fragment = browser_client.get(f"/runs/{run_id}/status")
     assert fragment.text.strip() in page
     assert "HX-Refresh" not in fragment.headers
+
+
+def test_a_run_says_what_was_asked_without_what_nobody_reads(browser_client, world):
+    page = get(browser_client, f"/runs/{world.run_id}")
+    request = page.split("<h2>Request</h2>")[1]
+    assert re.findall("<dt>(.*?)</dt>", request)[:4] == ["policy", "reference", "reward model", "sources"]
+    assert "implicit (segmenter hysteresis, baseline otsu, scale std)" in request
+    assert "fingerprint" not in request
 
 
 def test_a_run_that_is_over_refreshes_no_more(browser_client, world):
