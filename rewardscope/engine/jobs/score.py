@@ -51,14 +51,25 @@ def score_stream(
     *,
     start: int = 0,
 ) -> Iterator[ScoredChunk]:
+    """Loads the models of the request and scores the pairs with them: see `score_chunks`."""
+    check_request(request)
+    if report is not None:
+        report(progress=Progress("loading models", 0, None))
+    return score_chunks(pairs, load_models(request), request, report, start=start)
+
+
+def score_chunks(
+    pairs: Iterable[PreferencePair],
+    models: Models,
+    request: ScoreRequest,
+    report: ReportCallable | None = None,
+    *,
+    start: int = 0,
+) -> Iterator[ScoredChunk]:
     """The pairs scored, `request.chunk_pairs` at a time and in order; memory holds one chunk.
 
     What the models are is told to `report` before the first chunk. `start` is the position of the first pair.
     """
-    check_request(request)
-    if report is not None:
-        report(progress=Progress("loading models", 0, None))
-    models = load_models(request)
     with fitting_threads(max(models.loaded(), key=lambda loaded: loaded.info.parameters)):
         for message in _about(models, request):
             if report is not None:

@@ -24,9 +24,9 @@ from rewardscope.engine.formats.atomic import writing
 from rewardscope.engine.formats.maps import MapWriter
 from rewardscope.engine.formats.reading import read
 from rewardscope.engine.jobs.protocol import ReportCallable
-from rewardscope.engine.jobs.score import Tally, score_stream
+from rewardscope.engine.jobs.score import Tally, score_chunks
 from rewardscope.engine.masks import segment_response
-from rewardscope.engine.scoring import check_request, load_models, refusals
+from rewardscope.engine.scoring import Models, check_request, load_models, refusals
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.sources import SOURCES
 from rewardscope.engine.types import (
@@ -126,7 +126,10 @@ def score_file(
     total, unread = _check(source, report)
     if unread and on_error == "fail":
         raise RowsRefused(source, unread)
-    unscored = _check_tokens(source, total, request, report)
+    check_request(request)
+    report(Progress("loading models", 0, None))
+    models = load_models(request)
+    unscored = _check_tokens(source, total, models, request, report)
     if unscored and on_error == "fail":
         raise RowsRefused(source, list(unscored.values()))
     for reason in (*unread, *unscored.values()):
@@ -138,7 +141,7 @@ def score_file(
     ):
         spool = Path(scratch) / "maps.zst"
         with zstandard.open(spool, "wb", cctx=zstandard.ZstdCompressor(level=1)) as stream:
-            tally = _score(_pairs(source, unscored), total, request, summaries, stream, report)
+            tally = _score(_pairs(source, unscored), total, models, request, summaries, stream, report)
         with writer, zstandard.open(spool, "rb") as stream:
             _cut(stream, total, summaries, writer, report)
     return {
@@ -166,12 +169,9 @@ def _check(source: Path, report: ReportCallable) -> tuple[int, list[RowError]]:
 
 
 def _check_tokens(
-    source: Path, total: int, request: ScoreRequest, report: ReportCallable
+    source: Path, total: int, models: Models, request: ScoreRequest, report: ReportCallable
 ) -> dict[str, DataError]:
     """Runs the tokenizers over every row, for the same reason: the refusals by key of the row."""
-    check_request(request)
-    report(Progress("loading models", 0, None))
-    models = load_models(request)
     refused: dict[str, DataError] = {}
     pairs, done = _pairs(source), 0
     while chunk := list(itertools.islice(pairs, request.chunk_pairs)):
@@ -198,6 +198,7 @@ def _remembered(pairs: Iterable[PreferencePair], seen: deque[PreferencePair]) ->
 def _score(
     pairs: Iterable[PreferencePair],
     total: int,
+    models: Models,
     request: ScoreRequest,
     summaries: Mapping[str, SourceSummary],
     spool: IO[bytes],
@@ -205,7 +206,7 @@ def _score(
 ) -> Tally:
     seen: deque[PreferencePair] = deque()
     tally = Tally(total=total)
-    for chunk in score_stream(_remembered(pairs, seen), request, report):
+    for chunk in score_chunks(_remembered(pairs, seen), models, request, report):
         scored = [seen.popleft() for _ in range(chunk.pairs)]
         for reward_map in chunk.maps:
             for name, rewards in reward_map.rewards.items():
