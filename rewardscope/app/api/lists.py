@@ -59,27 +59,32 @@ FILES: dict[int | str, dict[str, Any]] = {
 
 
 def answer(
-    database: Database, paging: Paging, fetch: Fetch[Row], row: type[Row], name: str
+    database: Database,
+    paging: Paging,
+    fetch: Fetch[Row],
+    row: type[Row],
+    name: str,
+    batch: int = MAX_LIMIT,
 ) -> Listing[Row] | StreamingResponse:
-    """The page, or a file called `name` with every row from the cursor on."""
+    """The page, or a file called `name` with every row from the cursor on, read `batch` rows at a time."""
     if paging.format == "json":
         with database.session() as session:
             page = fetch(session, paging.limit, paging.cursor)
         return Listing[Row](data=page.items, next_cursor=page.next_cursor, total=page.total)
     # The first page is read before the answer begins, so that what is wrong can still be said.
     with database.session() as session:
-        first = fetch(session, MAX_LIMIT, paging.cursor)
+        first = fetch(session, batch, paging.cursor)
     return StreamingResponse(
-        tables.encode(paging.format, row, _pages(database, fetch, first)),
+        tables.encode(paging.format, row, _pages(database, fetch, first, batch)),
         media_type=tables.MEDIA_TYPES[paging.format],
         headers={"Content-Disposition": f'attachment; filename="{name}.{paging.format}"'},
     )
 
 
-def _pages(database: Database, fetch: Fetch[Row], page: Page[Row]) -> Iterator[list[BaseModel]]:
+def _pages(database: Database, fetch: Fetch[Row], page: Page[Row], batch: int) -> Iterator[list[BaseModel]]:
     """Page after page, each in a short transaction: a slow reader must not hold one open."""
     yield list(page.items)
     while page.next_cursor is not None:
         with database.session() as session:
-            page = fetch(session, MAX_LIMIT, page.next_cursor)
+            page = fetch(session, batch, page.next_cursor)
         yield list(page.items)

@@ -22,6 +22,8 @@ from rewardscope.engine.formats.maps import token_texts
 from rewardscope.engine.types import SegmentationRule, Side, missing_to_null
 
 Lane = list[float | None]
+BATCH = 32
+"""Responses that a file is made of at a time: a long one is some megabytes as lists of numbers."""
 
 
 class RewardMapView(BaseModel):
@@ -135,7 +137,7 @@ def list_maps(run_id: Id, paging: PagingDep, database: DatabaseDep) -> Any:
         page = maps.list_maps(session, run_id, limit=limit, cursor=cursor)
         return Page([RewardMapView.of(view) for view in page.items], page.next_cursor, page.total)
 
-    return lists.answer(database, paging, fetch, RewardMapView, f"maps-{run_id}")
+    return lists.answer(database, paging, fetch, RewardMapView, f"maps-{run_id}", BATCH)
 
 
 @router.get(

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from rewardscope.app.api import tables
 from rewardscope.app.api.common import Id, door
 from rewardscope.app.api.lists import Listing
-from rewardscope.app.api.maps import Lane
+from rewardscope.app.api.maps import BATCH, Lane
 from rewardscope.app.db.session import Database
 from rewardscope.app.dependencies import DatabaseDep
 from rewardscope.app.problems import responses
@@ -93,7 +93,7 @@ def list_records(run_id: Id, paging: Annotated[RecordPaging, Depends()], databas
     kind = paging.format
     with database.session() as session:
         sources = records.sources_of(session, run_id)
-        limit = paging.limit if kind == "json" else MAX_LIMIT
+        limit = paging.limit if kind == "json" else BATCH
         first = records.list_records(session, run_id, limit=limit, cursor=paging.cursor)
     if kind == "json":
         return {"data": first.items, "next_cursor": first.next_cursor}
@@ -110,7 +110,7 @@ def _pages(database: Database, run_id: int, page: Page[Record]) -> Iterator[list
     yield page.items
     while page.next_cursor is not None:
         with database.session() as session:
-            page = records.list_records(session, run_id, limit=MAX_LIMIT, cursor=page.next_cursor)
+            page = records.list_records(session, run_id, limit=BATCH, cursor=page.next_cursor)
         yield page.items
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from rewardscope.app.api import maps as api_maps
+from rewardscope.app.api import records as api_records
 from rewardscope.app.db.models import Run
 from rewardscope.app.db.session import Database
 from rewardscope.app.services import scorings
@@ -72,6 +74,18 @@ def test_a_file_of_records_is_one_that_score_could_have_written(
             segment["reward"] = round(segment["reward"], 4)
     assert len(written) == 6
     assert json.loads(json.dumps(written)) == expected
+
+
+@pytest.mark.parametrize("what", ["maps", "records"])
+def test_a_file_of_several_batches_is_whole(
+    client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    path = f"/api/v1/runs/{run.id}/{what}"
+    whole = client.get(f"{path}?format=jsonl").content
+    for module in (api_maps, api_records):
+        monkeypatch.setattr(module, "BATCH", 4)
+    assert client.get(f"{path}?format=jsonl").content == whole
+    assert whole.count(b"\n") == 6
 
 
 def test_a_run_that_is_not_over_has_no_records_yet(
