@@ -357,8 +357,8 @@ class _Writer:
         group: list[Segment] = []
         group_start = 0
         for segment, start in zip(segments, starts, strict=True):
-            # The end alone would need a line that the text may not have, so it joins a lonely entry near by.
-            reach = GUTTER_CHARACTERS * (2 if segment is segments[-1] and len(group) == 1 else 1)
+            # The end alone may need a line that the text does not have, so it joins an entry near by.
+            reach = GUTTER_CHARACTERS * (2 if start == len(text) else 1)
             far = start - group_start >= reach
             if group and (far or text.find("\n", group_start, start) >= 0):
                 entries[group[0].start] = gutter_entry(group)

@@ -96,7 +96,9 @@ function show(token) {
     }
   }
   const [index, [, reward, state]] = segmentAt(side, position);
-  facts.push(fact(`segment ${index + 1}`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "masked ✕"}${state & 2 ? " ≠" : ""}`));
+  const ring = token.querySelector("em");
+  if (ring) facts.push(fact("pivot", ring.dataset.p ? `rank ${ring.dataset.p}` : "✓"));
+  facts.push(fact(`segment ${index + 1}, reward`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "masked ✕"}${state & 2 ? " ≠" : ""}`));
   const label = token.closest(".l")?.title;
   if (label) facts.push(fact("label", label));
   inspector.replaceChildren(...facts);
