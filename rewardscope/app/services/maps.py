@@ -189,17 +189,19 @@ def pair_view(
     )
 
 
-def cut(view: MapView, source: str, rule: SegmentationRule, statistics: RewardStatistics) -> Segmentation:
-    """One response, cut by `rule`. Raises RequestError (a rule that asks for what was not scored)."""
+def cut(
+    one: RewardMap, text: str, source: str, rule: SegmentationRule, statistics: RewardStatistics
+) -> Segmentation:
+    """One response, `text`, cut by `rule`. Raises RequestError (a rule that asks for what was not scored)."""
     return segment_response(
-        view.map.rewards[source],
-        SIGN[view.map.side],
+        one.rewards[source],
+        SIGN[one.side],
         rule,
         statistics,
-        text=view.text,
-        offsets=view.map.offsets,
-        entropies=view.map.entropies,
-        ends_with_eos=view.map.ends_with_eos,
+        text=text,
+        offsets=one.offsets,
+        entropies=one.entropies,
+        ends_with_eos=one.ends_with_eos,
     )
 
 
@@ -221,7 +223,7 @@ def _views(session: Session, found: Sequence[tuple[StoredMap, Pair]]) -> list[Ma
 def _side_view(
     view: MapView, source: str, rule: SegmentationRule, statistics: RewardStatistics, pair: Pair
 ) -> SideView:
-    segmentation = cut(view, source, rule, statistics)
+    segmentation = cut(view.map, view.text, source, rule, statistics)
     return SideView(
         side=view.map.side,
         text=view.text,

@@ -39,7 +39,9 @@ def list_records(
 
 def _record(view: MapView, sources: list[KnownSource]) -> dict[str, Any]:
     cuts = {
-        known.source.name: maps.cut(view, known.source.name, known.source.rule, known.statistics)
+        known.source.name: maps.cut(
+            view.map, view.text, known.source.name, known.source.rule, known.statistics
+        )
         for known in sources
         if known.source.name in view.map.rewards
     }

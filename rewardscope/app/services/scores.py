@@ -15,14 +15,14 @@ from rewardscope.app.db.models import Job, JobStatus, Run
 from rewardscope.app.db.session import Database
 from rewardscope.app.errors import Invalid, NotFound, Problem
 from rewardscope.app.services import jobs
+from rewardscope.app.services.maps import cut
 from rewardscope.app.services.score_requests import ScoringNumbers, find_models, resolve, score_request
 from rewardscope.app.settings import Settings
 from rewardscope.engine.errors import RowError
 from rewardscope.engine.formats.maps import map_record
 from rewardscope.engine.formats.rows import row_to_pair
-from rewardscope.engine.masks import segment_response
 from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import SIGN, RewardMap, ScoredChunk, Segmentation, SegmentationRule
+from rewardscope.engine.types import RewardMap, ScoredChunk, Segmentation, SegmentationRule
 
 SHOWN_PROMPT_CHARACTERS = 60
 POLL_SECONDS = 0.05
@@ -111,23 +111,8 @@ def _records(run: Run, maps: Sequence[RewardMap]) -> list[dict[str, Any]]:
         for one in maps:
             statistics.add(one.rewards[name])
         for one, by_source in zip(maps, cuts, strict=True):
-            by_source[name] = _cut(one, name, rule, statistics, _text(run, one))
+            by_source[name] = cut(one, _text(run, one), name, rule, statistics)
     return [map_record(one, by_source, _text(run, one)) for one, by_source in zip(maps, cuts, strict=True)]
-
-
-def _cut(
-    one: RewardMap, source: str, rule: SegmentationRule, statistics: RewardStatistics, text: str
-) -> Segmentation:
-    return segment_response(
-        one.rewards[source],
-        SIGN[one.side],
-        rule,
-        statistics,
-        text=text,
-        offsets=one.offsets,
-        entropies=one.entropies,
-        ends_with_eos=one.ends_with_eos,
-    )
 
 
 def _text(run: Run, one: RewardMap) -> str:
