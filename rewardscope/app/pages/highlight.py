@@ -230,17 +230,17 @@ class _Writer:
 
     def _cells(self) -> list[str]:
         """Every piece as HTML."""
-        text, pieces = self.response.text, self.pieces
+        text, pieces, levels = self.response.text, self.pieces, self.levels
         texts = [text[start:end] for start, end in zip(pieces.start, pieces.end, strict=True)]
         for piece in self._pieces_of([match.start() for match in _NEEDS_CARE.finditer(text)]):
             texts[piece] = _visible_piece(texts[piece])
-        tags = [_TAGS[self.levels[token]] for token in pieces.first]
+        tags = [_TAGS[levels[token]] for token in pieces.first]
         for token in self.candidates:
             if (marked := self._piece_of(token)) is not None:
-                tags[marked] = _CANDIDATE_TAGS[self.levels[token]]
+                tags[marked] = _CANDIDATE_TAGS[levels[token]]
         for token, rank in self.ranks.items():
             if (marked := self._piece_of(token)) is not None:
-                tags[marked] = _PIVOT_TAGS[self.levels[token]]
+                tags[marked] = _PIVOT_TAGS[levels[token]]
                 texts[marked] = _ringed(text[pieces.start[marked] : pieces.end[marked]], rank)
         if len(pieces.first) < sum(pieces.tokens):
             for piece, tokens in enumerate(pieces.tokens):
