@@ -41,7 +41,7 @@ from rewardscope.engine.types import (
 )
 
 MOST_ERRORS = 100
-"""Refused rows that are named before reading stops."""
+"""Refused rows that are named."""
 
 
 class RowsRefused(DataError):
@@ -123,7 +123,7 @@ def score_file(
         for wanted in request.sources
     }
     writer = MapWriter(out, list(summaries))
-    total, unread = _check(source, report)
+    total, unread = _check(source, report, most=MOST_ERRORS if on_error == "fail" else None)
     if unread and on_error == "fail":
         raise RowsRefused(source, unread)
     check_request(request)
@@ -132,7 +132,7 @@ def score_file(
     unscored = _check_tokens(source, total, models, request, report)
     if unscored and on_error == "fail":
         raise RowsRefused(source, list(unscored.values()))
-    for reason in (*unread, *unscored.values()):
+    for reason in [*unread, *unscored.values()][:MOST_ERRORS]:
         report(message=f"Left out: {reason}")
     total -= len(unscored)
     with (
@@ -152,13 +152,16 @@ def score_file(
     }
 
 
-def _check(source: Path, report: ReportCallable) -> tuple[int, list[RowError]]:
-    """Reads the whole file once, so that a bad row at its end is told before an hour of scoring."""
+def _check(source: Path, report: ReportCallable, *, most: int | None) -> tuple[int, list[RowError]]:
+    """Reads the whole file once, so that a bad row at its end is told before an hour of scoring.
+
+    Returns how many rows are good, and the others; stops after `most` of those.
+    """
     rows, refused = 0, []
     for row in read(source):
         if isinstance(row, RowError):
             refused.append(row)
-            if len(refused) == MOST_ERRORS:
+            if len(refused) == most:
                 break
         else:
             rows += 1

@@ -139,6 +139,16 @@ def test_bad_rows_can_be_left_out(models: list[object], tmp_path: Path) -> None:
     assert len((tmp_path / "maps.jsonl").read_text().splitlines()) == 1
 
 
+def test_however_many_rows_are_left_out_the_others_are_written(models: list[object], tmp_path: Path) -> None:
+    rows = ['{"prompt": 1}\n'] * 150 + ['{"prompt": "a", "chosen": "b"}\n']
+    (tmp_path / "some.jsonl").write_text("".join(rows))
+
+    found = score(tmp_path / "some.jsonl", tmp_path / "maps.jsonl", *models, "--on-error", "skip", "--json")
+
+    assert json.loads(found.stdout)["skipped"] == 150
+    assert len((tmp_path / "maps.jsonl").read_text().splitlines()) == 1
+
+
 def test_rows_whose_tokens_do_not_fit_are_left_out_by_name(models: list[object], tmp_path: Path) -> None:
     rows = [
         {"id": "good", "prompt": "a", "chosen": "b"},
