@@ -10,7 +10,7 @@ import pytest
 
 from rewardscope.app.db.models import JobStatus
 from rewardscope.app.pages.numbers import MINUS
-from rewardscope.app.services import datasets, jobs, pairs, runs, workers
+from rewardscope.app.services import datasets, jobs, pairs, runs, scorings, workers
 from rewardscope.engine.types import Progress
 from tests.app import factories
 
@@ -149,6 +149,21 @@ def test_an_unscored_data_set_invites_to_score(browser_client, world):
     assert "Not scored yet" in page
     assert "aria-sort" not in page
     assert "pair-2" in page
+
+
+def test_a_run_that_scored_something_is_shown_rather_than_a_newer_one_that_did_not(
+    browser_client, database, settings
+):
+    with database.session() as session:
+        dataset = factories.make_dataset(session, 4)
+        begun = factories.make_run(session, settings, dataset)
+        attempt = factories.claim(session, begun)
+        scorings.store(session, begun, attempt, factories.make_chunk(session, begun, 0, 2))
+        jobs.cancel(session, factories.make_run(session, settings, dataset).id)
+        dataset_id, begun_id = dataset.id, begun.id
+    page = get(browser_client, f"/datasets/{dataset_id}")
+    assert f"Run {begun_id} is running" in page
+    assert len(sorted_keys(page)) == 2
 
 
 def test_the_table_sorts_both_ways(browser_client, world):
