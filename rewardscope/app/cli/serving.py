@@ -175,7 +175,6 @@ def _serve(
         token = load_token(settings)
         if with_worker:
             stack.enter_context(_worker_process(settings, url))
-        threading.Thread(target=_compile_loops, daemon=True).start()
         app = create_app(settings, Database.connect(url))
         out.print(
             banner(
@@ -196,13 +195,6 @@ def _serve(
             )
         )
         server.run(sockets=[listening])
-
-
-def _compile_loops() -> None:
-    """Has the loops of segmentation compiled before the first page needs them."""
-    from rewardscope.engine.masks import warm_up
-
-    warm_up()
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
