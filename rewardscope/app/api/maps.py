@@ -15,11 +15,12 @@ from rewardscope.app.api import lists
 from rewardscope.app.api.common import Id, door
 from rewardscope.app.api.lists import Listing, PagingDep
 from rewardscope.app.dependencies import DatabaseDep, SessionDep
-from rewardscope.app.services import maps, segments
+from rewardscope.app.problems import responses
+from rewardscope.app.services import maps, scorings, segments
 from rewardscope.app.services.maps import MapView
 from rewardscope.app.services.pages import Page
 from rewardscope.engine.formats.maps import token_texts
-from rewardscope.engine.types import SegmentationRule, Side, missing_to_null
+from rewardscope.engine.types import SegmentationRule, Side, SourceName, missing_to_null
 
 Lane = list[float | None]
 BATCH = 32
@@ -127,6 +128,17 @@ router = door("runs")
 def read_sources(run_id: Id, session: SessionDep) -> list[SourceView]:
     """The sources of a scoring run with their numbers: the baselines and scales that masks are made with."""
     return [SourceView.model_validate(source) for source in maps.sources_of(session, run_id)]
+
+
+@router.put("/{run_id}/sources/{source}/rule", responses=responses(409))
+def cut_again(run_id: Id, source: SourceName, rule: SegmentationRule, session: SessionDep) -> SourceView:
+    """Cuts the whole run by another rule, from stored rewards: segments, pair scores and records follow it.
+
+    Takes some ten seconds for 100,000 pairs; nothing changes until all of it has.
+    """
+    scorings.recut(session, run_id, source, rule)
+    found = maps.sources_of(session, run_id)
+    return SourceView.model_validate(next(one for one in found if one.name == source))
 
 
 @router.get("/{run_id}/maps", response_model=Listing[RewardMapView], responses=lists.FILES)

@@ -82,9 +82,13 @@ class ViewPanel:
     """Segments, baseline and scale of each side as JSON, for the pointer."""
     tokens_url: str
     mask_view: bool
+    adopt_url: str | None = None
+    """Where the shown rule becomes the run's own; None while it is, or while the run is still scored."""
 
 
-def view_panel(view: PairView, colour: Colour, *, tokens_url: str, mask_view: bool) -> ViewPanel:
+def view_panel(
+    view: PairView, colour: Colour, *, tokens_url: str, mask_view: bool, adopt_url: str | None = None
+) -> ViewPanel:
     """The panel of a pair that a run has scored and a rule has cut."""
     values = [shown_values(side, view.source.name, colour) for side in view.sides]
     colouring = colouring_of(values)
@@ -100,6 +104,7 @@ def view_panel(view: PairView, colour: Colour, *, tokens_url: str, mask_view: bo
         data=view_data(view.sides),
         tokens_url=tokens_url,
         mask_view=mask_view,
+        adopt_url=adopt_url,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
@@ -29,7 +30,7 @@ from rewardscope.app.pages.rendering import Option, PageContext, render, url_of
 from rewardscope.app.pages.rule_controls import RuleForm, options, rule_form, rule_from, rule_query
 from rewardscope.app.pages.scoring_runs import default_run, run_options, scoring_runs
 from rewardscope.app.pages.table import pair_query, query_parameters
-from rewardscope.app.services import datasets, maps, pairs
+from rewardscope.app.services import datasets, maps, pairs, scorings
 from rewardscope.app.services.maps import PairView
 from rewardscope.app.services.pairs import Neighbours, PairQuery
 from rewardscope.engine.types import SIGN
@@ -145,6 +146,18 @@ def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
     return render(request, "pairs/_view.html", fragment, headers={"HX-Replace-Url": address})
 
 
+@router.post("/pairs/{pair_id:int}/rule", name="pages:pair_rule")
+def adopt_rule(request: Request, session: SessionDep, pair_id: int) -> Response:
+    """Cuts the whole run by the rule of the address, and shows the pair again."""
+    asked = _read(request)
+    if asked.query.run_id is None:
+        raise Invalid("The address names no run; open the pair from its data set.")
+    view = _pair_view(session, pair_id, asked)
+    scorings.recut(session, view.run.id, view.source.name, view.rule)
+    shown = {**query_parameters(asked.query), **asked.look()}
+    return RedirectResponse(url_of(request, "pair", shown, pair_id=pair_id), 303)
+
+
 @router.get("/pairs/{pair_id:int}/tokens", name="pages:pair_tokens")
 def show_tokens(request: Request, session: SessionDep, pair_id: int) -> Response:
     """The stored numbers of every token, for the pointer. They never change, so browsers may ask once."""
@@ -193,7 +206,15 @@ def _parameters(asked: _Asked, view: PairView) -> dict[str, Any]:
 def _panel(request: Request, view: PairView, asked: _Asked) -> ViewPanel:
     scored = {"run": view.run.id, "source": view.source.name}
     tokens = url_of(request, "pair_tokens", scored, pair_id=view.pair.id)
-    return view_panel(view, asked.colour, tokens_url=tokens, mask_view=asked.mask_view)
+    rule = rule_query(view.rule, view.source.rule)
+    adopt = url_of(request, "pair_rule", _parameters(asked, view), pair_id=view.pair.id)
+    return view_panel(
+        view,
+        asked.colour,
+        tokens_url=tokens,
+        mask_view=asked.mask_view,
+        adopt_url=adopt if rule and view.source.numbers.final else None,
+    )
 
 
 def _scored_page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,10 +14,8 @@ from rewardscope.app.api import maps as api_maps
 from rewardscope.app.api import records as api_records
 from rewardscope.app.db.models import Run
 from rewardscope.app.db.session import Database
-from rewardscope.app.services import scorings
 from rewardscope.app.settings import Settings
 from rewardscope.engine.formats.maps import RECORD_FIELDS, read_maps
-from rewardscope.engine.types import SegmentationRule
 from tests.app.factories import make_dataset, make_run, make_scored_run
 
 
@@ -51,12 +50,26 @@ def test_records_have_the_segments_that_the_tables_have(client: TestClient, run:
         assert segment["start"] == len(mask) - 1 or mask[segment["start"]] == segment["kept"]
 
 
-def test_records_follow_the_rule_of_the_run(client: TestClient, run: Run, database: Database) -> None:
-    with database.session() as session:
-        rule = SegmentationRule.model_validate({"segmenter": {"name": "whole"}})
-        scorings.recut(session, run.id, "implicit", rule)
+def test_records_follow_the_rule_of_the_run(client: TestClient, run: Run) -> None:
+    whole = {"segmenter": {"name": "whole"}}
+    answer = client.put(f"/api/v1/runs/{run.id}/sources/implicit/rule", json=whole)
+    assert answer.json()["rule"]["segmenter"] == {"name": "whole"}
     record = client.get(f"/api/v1/runs/{run.id}/records").json()["data"][0]
     assert record["pivots"]["implicit"] == []
+
+
+@pytest.mark.parametrize(("path", "rule", "status"), [
+    ("runs/999999/sources/implicit/rule", {}, 404),
+    ("runs/{}/sources/rm_prefix/rule", {}, 422),
+    ("runs/{}/sources/tarot/rule", {}, 422),
+    ("runs/{}/sources/implicit/rule", {"segmenter": {"name": "hysteresis", "delta": -1}}, 422),
+])  # fmt: skip
+def test_a_rule_that_cannot_be_changes_nothing(
+    client: TestClient, run: Run, path: str, rule: dict[str, Any], status: int
+) -> None:
+    before = client.get(f"/api/v1/runs/{run.id}/sources").json()
+    assert client.put("/api/v1/" + path.format(run.id), json=rule).status_code == status
+    assert client.get(f"/api/v1/runs/{run.id}/sources").json() == before
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

@@ -13,6 +13,7 @@ from rewardscope.app.pages.numbers import MINUS
 from rewardscope.app.services import datasets, jobs, pairs, runs, scorings, workers
 from rewardscope.engine.types import Progress
 from tests.app import factories
+from tests.conftest import ORIGIN
 
 
 def get(client, path, status=200):
@@ -319,6 +320,26 @@ def test_the_address_of_a_view_opens_the_same_view(browser_client, world):
     fragment = browser_client.get(path)
     page = get(browser_client, fragment.headers["HX-Replace-Url"])
     assert fragment.text.strip() in page
+
+
+def test_a_rule_that_was_tried_on_a_pair_becomes_that_of_the_run(browser_client, world):
+    pair = f"/pairs/{world.pair_ids[1]}?run={world.run_id}&source=implicit&sort=conflict"
+    assert "own rule: the table follows it" in get(browser_client, pair)
+    tried = get(browser_client, f"{pair}&delta=50")
+    action = html.unescape(re.search(r'method="post" action="([^"]*/rule[^"]*)"', tried)[1])
+
+    answer = browser_client.post(action, headers={"Origin": ORIGIN}, follow_redirects=False)
+
+    assert answer.status_code == 303
+    shown = get(browser_client, answer.headers["location"])
+    assert "delta=50" not in answer.headers["location"]
+    assert shown.count("pivots <b>0</b>") == 2
+    assert "own rule: the table follows it" in shown
+    rows = browser_client.get(
+        f"/api/v1/datasets/{world.dataset_id}/pairs?run_id={world.run_id}",
+        headers={"Accept": "application/json"},
+    ).json()
+    assert {row["score"]["pivots"] for row in rows["data"]} == {0}
 
 
 def test_every_segmenter_draws(browser_client, world):
