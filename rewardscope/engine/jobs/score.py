@@ -196,7 +196,8 @@ def _about(models: Models, request: ScoreRequest) -> Iterator[str]:
     if models.policy is not None and models.policy is models.reference:
         yield "The policy is its own reference: it is read once, and every implicit reward is zero."
     if models.of_tokens.device.type == "cpu":
+        threads = torch.get_num_threads()
         yield (
-            f"{torch.get_num_threads()} threads, float32 products at precision "
+            f"{threads} thread{'s' if threads != 1 else ''}, float32 products at precision "
             f"`{torch.get_float32_matmul_precision()}`, {request.token_budget:,} tokens a pass."
         )
