@@ -72,7 +72,7 @@ def show_patterns(request: Request) -> Response:
         runs=_runs(),
         sources=[
             SourceTab("Implicit reward", "", True, 0.44, 2.57),
-            SourceTab("Reward model, value of the prefix", "", False, None, None),
+            SourceTab("Reward model: value", "", False, None, None),
         ],
         demo=None,
         demos=[_demo(JobStatus.queued, None), _demo(JobStatus.running, None), _demo(JobStatus.running, 37)],
