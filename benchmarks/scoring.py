@@ -16,7 +16,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -95,47 +95,72 @@ def plain(loaded: LoadedModel, rows: list[Row]) -> list[np.ndarray]:
     return found
 
 
-@torch.inference_mode()
-def padded(loaded: LoadedModel, rows: list[Row]) -> list[np.ndarray]:
-    """Batches of padded responses in the order of the data, all logits, as trainers do."""
-    found = []
+class Padded(NamedTuple):
+    """A batch as trainers collate it: (rows, longest)."""
+
+    tokens: torch.Tensor
+    attends: torch.Tensor
+    """1 where a token is no padding."""
+    is_response: torch.Tensor
+    """True at tokens of the response."""
+
+
+def collated(rows: list[Row]) -> Iterator[Padded]:
+    """Batches of BATCH_ROWS responses in the order of the data."""
     every = sequences(rows)
     for start in range(0, len(every), BATCH_ROWS):
         batch = every[start : start + BATCH_ROWS]
-        longest = max(len(ids) for ids, _ in batch)
-        tokens = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros(len(batch), longest, dtype=torch.long)
-        for index, (ids, _) in enumerate(batch):
+        shape = len(batch), max(len(ids) for ids, _ in batch)
+        tokens, attends = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        is_response = torch.zeros(shape, dtype=torch.bool)
+        for index, (ids, prompt) in enumerate(batch):
             tokens[index, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
-            mask[index, : len(ids)] = 1
-        logits = loaded.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits[:, :-1]
-        logprobs = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:, None])[..., 0]
-        found += [logprobs[i, prompt - 1 : len(ids) - 1].numpy() for i, (ids, prompt) in enumerate(batch)]
+            attends[index, : len(ids)] = 1
+            is_response[index, prompt : len(ids)] = True
+        yield Padded(tokens, attends, is_response)
+
+
+def of_responses(batch: Padded, logprobs: torch.Tensor) -> list[np.ndarray]:
+    """(rows, longest - 1) log-probabilities of next tokens -> those of the response of each row."""
+    chosen = batch.is_response[:, 1:]
+    return [row[which].numpy() for row, which in zip(logprobs, chosen, strict=True)]
+
+
+@torch.inference_mode()
+def padded(loaded: LoadedModel, rows: list[Row]) -> list[np.ndarray]:
+    """Padded batches, all logits: what a plain trainer does."""
+    found = []
+    for batch in collated(rows):
+        logits = loaded.model(input_ids=batch.tokens, attention_mask=batch.attends, use_cache=False).logits
+        logprobs = torch.log_softmax(logits[:, :-1], -1).gather(2, batch.tokens[:, 1:, None])[..., 0]
+        found += of_responses(batch, logprobs)
     return found
 
 
 def trl_pass() -> Callable[[LoadedModel, list[Row]], list[np.ndarray]] | None:
-    """TRL's reference pass over the same batches, or None where TRL is not installed."""
+    """What TRL's DPO trainer does in `compute_ref_log_probs`: its fused head over padded batches, on whatever
+    device the model is. None where TRL is not installed."""
     try:
-        from trl.trainer.utils import selective_log_softmax
+        from trl.trainer.utils import add_fused_lm_head
     except ImportError:
         return None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def trl(loaded: LoadedModel, rows: list[Row]) -> list[np.ndarray]:
+        if not hasattr(loaded.model, "_has_fused_head"):
+            add_fused_lm_head(loaded.model)
+            loaded.model._has_fused_head = True
         found = []
-        every = sequences(rows)
-        for start in range(0, len(every), BATCH_ROWS):
-            batch = every[start : start + BATCH_ROWS]
-            longest = max(len(ids) for ids, _ in batch)
-            tokens = torch.zeros(len(batch), longest, dtype=torch.long)
-            mask = torch.zeros(len(batch), longest, dtype=torch.long)
-            for index, (ids, _) in enumerate(batch):
-                tokens[index, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
-                mask[index, : len(ids)] = 1
-            logits = loaded.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-            logprobs = selective_log_softmax(logits[:, :-1], tokens[:, 1:])
-            found += [logprobs[i, p - 1 : len(ids) - 1].numpy() for i, (ids, p) in enumerate(batch)]
+        for batch in collated(rows):
+            labels = batch.tokens.masked_fill(~batch.is_response, -100)
+            out = loaded.model(
+                input_ids=batch.tokens,
+                attention_mask=batch.attends,
+                labels=labels,
+                use_cache=False,
+                fused_lm_head=True,
+            )
+            found += of_responses(batch, out.log_probs)
         return found
 
     return trl
