@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from rewardscope.app.db import migrate
 from rewardscope.app.db.embedded import EmbeddedPostgres
-from rewardscope.app.db.maps import pack, unpack, write_chunk
-from rewardscope.app.db.models import Dataset, Pair, RewardLane, Run, StoredMap
+from rewardscope.app.db.maps import pack, read_maps, write_chunk
+from rewardscope.app.db.models import Dataset, Pair, Run
 from rewardscope.app.db.session import Database
 from rewardscope.engine.types import RewardMap
 
@@ -67,7 +67,7 @@ def compare(database: Database, responses: int, tokens: int, rounds: int) -> Non
         writing["rows"].append(timed(lambda: write_rows(database, run_id, pair_ids, maps)))
     keys = list(pair_ids)[:: max(1, responses // 100)]
     reading = {
-        "blobs": [timed(lambda key=key: read_blob(database, run_id, pair_ids[key], key)) for key in keys],
+        "blobs": [timed(lambda key=key: read_blob(database, run_id, pair_ids[key])) for key in keys],
         "rows": [timed(lambda key=key: read_rows(database, run_id, pair_ids[key])) for key in keys],
     }
     size = {
@@ -164,13 +164,9 @@ def write_rows(database: Database, run_id: int, pair_ids: dict[str, int], maps: 
                     )
 
 
-def read_blob(database: Database, run_id: int, pair_id: int, key: str) -> RewardMap:
+def read_blob(database: Database, run_id: int, pair_id: int) -> RewardMap:
     with database.session() as session:
-        stored = session.scalars(
-            select(StoredMap).where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id)
-        ).one()
-        lanes = session.scalars(select(RewardLane).where(RewardLane.map_id == stored.id)).all()
-        return unpack(stored, lanes, key)
+        return read_maps(session, run_id, pair_id=pair_id, side="chosen")[0].map
 
 
 def read_rows(database: Database, run_id: int, pair_id: int) -> np.ndarray:

@@ -11,8 +11,10 @@ smaller; float16 has hardly anything to squeeze out (3% at 300 tokens, at five t
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -20,11 +22,10 @@ import psycopg
 import zstandard
 from jaxtyping import Float16, Float32, Int32, Int64, UInt8
 from psycopg import sql
-from sqlalchemy import text
+from psycopg.rows import dict_row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import RewardLane, StoredMap
 from rewardscope.engine.types import RewardMap, Side
 
 LARGEST_EXPONENT = 15
@@ -33,10 +34,7 @@ SMALLEST_SHIFT = -120
 """Numbers below 1e-31 would need more than the byte that the exponent has; they lose bits instead."""
 COMPRESSED = 0x80
 FLOAT_LANES = ("logprobs", "reference_logprobs", "entropies")
-MAP_COLUMNS = (
-    "id",
-    "run_id",
-    "pair_id",
+PACKED_COLUMNS = (
     "side",
     "tokens",
     "eos",
@@ -47,10 +45,25 @@ MAP_COLUMNS = (
     *FLOAT_LANES,
     "ranks",
 )
-_of_thread = threading.local()
+MAP_COLUMNS = ("id", "run_id", "pair_id", *PACKED_COLUMNS)
 LANE_COLUMNS = ("map_id", "source", "rewards", "total")
 MAP_TYPES = ("int8", "int8", "int8", "text", "int8", "text", "int8", "int8", *["bytea"] * 6)
 LANE_TYPES = ("int8", "text", "bytea", "float8")
+PACKED_AT_ONCE = 64
+"""Maps of a chunk that are packed together: while the server stores them, the next ones are packed."""
+SELECT_MAPS = """
+    SELECT maps.*, key, CASE side WHEN 'chosen' THEN chosen ELSE rejected END AS text, lanes.*
+    FROM (
+        SELECT * FROM reward_maps WHERE {conditions} ORDER BY pair_id, side LIMIT %s::bigint
+    ) AS maps
+    JOIN pairs ON pairs.id = pair_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(source) AS sources, array_agg(rewards) AS rewards, array_agg(total) AS totals
+        FROM reward_lanes WHERE map_id = maps.id
+    ) AS lanes
+    ORDER BY pair_id, side
+"""
+_of_thread = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +79,25 @@ class PackedLane:
 class PackedMap:
     """A reward map as `StoredMap` and `RewardLane` store it."""
 
-    columns: dict[str, Any]
+    columns: Mapping[str, Any]
+    """At least `PACKED_COLUMNS`."""
     lanes: list[PackedLane]
+
+
+@dataclass(frozen=True, slots=True)
+class MapView:
+    """A stored reward map with the text that its offsets speak of."""
+
+    pair_id: int
+    text: str
+    map: RewardMap
 
 
 def pack(maps: Sequence[RewardMap]) -> list[PackedMap]:
     """What the tables store of each map."""
     lanes: dict[str, list[bytes | None]] = {
         "token_ids": _pack_ints([one.token_ids for one in maps]),
-        "offsets": _pack_ints([_deltas(one.offsets) for one in maps]),
+        "offsets": _pack_ints(_deltas([one.offsets for one in maps])),
         "ranks": _pack_ints([one.ranks for one in maps]),
     }
     for name in FLOAT_LANES:
@@ -101,24 +124,24 @@ def pack(maps: Sequence[RewardMap]) -> list[PackedMap]:
     ]
 
 
-def unpack(stored: StoredMap, lanes: Iterable[RewardLane], key: str) -> RewardMap:
+def unpack(packed: PackedMap, key: str) -> RewardMap:
     """The map of the pair named `key`, as it was packed but for the rounding of float16."""
-    lanes = list(lanes)
-    tokens = stored.tokens
+    stored, tokens = packed.columns, packed.columns["tokens"]
+    ranks = stored["ranks"]
     return RewardMap(
         key=key,
-        side=cast(Side, stored.side),
-        token_ids=unpack_ints(stored.token_ids, tokens),
-        offsets=_from_deltas(unpack_ints(stored.offsets, 2 * tokens)),
-        eos=stored.eos,
-        prompt_tokens=stored.prompt_tokens,
-        truncated_prompt_tokens=stored.truncated_prompt_tokens,
-        rewards={lane.source: unpack_floats(lane.rewards, tokens) for lane in lanes},
-        logprobs=_maybe_floats(stored.logprobs, tokens),
-        reference_logprobs=_maybe_floats(stored.reference_logprobs, tokens),
-        entropies=_maybe_floats(stored.entropies, tokens),
-        ranks=None if stored.ranks is None else unpack_ints(stored.ranks, tokens),
-        totals={lane.source: lane.total for lane in lanes if lane.total is not None},
+        side=cast(Side, stored["side"]),
+        token_ids=unpack_ints(stored["token_ids"], tokens),
+        offsets=unpack_offsets(stored["offsets"], tokens),
+        eos=stored["eos"],
+        prompt_tokens=stored["prompt_tokens"],
+        truncated_prompt_tokens=stored["truncated_prompt_tokens"],
+        rewards={lane.source: unpack_floats(lane.rewards, tokens) for lane in packed.lanes},
+        logprobs=_maybe_floats(stored["logprobs"], tokens),
+        reference_logprobs=_maybe_floats(stored["reference_logprobs"], tokens),
+        entropies=_maybe_floats(stored["entropies"], tokens),
+        ranks=None if ranks is None else unpack_ints(ranks, tokens),
+        totals={lane.source: lane.total for lane in packed.lanes if lane.total is not None},
     )
 
 
@@ -153,29 +176,47 @@ def write_chunk(
     """
     _delete(session, run_id, sorted({pair_ids[one.key] for one in maps}))
     ids = _new_ids(session, len(maps))
-    packed = pack(maps)
-    _copy(
-        session,
-        "reward_maps",
-        MAP_COLUMNS,
-        MAP_TYPES,
-        (
-            (map_id, run_id, pair_ids[one.key], *(row.columns[name] for name in MAP_COLUMNS[3:]))
-            for map_id, one, row in zip(ids, maps, packed, strict=True)
-        ),
-    )
-    _copy(
-        session,
-        "reward_lanes",
-        LANE_COLUMNS,
-        LANE_TYPES,
-        (
-            (map_id, lane.source, lane.rewards, lane.total)
-            for map_id, row in zip(ids, packed, strict=True)
-            for lane in row.lanes
-        ),
-    )
+    in_order = itemgetter(*PACKED_COLUMNS)
+    lanes: list[tuple[Any, ...]] = []
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for map_id, one, packed in zip(ids, maps, _packed_by_and_by(maps), strict=True):
+            lanes.extend((map_id, lane.source, lane.rewards, lane.total) for lane in packed.lanes)
+            yield map_id, run_id, pair_ids[one.key], *in_order(packed.columns)
+
+    _copy(session, "reward_maps", MAP_COLUMNS, MAP_TYPES, rows())
+    _copy(session, "reward_lanes", LANE_COLUMNS, LANE_TYPES, lanes)
     return {(one.key, one.side): map_id for map_id, one in zip(ids, maps, strict=True)}
+
+
+def read_maps(
+    session: Session,
+    run_id: int,
+    *,
+    pair_id: int | None = None,
+    side: Side | None = None,
+    after: tuple[int, str] | None = None,
+    limit: int | None = None,
+) -> list[MapView]:
+    """Maps of a run in the order of its pairs, chosen before rejected; all, or those of a pair and a side.
+
+    `after` is the pair's id and the side of the last map that is not wanted any more; None for `limit` means
+    all. One round trip of bytes as they are: entities and text of hexadecimal digits took ten times as long.
+    """
+    wanted = {
+        "run_id = %s": (run_id,),
+        "pair_id = %s": None if pair_id is None else (pair_id,),
+        "side = %s": None if side is None else (side,),
+        "(pair_id, side) > (%s, %s)": after,
+    }
+    conditions = {condition: values for condition, values in wanted.items() if values is not None}
+    query = SELECT_MAPS.format(conditions=" AND ".join(conditions))
+    values = [value for values in conditions.values() for value in values]
+    session.flush()
+    with _connection(session, query) as connection:
+        cursor = connection.cursor(binary=True, row_factory=dict_row)
+        found = cursor.execute(query, [*values, limit]).fetchall()
+    return [MapView(row["pair_id"], row["text"], unpack(_as_packed(row), row["key"])) for row in found]
 
 
 # ------------------------------------------------------------------------------------------------- blobs
@@ -259,14 +300,21 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return found
 
 
-def _deltas(offsets: Int32[np.ndarray, "response 2"]) -> Int32[np.ndarray, " twice"]:
+def _deltas(offsets: Sequence[Int32[np.ndarray, "response 2"]]) -> list[Int32[np.ndarray, " twice"]]:
     """Offsets as what they mostly are, 0 and small: from the last end to this start (zigzag, since tokens of
-    one code point share its offsets), and from start to end."""
-    flat = np.empty((2, len(offsets)), dtype=np.int32)
-    gaps = offsets[:, 0] - np.concatenate([[0], offsets[:-1, 1]])
-    flat[0] = (gaps << 1) ^ (gaps >> 31)
-    flat[1] = offsets[:, 1] - offsets[:, 0]
-    return flat.reshape(-1)
+    one code point share its offsets), and from start to end. All gaps of a response, then all its lengths."""
+    if not offsets:
+        return []
+    together = np.concatenate(offsets)
+    ends = np.cumsum([len(one) for one in offsets])
+    starts = np.concatenate([[0], ends[:-1]])
+    gaps = together[:, 0].copy()
+    gaps[1:] -= together[:-1, 1]
+    first = starts[starts < ends]
+    gaps[first] = together[first, 0]
+    zigzag = (gaps << 1) ^ (gaps >> 31)
+    lengths = together[:, 1] - together[:, 0]
+    return [np.concatenate([zigzag[a:b], lengths[a:b]]) for a, b in zip(starts, ends, strict=True)]
 
 
 def _from_deltas(flat: Int32[np.ndarray, " twice"]) -> Int32[np.ndarray, "response 2"]:
@@ -287,16 +335,27 @@ def _or_none(total: float | None) -> float | None:
 # ------------------------------------------------------------------------------------------------ tables
 
 
+def _packed_by_and_by(maps: Sequence[RewardMap]) -> Iterator[PackedMap]:
+    for start in range(0, len(maps), PACKED_AT_ONCE):
+        yield from pack(maps[start : start + PACKED_AT_ONCE])
+
+
+def _as_packed(row: Mapping[str, Any]) -> PackedMap:
+    """A row of `SELECT_MAPS`."""
+    lanes = zip(row["sources"] or (), row["rewards"] or (), row["totals"] or (), strict=True)
+    return PackedMap(row, [PackedLane(*lane) for lane in lanes])
+
+
 def _delete(session: Session, run_id: int, pair_ids: list[int]) -> None:
-    session.execute(
-        text("DELETE FROM reward_maps WHERE run_id = :run_id AND pair_id = ANY(:pair_ids)"),
-        {"run_id": run_id, "pair_ids": pair_ids},
-    )
+    statement = "DELETE FROM reward_maps WHERE run_id = %s AND pair_id = ANY(%s)"
+    with _connection(session, statement) as connection:
+        connection.execute(statement, (run_id, pair_ids))
 
 
 def _new_ids(session: Session, count: int) -> list[int]:
-    query = text("SELECT nextval('reward_maps_id_seq') FROM generate_series(1, :count)")
-    return list(session.scalars(query, {"count": count}))
+    query = "SELECT nextval('reward_maps_id_seq') FROM generate_series(1, %s)"
+    with _connection(session, query) as connection:
+        return [row[0] for row in connection.execute(query, (count,), binary=True)]
 
 
 def _copy(
@@ -307,14 +366,23 @@ def _copy(
     rows: Iterable[Sequence[Any]],
 ) -> None:
     """Stream rows into a table by binary COPY, in the session's transaction."""
-    connection = cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
+    with (
+        _connection(session, statement.as_string()) as connection,
+        connection.cursor() as cursor,
+        cursor.copy(statement) as copy,
+    ):
+        copy.set_types(types)
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextmanager
+def _connection(session: Session, statement: str) -> Iterator[psycopg.Connection[Any]]:
+    """The driver's connection, in the session's transaction; its errors become SQLAlchemy's, like all."""
     try:
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
+        yield cast("psycopg.Connection[Any]", session.connection().connection.driver_connection)
     except psycopg.Error as error:
-        raise DBAPIError.instance(statement.as_string(), None, error, psycopg.Error) from error
+        raise DBAPIError.instance(statement, None, error, psycopg.Error) from error

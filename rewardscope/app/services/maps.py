@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.maps import unpack
-from rewardscope.app.db.models import Pair, RewardLane, Run, SourceStatistics, StoredMap
+from rewardscope.app.db.maps import MapView as MapView
+from rewardscope.app.db.maps import read_maps
+from rewardscope.app.db.models import Pair, Run, SourceStatistics
 from rewardscope.app.errors import NotFound
 from rewardscope.app.services.cuts import spans_of
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
@@ -25,15 +26,6 @@ from rewardscope.engine.masks import segment_response
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.sources.registry import SOURCES
 from rewardscope.engine.types import SIGN, RewardMap, Segmentation, SegmentationRule, Side, Span
-
-
-@dataclass(frozen=True, slots=True)
-class MapView:
-    """One reward map with the text that its offsets speak of."""
-
-    pair_id: int
-    text: str
-    map: RewardMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +116,22 @@ def list_maps(
 ) -> Page[MapView]:
     """Reward maps of a run in the order of its rows, chosen before rejected. Raises NotFound."""
     scoring_run(session, run_id)
-    query = select(StoredMap, Pair).join(Pair, Pair.id == StoredMap.pair_id).where(StoredMap.run_id == run_id)
-    if cursor is not None:
-        pair_id, side = decode_cursor(cursor, [int, str])
-        query = query.where(tuple_(StoredMap.pair_id, StoredMap.side) > (pair_id, side))
-    query = query.order_by(StoredMap.pair_id, StoredMap.side).limit(page_limit(limit) + 1)
-    found = session.execute(query).all()
-    page = _views(session, found[:limit])
-    last = found[limit - 1][0] if len(found) > limit else None
-    return Page(page, None if last is None else encode_cursor(last.pair_id, last.side))
+    after = None if cursor is None else _last_shown(cursor)
+    found = read_maps(session, run_id, after=after, limit=page_limit(limit) + 1)
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(found[:limit], None if last is None else encode_cursor(last.pair_id, last.map.side))
 
 
 def get_map(session: Session, run_id: int, pair_id: int, side: Side) -> MapView:
     """One reward map. Raises NotFound."""
-    scoring_run(session, run_id)
-    query = (
-        select(StoredMap, Pair)
-        .join(Pair, Pair.id == StoredMap.pair_id)
-        .where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id, StoredMap.side == side)
-    )
-    found = session.execute(query).one_or_none()
-    if found is None:
+    found = read_maps(session, run_id, pair_id=pair_id, side=side)
+    if not found:
+        scoring_run(session, run_id)
         raise NotFound(
             f"Run {run_id} has no reward map of the {side} response of pair {pair_id}; the list of its maps "
             "shows those that exist."
         )
-    return _views(session, [found])[0]
+    return found[0]
 
 
 def pair_view(
@@ -172,11 +154,10 @@ def pair_view(
     known = known_sources(session, run)
     shown = next(one for one in known if one.source.name == name)
     rule = rule or shown.source.rule
-    query = select(StoredMap, Pair).join(Pair, Pair.id == StoredMap.pair_id)
-    query = query.where(StoredMap.run_id == run_id, StoredMap.pair_id == pair_id).order_by(StoredMap.side)
-    views = _views(session, session.execute(query).all())
     sides = [
-        _side_view(view, name, rule, shown.statistics, pair) for view in views if name in view.map.rewards
+        _side_view(view, name, rule, shown.statistics, pair)
+        for view in read_maps(session, run_id, pair_id=pair_id)
+        if name in view.map.rewards
     ]
     return PairView(
         pair=pair,
@@ -208,16 +189,9 @@ def cut(
 # -------------------------------------------------------------------------------------------- one response
 
 
-def _views(session: Session, found: Sequence[tuple[StoredMap, Pair]]) -> list[MapView]:
-    """Stored maps with all their lanes, unpacked."""
-    lanes: dict[int, list[RewardLane]] = defaultdict(list)
-    of_maps = select(RewardLane).where(RewardLane.map_id.in_([stored.id for stored, _ in found]))
-    for lane in session.scalars(of_maps):
-        lanes[lane.map_id].append(lane)
-    return [
-        MapView(pair.id, getattr(pair, stored.side), unpack(stored, lanes[stored.id], pair.key))
-        for stored, pair in found
-    ]
+def _last_shown(cursor: str) -> tuple[int, str]:
+    pair_id, side = decode_cursor(cursor, [int, str])
+    return pair_id, side
 
 
 def _side_view(

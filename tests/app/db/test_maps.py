@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.maps import PackedMap, pack, unpack, write_chunk
+from rewardscope.app.db.maps import pack, read_maps, unpack, write_chunk
 from rewardscope.app.db.models import Dataset, Pair, RewardLane, Run, StoredMap
 from rewardscope.engine.types import RewardMap
 
@@ -64,8 +65,9 @@ def test_offsets_come_back_even_where_tokens_share_a_code_point(steps: list[tupl
 
 def test_a_blob_does_not_depend_on_the_chunk_it_came_in() -> None:
     small, large = a_map(tokens=20), a_map(tokens=50, seed=1)
-    alone = unpacked(pack([small])[0], small.key)
-    together = unpacked(pack([large, small])[1], small.key)
+    alone = unpack(pack([small])[0], small.key)
+    together = unpack(pack([large, small])[1], small.key)
+    np.testing.assert_array_equal(alone.offsets, together.offsets)
     np.testing.assert_array_equal(alone.rewards["implicit"], together.rewards["implicit"])
     np.testing.assert_array_equal(alone.token_ids, together.token_ids)
 
@@ -92,12 +94,55 @@ def test_a_chunk_that_comes_twice_is_there_once(session: Session) -> None:
 def test_a_stored_map_is_read_back(session: Session) -> None:
     run, pair_ids = a_run(session, pairs=1)
     original = a_map(tokens=10, key="pair 0")
-    ids = write_chunk(session, run.id, pair_ids, [original])
-    stored = session.get_one(StoredMap, ids["pair 0", "chosen"])
-    lanes = session.scalars(select(RewardLane).where(RewardLane.map_id == stored.id)).all()
-    back = unpack(stored, lanes, "pair 0")
-    np.testing.assert_array_equal(back.token_ids, original.token_ids)
-    assert back.totals == original.totals
+    write_chunk(session, run.id, pair_ids, [original])
+    [view] = read_maps(session, run.id)
+    assert (view.pair_id, view.text, view.map.key) == (pair_ids["pair 0"], "c", "pair 0")
+    np.testing.assert_array_equal(view.map.token_ids, original.token_ids)
+    np.testing.assert_array_equal(view.map.rewards["implicit"], there_and_back(original).rewards["implicit"])
+    assert view.map.totals == original.totals
+
+
+def test_a_map_has_all_its_sources_and_no_total_where_it_has_none(session: Session) -> None:
+    run, pair_ids = a_run(session, pairs=1)
+    rewards = {name: np.arange(4, dtype=np.float32) + index for index, name in enumerate("abc")}
+    original = replace(a_map(tokens=4), rewards=rewards, totals={"b": 2.0})
+    write_chunk(session, run.id, pair_ids, [original])
+    [view] = read_maps(session, run.id)
+    assert {name: values.tolist() for name, values in view.map.rewards.items()} == {
+        name: values.tolist() for name, values in rewards.items()
+    }
+    assert view.map.totals == {"b": 2.0}
+
+
+def test_a_map_without_rewards_is_read_back(session: Session) -> None:
+    run, pair_ids = a_run(session, pairs=1)
+    write_chunk(session, run.id, pair_ids, [replace(a_map(tokens=4), rewards={}, totals={})])
+    [view] = read_maps(session, run.id)
+    assert view.map.rewards == view.map.totals == {}
+
+
+def test_maps_are_read_in_order_and_page_by_page(session: Session) -> None:
+    run, pair_ids = a_run(session, pairs=100)
+    sides = ("rejected", "chosen")
+    maps = [
+        a_map(tokens=i % 7, seed=i, key=key, side=side) for i, key in enumerate(pair_ids) for side in sides
+    ]
+    write_chunk(session, run.id, pair_ids, maps)
+    in_order = [(pair_id, side) for pair_id in pair_ids.values() for side in sorted(sides)]
+    assert [(view.pair_id, view.map.side) for view in read_maps(session, run.id)] == in_order
+    page = read_maps(session, run.id, after=in_order[2], limit=3)
+    assert [(view.pair_id, view.map.side) for view in page] == in_order[3:6]
+    [one] = read_maps(session, run.id, pair_id=pair_ids["pair 9"], side="rejected")
+    assert (one.map.key, one.map.side) == ("pair 9", "rejected")
+    for view in (one, *page):
+        original = next(it for it in maps if (it.key, it.side) == (view.map.key, view.map.side))
+        np.testing.assert_array_equal(view.map.offsets, original.offsets)
+
+
+def test_an_error_of_the_driver_is_one_of_sqlalchemy(session: Session) -> None:
+    run, pair_ids = a_run(session, pairs=1)
+    with pytest.raises(IntegrityError):
+        write_chunk(session, run.id + 1, pair_ids, [a_map(tokens=3)])
 
 
 def test_a_map_of_an_unknown_pair_is_refused(session: Session) -> None:
@@ -138,12 +183,7 @@ def a_map(
 
 
 def there_and_back(original: RewardMap) -> RewardMap:
-    return unpacked(pack([original])[0], original.key)
-
-
-def unpacked(packed: PackedMap, key: str) -> RewardMap:
-    lanes = [RewardLane(source=one.source, rewards=one.rewards, total=one.total) for one in packed.lanes]
-    return unpack(StoredMap(**packed.columns), lanes, key)
+    return unpack(pack([original])[0], original.key)
 
 
 def a_run(session: Session, *, pairs: int) -> tuple[Run, dict[str, int]]:
