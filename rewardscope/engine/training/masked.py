@@ -24,6 +24,12 @@ def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -
     return masked(values, mask).sum() / mask.sum().clamp(min=1)
 
 
+def last_tokens(completion_mask: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
+    """True at the last token of each completion, whose padding lies at its end."""
+    following = torch.nn.functional.pad(completion_mask[:, 1:], (0, 1), value=False)
+    return completion_mask & ~following
+
+
 def weighted_mean(
     values: Float[Tensor, " batch"], weights: Float[Tensor, " batch"] | None
 ) -> Float[Tensor, ""]:

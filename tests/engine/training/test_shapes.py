@@ -1,0 +1,15 @@
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from rewardscope.engine.training.losses.dpo import SideLogprobs
+from rewardscope.engine.training.losses.rjs import rjs_loss
+
+
+def test_a_mask_of_another_shape_or_kind_is_noticed():
+    with pytest.raises(TypeCheckError):
+        rjs_loss(torch.zeros(2, 3), torch.zeros(2, 1, dtype=torch.bool))
+    with pytest.raises(TypeCheckError):
+        rjs_loss(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(TypeCheckError):
+        SideLogprobs(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.bool))
