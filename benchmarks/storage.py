@@ -2,8 +2,9 @@
 
 Run by hand: `python benchmarks/storage.py`. Starts a PostgreSQL of its own with its usual guarantees,
 stores the same responses both ways in interleaved rounds, and reads single ones back, queries and session
-included. Only ratios taken in one run mean anything. Hold: at most 12 B a token, at least 5 M tokens/s in,
-under 1 ms out.
+included. Every round stores a new run; "again" replaces one that is there. "COPY alone" is what this machine
+allows: the same blobs, packed beforehand, into a table without any key. Only ratios taken in one run mean
+anything. Hold: at most 12 B a token, at least 5 M tokens/s in, under 1 ms out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db import migrate
 from rewardscope.app.db.embedded import EmbeddedPostgres
-from rewardscope.app.db.maps import pack, read_maps, write_chunk
+from rewardscope.app.db.maps import PackedMap, pack, read_maps, write_chunk
 from rewardscope.app.db.models import Dataset, Pair, Run
 from rewardscope.app.db.session import Database
 from rewardscope.engine.types import RewardMap
@@ -56,15 +57,28 @@ def main() -> None:
 def compare(database: Database, responses: int, tokens: int, rounds: int) -> None:
     """Measure both ways, interleaved, and print the table."""
     maps = [response(index, tokens) for index in range(responses)]
+    packed = pack(maps)
     total = sum(one.tokens for one in maps)
     with database.session() as session:
         session.execute(text(ROW_TABLE))
+        columns = ", ".join(f"blob_{number} bytea STORAGE EXTERNAL" for number in range(7))
+        session.execute(text(f"CREATE TABLE bare ({columns})"))
         run_id, pair_ids = world(session, responses)
-    writing: dict[str, list[float]] = {"blobs": [], "rows": [], "packing alone": []}
+    ways: dict[str, Callable[[int], object]] = {
+        "rows": lambda new: write_rows(database, new, pair_ids, maps),
+        "blobs": lambda new: write_blobs(database, new, pair_ids, maps),
+        "again": lambda new: write_blobs(database, run_id, pair_ids, maps),
+        "packing alone": lambda new: pack(maps),
+        "COPY alone": lambda new: copy_alone(database, packed),
+    }
+    writing: dict[str, list[float]] = {way: [] for way in ways}
+    write_blobs(database, run_id, pair_ids, maps)
     for _ in range(rounds):
-        writing["packing alone"].append(timed(lambda: pack(maps)))
-        writing["blobs"].append(timed(lambda: write_blobs(database, run_id, pair_ids, maps)))
-        writing["rows"].append(timed(lambda: write_rows(database, run_id, pair_ids, maps)))
+        new = another_run(database, run_id)
+        for way, write in ways.items():
+            writing[way].append(timed(lambda write=write, new=new: write(new)))
+        forget_run(database, new)
+    write_rows(database, run_id, pair_ids, maps)
     keys = list(pair_ids)[:: max(1, responses // 100)]
     reading = {
         "blobs": [timed(lambda key=key: read_blob(database, run_id, pair_ids[key])) for key in keys],
@@ -74,20 +88,14 @@ def compare(database: Database, responses: int, tokens: int, rounds: int) -> Non
         "blobs": table_size(database, "reward_maps") + table_size(database, "reward_lanes"),
         "rows": table_size(database, "token_rows"),
     }
-    packed = sum(
-        sum(len(value) for value in row.columns.values() if isinstance(value, bytes))
-        + sum(len(lane.rewards) for lane in row.lanes)
-        for row in pack(maps)
-    )
+    blob_bytes = sum(len(blob) for row in packed for blob in blobs_of(row))
     print(f"{responses} responses, {total} tokens, 6 lanes and 1 source, {rounds} interleaved rounds\n")
     print(f"{'':>14} {'B/token':>8} {'on disk':>8} {'M tokens/s in':>14} {'ms out':>8}")
-    for way in ("rows", "blobs"):
-        speed = total / statistics.median(writing[way]) / 1e6
-        blob = f"{packed / total:8.1f}" if way == "blobs" else f"{'':>8}"
-        out = 1000 * statistics.median(reading[way])
-        print(f"{way:>14} {blob} {size[way] / total:8.1f} {speed:14.2f} {out:8.2f}")
-    speed = total / statistics.median(writing["packing alone"]) / 1e6
-    print(f"{'packing alone':>14} {'':>8} {'':>8} {speed:14.2f}")
+    for way in ways:
+        sizes = f"{blob_bytes / total:8.1f}" if way == "blobs" else f"{'':8}"
+        sizes += f" {size[way] / total:8.1f}" if way in size else f" {'':8}"
+        out = f"{1000 * statistics.median(reading[way]):8.2f}" if way in reading else ""
+        print(f"{way:>14} {sizes} {total / statistics.median(writing[way]) / 1e6:14.2f} {out}")
 
 
 def response(index: int, tokens: int) -> RewardMap:
@@ -136,6 +144,37 @@ def world(session: Session, pairs: int) -> tuple[int, dict[str, int]]:
     return run.id, {row.key: row.id for row in rows}
 
 
+def another_run(database: Database, run_id: int) -> int:
+    """The id of a new run of the same data set."""
+    with database.session() as session:
+        dataset_id = session.get_one(Run, run_id).dataset_id
+        run = Run(kind="scoring", name="benchmark", request={}, dataset_id=dataset_id)
+        session.add(run)
+        session.flush()
+        return run.id
+
+
+def forget_run(database: Database, run_id: int) -> None:
+    with database.session() as session:
+        session.execute(text("DELETE FROM token_rows WHERE run_id = :run"), {"run": run_id})
+        session.execute(text("DELETE FROM runs WHERE id = :run"), {"run": run_id})
+        session.execute(text("TRUNCATE bare"))
+
+
+def blobs_of(row: PackedMap) -> list[bytes]:
+    lanes = [value for value in row.columns.values() if isinstance(value, bytes)]
+    return [*lanes, *(lane.rewards for lane in row.lanes)]
+
+
+def copy_alone(database: Database, packed: list[PackedMap]) -> None:
+    with database.session() as session:
+        connection = session.connection().connection.driver_connection
+        assert connection is not None
+        with connection.cursor() as cursor, cursor.copy("COPY bare FROM STDIN (FORMAT BINARY)") as copy:
+            for row in packed:
+                copy.write_row(blobs_of(row))
+
+
 def write_blobs(database: Database, run_id: int, pair_ids: dict[str, int], maps: list[RewardMap]) -> None:
     with database.session() as session:
         write_chunk(session, run_id, pair_ids, maps)
@@ -143,7 +182,6 @@ def write_blobs(database: Database, run_id: int, pair_ids: dict[str, int], maps:
 
 def write_rows(database: Database, run_id: int, pair_ids: dict[str, int], maps: list[RewardMap]) -> None:
     with database.session() as session:
-        session.execute(text("DELETE FROM token_rows"))
         connection = session.connection().connection.driver_connection
         assert connection is not None
         with connection.cursor() as cursor, cursor.copy("COPY token_rows FROM STDIN") as copy:

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, cast
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import psycopg
@@ -33,24 +33,13 @@ LARGEST_EXPONENT = 15
 SMALLEST_SHIFT = -120
 """Numbers below 1e-31 would need more than the byte that the exponent has; they lose bits instead."""
 COMPRESSED = 0x80
+PLAIN_COLUMNS = ("side", "tokens", "eos", "prompt_tokens", "truncated_prompt_tokens")
 FLOAT_LANES = ("logprobs", "reference_logprobs", "entropies")
-PACKED_COLUMNS = (
-    "side",
-    "tokens",
-    "eos",
-    "prompt_tokens",
-    "truncated_prompt_tokens",
-    "token_ids",
-    "offsets",
-    *FLOAT_LANES,
-    "ranks",
-)
+PACKED_COLUMNS = (*PLAIN_COLUMNS, "token_ids", "offsets", *FLOAT_LANES, "ranks")
 MAP_COLUMNS = ("id", "run_id", "pair_id", *PACKED_COLUMNS)
 LANE_COLUMNS = ("map_id", "source", "rewards", "total")
 MAP_TYPES = ("int8", "int8", "int8", "text", "int8", "text", "int8", "int8", *["bytea"] * 6)
 LANE_TYPES = ("int8", "text", "bytea", "float8")
-PACKED_AT_ONCE = 64
-"""Maps of a chunk that are packed together: while the server stores them, the next ones are packed."""
 SELECT_MAPS = """
     SELECT maps.*, key, CASE side WHEN 'chosen' THEN chosen ELSE rejected END AS text, lanes.*
     FROM (
@@ -66,8 +55,7 @@ SELECT_MAPS = """
 _of_thread = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class PackedLane:
+class PackedLane(NamedTuple):
     """The token rewards of one response by one source, as `RewardLane` stores them."""
 
     source: str
@@ -75,8 +63,7 @@ class PackedLane:
     total: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class PackedMap:
+class PackedMap(NamedTuple):
     """A reward map as `StoredMap` and `RewardLane` store it."""
 
     columns: Mapping[str, Any]
@@ -95,32 +82,24 @@ class MapView:
 
 def pack(maps: Sequence[RewardMap]) -> list[PackedMap]:
     """What the tables store of each map."""
-    lanes: dict[str, list[bytes | None]] = {
-        "token_ids": _pack_ints([one.token_ids for one in maps]),
-        "offsets": _pack_ints(_deltas([one.offsets for one in maps])),
-        "ranks": _pack_ints([one.ranks for one in maps]),
-    }
-    for name in FLOAT_LANES:
-        lanes[name] = _pack_floats([getattr(one, name) for one in maps])
+    columns: list[Sequence[Any]] = [
+        *zip(*map(attrgetter(*PLAIN_COLUMNS), maps), strict=True),
+        _pack_ints([one.token_ids for one in maps]),
+        _pack_ints(_deltas([one.offsets for one in maps])),
+        *(_pack_floats([getattr(one, name) for one in maps]) for name in FLOAT_LANES),
+        _pack_ints([one.ranks for one in maps]),
+    ]
     sources = {source for one in maps for source in one.rewards}
     rewards = {source: _pack_floats([one.rewards.get(source) for one in maps]) for source in sorted(sources)}
     return [
         PackedMap(
-            {
-                "side": one.side,
-                "tokens": one.tokens,
-                "eos": one.eos,
-                "prompt_tokens": one.prompt_tokens,
-                "truncated_prompt_tokens": one.truncated_prompt_tokens,
-                **{name: blobs[index] for name, blobs in lanes.items()},
-            },
+            dict(zip(PACKED_COLUMNS, row, strict=True)),
             [
-                PackedLane(source, blob, _or_none(one.totals.get(source)))
+                PackedLane(source, cast(bytes, rewards[source][index]), _or_none(one.totals.get(source)))
                 for source in one.rewards
-                if (blob := rewards[source][index]) is not None
             ],
         )
-        for index, one in enumerate(maps)
+        for index, (one, row) in enumerate(zip(maps, zip(*columns, strict=True), strict=True))
     ]
 
 
@@ -176,16 +155,25 @@ def write_chunk(
     """
     _delete(session, run_id, sorted({pair_ids[one.key] for one in maps}))
     ids = _new_ids(session, len(maps))
+    packed = pack(maps)
     in_order = itemgetter(*PACKED_COLUMNS)
-    lanes: list[tuple[Any, ...]] = []
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        for map_id, one, packed in zip(ids, maps, _packed_by_and_by(maps), strict=True):
-            lanes.extend((map_id, lane.source, lane.rewards, lane.total) for lane in packed.lanes)
-            yield map_id, run_id, pair_ids[one.key], *in_order(packed.columns)
-
-    _copy(session, "reward_maps", MAP_COLUMNS, MAP_TYPES, rows())
-    _copy(session, "reward_lanes", LANE_COLUMNS, LANE_TYPES, lanes)
+    _copy(
+        session,
+        "reward_maps",
+        MAP_COLUMNS,
+        MAP_TYPES,
+        (
+            (map_id, run_id, pair_ids[one.key], *in_order(row.columns))
+            for map_id, one, row in zip(ids, maps, packed, strict=True)
+        ),
+    )
+    _copy(
+        session,
+        "reward_lanes",
+        LANE_COLUMNS,
+        LANE_TYPES,
+        ((map_id, *lane) for map_id, row in zip(ids, packed, strict=True) for lane in row.lanes),
+    )
     return {(one.key, one.side): map_id for map_id, one in zip(ids, maps, strict=True)}
 
 
@@ -240,7 +228,8 @@ def _pack_floats(
 def _exponents(values: Float32[np.ndarray, " tokens"], ends: Int64[np.ndarray, " maps"]) -> Any:
     """For each lane the power of two that brings its largest number just below 2^LARGEST_EXPONENT."""
     starts = np.concatenate([[0], ends[:-1]])
-    sizes = np.where(np.isfinite(values), np.abs(values), 0)
+    sizes = np.abs(values)
+    sizes[~np.isfinite(sizes)] = 0
     largest = np.zeros(len(ends), dtype=np.float32)
     filled = ends > starts
     if filled.any():
@@ -314,7 +303,8 @@ def _deltas(offsets: Sequence[Int32[np.ndarray, "response 2"]]) -> list[Int32[np
     gaps[first] = together[first, 0]
     zigzag = (gaps << 1) ^ (gaps >> 31)
     lengths = together[:, 1] - together[:, 0]
-    return [np.concatenate([zigzag[a:b], lengths[a:b]]) for a, b in zip(starts, ends, strict=True)]
+    cuts = zip(starts.tolist(), ends.tolist(), strict=True)
+    return [np.concatenate([zigzag[start:end], lengths[start:end]]) for start, end in cuts]
 
 
 def _from_deltas(flat: Int32[np.ndarray, " twice"]) -> Int32[np.ndarray, "response 2"]:
@@ -333,11 +323,6 @@ def _or_none(total: float | None) -> float | None:
 
 
 # ------------------------------------------------------------------------------------------------ tables
-
-
-def _packed_by_and_by(maps: Sequence[RewardMap]) -> Iterator[PackedMap]:
-    for start in range(0, len(maps), PACKED_AT_ONCE):
-        yield from pack(maps[start : start + PACKED_AT_ONCE])
 
 
 def _as_packed(row: Mapping[str, Any]) -> PackedMap:
