@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from rewardscope.engine.errors import RequestError
+from rewardscope.engine.errors import DataError, RequestError
 from rewardscope.engine.formats.canonical import read_pairs
 from rewardscope.engine.formats.rows import row_to_pair
 from rewardscope.engine.jobs.protocol import ReportCallable
 from rewardscope.engine.reading import fitting_threads
-from rewardscope.engine.scoring import Models, check_request, load_models, score
+from rewardscope.engine.scoring import Models, check_request, load_models, refusals, score
 from rewardscope.engine.types import PreferencePair, Progress, RewardMap, ScoredChunk, ScoreRequest
 
 MESSAGE_SECONDS = 10.0
 """How often the speed goes to the log."""
+MOST_REFUSED = 100
+"""Rows that cannot be scored and are named."""
 
 
 def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
@@ -35,8 +37,13 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     asked = _parsed(request.get("request"))
     start = int(request.get("start", 0))
     pairs, total = _pairs_of(request, start)
+    check_request(asked)
+    report(progress=Progress("loading models", 0, None))
+    models = load_models(asked)
+    if "rows" in request:
+        _refuse_early(_pairs_of(request, start)[0], models, asked, start, total, report)
     tally = Tally(start=start, total=total)
-    for chunk in score_stream(pairs, asked, report, start=start):
+    for chunk in score_chunks(pairs, models, asked, report, start=start):
         tally.add(chunk)
         report(progress=Progress("scoring", chunk.end, total), chunk=chunk, message=tally.speed_if_due())
     for note in tally.notes():
@@ -44,18 +51,42 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     return tally.result()
 
 
-def score_stream(
+def unscorable(
     pairs: Iterable[PreferencePair],
+    models: Models,
     request: ScoreRequest,
-    report: ReportCallable | None = None,
+    report: ReportCallable,
     *,
     start: int = 0,
-) -> Iterator[ScoredChunk]:
-    """Loads the models of the request and scores the pairs with them: see `score_chunks`."""
-    check_request(request)
-    if report is not None:
-        report(progress=Progress("loading models", 0, None))
-    return score_chunks(pairs, load_models(request), request, report, start=start)
+    total: int | None = None,
+) -> Iterator[tuple[PreferencePair, DataError]]:
+    """The pairs that scoring would refuse, with the reasons, found by the tokenizers alone: a bad row at the
+    end of a file is told before an hour of scoring."""
+    rows, done = iter(pairs), start
+    while chunk := list(itertools.islice(rows, request.chunk_pairs)):
+        yield from refusals(chunk, models, request)
+        done += len(chunk)
+        report(progress=Progress("checking the tokens", done, total))
+
+
+def _refuse_early(
+    pairs: Iterable[PreferencePair],
+    models: Models,
+    request: ScoreRequest,
+    start: int,
+    total: int | None,
+    report: ReportCallable,
+) -> None:
+    """Raises DataError where rows cannot be scored; the log names each of the first of them."""
+    found = unscorable(pairs, models, request, report, start=start, total=total)
+    reasons = [str(error) for _, error in itertools.islice(found, MOST_REFUSED)]
+    if len(reasons) == 1:
+        raise DataError(reasons[0])
+    if reasons:
+        for reason in reasons:
+            report(message=reason)
+        many = f"{len(reasons)} or more" if len(reasons) == MOST_REFUSED else str(len(reasons))
+        raise DataError(f"{many} rows cannot be scored; the log names them. The first: {reasons[0]}")
 
 
 def score_chunks(

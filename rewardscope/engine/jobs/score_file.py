@@ -6,7 +6,6 @@ and written once every reward is known. Memory holds one chunk at a time, whatev
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import tempfile
 from collections import deque
@@ -24,9 +23,9 @@ from rewardscope.engine.formats.atomic import writing
 from rewardscope.engine.formats.maps import MapWriter
 from rewardscope.engine.formats.reading import read
 from rewardscope.engine.jobs.protocol import ReportCallable
-from rewardscope.engine.jobs.score import Tally, score_chunks
+from rewardscope.engine.jobs.score import MOST_REFUSED, Tally, score_chunks, unscorable
 from rewardscope.engine.masks import segment_response
-from rewardscope.engine.scoring import Models, check_request, load_models, refusals
+from rewardscope.engine.scoring import Models, check_request, load_models
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.sources import SOURCES
 from rewardscope.engine.types import (
@@ -40,9 +39,6 @@ from rewardscope.engine.types import (
     SegmentationRule,
 )
 
-MOST_ERRORS = 100
-"""Refused rows that are named."""
-
 
 class RowsRefused(DataError):
     """Rows of the file cannot be scored, and nobody allowed to skip them. `rows` are the first of them."""
@@ -51,7 +47,7 @@ class RowsRefused(DataError):
 
     def __init__(self, path: Path, rows: Sequence[DataError]) -> None:
         self.rows = rows
-        many = f"{len(rows)} or more rows" if len(rows) >= MOST_ERRORS else f"{len(rows)} rows"
+        many = f"{len(rows)} or more rows" if len(rows) >= MOST_REFUSED else f"{len(rows)} rows"
         some, them = ("1 row", "it") if len(rows) == 1 else (many, "them")
         super().__init__(
             f"{some} of `{path}` cannot be scored; mend {them}, or skip {them} with --on-error skip."
@@ -123,7 +119,7 @@ def score_file(
         for wanted in request.sources
     }
     writer = MapWriter(out, list(summaries))
-    total, unread = _check(source, report, most=MOST_ERRORS if on_error == "fail" else None)
+    total, unread = _check(source, report, most=MOST_REFUSED if on_error == "fail" else None)
     if unread and on_error == "fail":
         raise RowsRefused(source, unread)
     check_request(request)
@@ -132,7 +128,7 @@ def score_file(
     unscored = _check_tokens(source, total, models, request, report)
     if unscored and on_error == "fail":
         raise RowsRefused(source, list(unscored.values()))
-    for reason in [*unread, *unscored.values()][:MOST_ERRORS]:
+    for reason in [*unread, *unscored.values()][:MOST_REFUSED]:
         report(message=f"Left out: {reason}")
     total -= len(unscored)
     with (
@@ -175,13 +171,8 @@ def _check_tokens(
     source: Path, total: int, models: Models, request: ScoreRequest, report: ReportCallable
 ) -> dict[str, DataError]:
     """Runs the tokenizers over every row, for the same reason: the refusals by key of the row."""
-    refused: dict[str, DataError] = {}
-    pairs, done = _pairs(source), 0
-    while chunk := list(itertools.islice(pairs, request.chunk_pairs)):
-        refused |= {pair.key: error for pair, error in refusals(chunk, models, request)}
-        done += len(chunk)
-        report(Progress("checking the tokens", done, total, "pairs"))
-    return refused
+    found = unscorable(_pairs(source), models, request, report, total=total)
+    return {pair.key: error for pair, error in found}
 
 
 def _pairs(source: Path, left_out: Container[str] = ()) -> Iterator[PreferencePair]:

@@ -4,8 +4,9 @@ import pytest
 from rewardscope.engine.errors import Cancelled, DataError, RequestError
 from rewardscope.engine.formats.canonical import write_pairs
 from rewardscope.engine.formats.rows import pair_to_row
-from rewardscope.engine.jobs.score import run, score_stream
+from rewardscope.engine.jobs.score import run, score_chunks
 from rewardscope.engine.language_models import forget_models
+from rewardscope.engine.scoring import load_models
 from rewardscope.engine.types import PreferencePair, Response, ScoreRequest
 
 PAIRS = [
@@ -102,6 +103,17 @@ def test_a_row_that_cannot_be_scored_stops_the_job_by_name(request_body):
         )
 
 
+def test_all_rows_that_cannot_be_scored_are_named_before_any_is(request_body, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    write_pairs(file, PAIRS)
+    reports = Reports()
+    with pytest.raises(DataError, match="rows cannot be scored; the log names them"):
+        run({"request": request_body | {"max_response_tokens": 4}, "rows": str(file), "total": 7}, reports)
+    assert reports.chunks == []
+    named = [message for message in reports.messages if "row `row-" in message]
+    assert len(named) > 1
+
+
 def test_what_was_cut_is_told(request_body):
     long = PreferencePair("long", "sun " * 400, Response("cat"), Response("sun " * 400))
     result = run({"request": request_body, "pairs": [pair_to_row(long)]}, Reports())
@@ -117,6 +129,7 @@ def test_a_stream_reads_no_further_than_its_chunk(request_body):
             taken.append(pair.key)
             yield pair
 
-    stream = score_stream(rows(), ScoreRequest.model_validate(request_body))
+    asked = ScoreRequest.model_validate(request_body)
+    stream = score_chunks(rows(), load_models(asked), asked)
     assert next(stream).pairs == 3
     assert len(taken) == 3
