@@ -56,6 +56,11 @@ def test_gae_without_lambda_is_the_error_of_one_step():
     assert found.advantages[0].tolist() == pytest.approx([1 + 0.9 * 4 - 0.5, 2 - 4])
 
 
+def test_gae_discounts_by_gamma_and_lambda():
+    found = gae(row(1, 2), row(0.5, 4), torch.tensor([[True, True]]), gamma=0.9, lambda_=0.5)
+    assert found.advantages[0].tolist() == pytest.approx([4.1 + 0.9 * 0.5 * -2, -2])
+
+
 @seeds
 @few
 def test_whitened_values_have_mean_zero_and_variance_one(seed):

@@ -204,6 +204,16 @@ def test_kept_and_masked_tokens_are_all_tokens(seed):
         assert torch.equal(kept + (side.completion_mask & ~side.mask).sum(1), side.completion_mask.sum(1))
 
 
+def test_no_gradient_flows_to_the_reference_or_to_the_scorer():
+    sides = batch(2)
+    for side in sides:
+        side.reference_logprobs.requires_grad_()
+    scorer = [side.reference_logprobs.detach().clone().requires_grad_() for side in sides]
+    (dpo_loss(*sides).loss + tgdpo_loss(*sides, *scorer, alpha=0.5).loss).backward()
+    assert all(side.policy_logprobs.grad.any() for side in sides)
+    assert all(lane.grad is None for lane in [*scorer, *(side.reference_logprobs for side in sides)])
+
+
 # --------------------------------------------------------------------------------------- pairs that count
 
 

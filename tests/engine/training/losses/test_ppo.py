@@ -76,3 +76,15 @@ def test_rewards_pay_for_leaving_the_reference():
     mask = torch.tensor([[True, True, False]])
     paid = penalised_rewards(rewards, logprobs, reference, mask, kl_coef=0.1)
     assert paid[0].tolist() == pytest.approx([-0.05, 1.1, 0.0])
+
+
+def test_only_the_policy_and_the_critic_are_trained():
+    lanes = [some(seed, 2, 3).requires_grad_() for seed in range(5)]
+    logprobs, values, *given_ = lanes
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    loss = surrogate_loss(logprobs, given_[0], given_[1], mask).loss
+    loss = loss + value_loss(values, given_[0], given_[1], mask) + kl_loss(logprobs, given_[2], mask)
+    loss.backward()
+    assert logprobs.grad.any()
+    assert values.grad.any()
+    assert all(lane.grad is None for lane in given_)
