@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -294,17 +295,14 @@ def _deltas(offsets: Sequence[Int32[np.ndarray, "response 2"]]) -> list[Int32[np
     one code point share its offsets), and from start to end. All gaps of a response, then all its lengths."""
     if not offsets:
         return []
-    together = np.concatenate(offsets)
-    ends = np.cumsum([len(one) for one in offsets])
-    starts = np.concatenate([[0], ends[:-1]])
-    gaps = together[:, 0].copy()
-    gaps[1:] -= together[:-1, 1]
-    first = starts[starts < ends]
-    gaps[first] = together[first, 0]
-    zigzag = (gaps << 1) ^ (gaps >> 31)
-    lengths = together[:, 1] - together[:, 0]
-    cuts = zip(starts.tolist(), ends.tolist(), strict=True)
-    return [np.concatenate([zigzag[start:end], lengths[start:end]]) for start, end in cuts]
+    starts, ends = np.concatenate(offsets).T.copy()
+    cuts = np.cumsum([0, *map(len, offsets)])
+    gaps = starts.copy()
+    gaps[1:] -= ends[:-1]
+    first = cuts[:-1][np.diff(cuts) > 0]
+    gaps[first] = starts[first]
+    zigzag, lengths = (gaps << 1) ^ (gaps >> 31), ends - starts
+    return [np.concatenate([zigzag[start:end], lengths[start:end]]) for start, end in pairwise(cuts.tolist())]
 
 
 def _from_deltas(flat: Int32[np.ndarray, " twice"]) -> Int32[np.ndarray, "response 2"]:
