@@ -190,7 +190,7 @@ def read_maps(
     """Maps of a run in the order of its pairs, chosen before rejected; all, or those of a pair and a side.
 
     `after` is the pair's id and the side of the last map that is not wanted any more; None for `limit` means
-    all. One round trip of bytes as they are: entities and text of hexadecimal digits took ten times as long.
+    all. One query by the driver itself, since building entities took most of the time that reading takes.
     """
     wanted = {
         "run_id = %s": (run_id,),
