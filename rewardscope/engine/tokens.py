@@ -64,9 +64,13 @@ def tokenise(
     responses = _encode_responses(
         [(prompt, response.text) for _, prompt, _, response in subjects], prompt_ids, tokenizer
     )
+    ends = {False: tokenizer.eos_token_id}
+    if any(not isinstance(pair.prompt, str) for pair in pairs):
+        ends[True] = _end_of_turn(tokenizer)
     tokenised = []
     for (pair, prompt, side, response), encoded in zip(subjects, responses, strict=True):
-        ids, offsets, eos = _with_eos(encoded, len(response.text), tokenizer, append_eos)
+        end = ends[not isinstance(pair.prompt, str)]
+        ids, offsets, eos = _with_end(encoded, len(response.text), tokenizer, end, append_eos)
         one = TokenisedResponse(pair.key, side, response, prompt_ids[prompt], ids, offsets, eos, 0, len(ids))
         _check(one, max_response_tokens)
         tokenised.append(one)
@@ -214,18 +218,34 @@ def _without_end(ids: list[int], offsets: list[tuple[int, int]], special: list[i
     return _Encoded(ids[:end], offsets[:end])
 
 
-def _with_eos(
-    encoded: _Encoded, length: int, tokenizer: Any, append: bool
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """The token with which the chat template ends an answer: some models end a turn with another token than
+    a text, and that is the one which training teaches. The EOS where the template writes none."""
+    eos: int | None = tokenizer.eos_token_id
+    answer = "An answer."
+    turns = [{"role": "user", "content": "A question."}, {"role": "assistant", "content": answer}]
+    try:
+        rendered = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # A template is a program of its author's and may raise anything.
+        return eos
+    tail = rendered.rpartition(answer)[2]
+    special = set(tokenizer.all_special_ids)
+    ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
+    return next((one for one in ids if one in special), eos)
+
+
+def _with_end(
+    encoded: _Encoded, length: int, tokenizer: Any, end: int | None, append: bool
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """Ids and covering offsets, with `end` as the last token where it is wanted and not there already."""
     ids = np.array(encoded.ids, np.int32)
     offsets = cover(np.array(encoded.offsets, np.int32).reshape(-1, 2), length)
-    eos = tokenizer.eos_token_id
-    ends = eos is not None and len(ids) > 0 and int(ids[-1]) == eos
-    if append and eos is not None and not ends:
-        ids = np.append(ids, np.int32(eos))
+    ends = end is not None and len(ids) > 0 and int(ids[-1]) == end
+    if append and end is not None and not ends:
+        ids = np.append(ids, np.int32(end))
         offsets = np.concatenate([offsets, np.full((1, 2), length, np.int32)])
         ends = True
-    return ids, offsets, str(tokenizer.eos_token) if ends else None
+    return ids, offsets, str(tokenizer.convert_ids_to_tokens(end)) if ends else None
 
 
 def _check(one: TokenisedResponse, max_response_tokens: int) -> None:

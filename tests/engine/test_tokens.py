@@ -135,6 +135,20 @@ def test_a_lone_surrogate_is_refused():
 CONVERSATION = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "Why?"))
 
 
+def test_an_answer_ends_as_the_chat_template_ends_a_turn():
+    tokenizer = byte_tokenizer(chat=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.chat_template = tokenizer.chat_template.replace("{{ m.content }}", "{{ m.content }}<|turn|>")
+    turn = tokenizer.convert_tokens_to_ids("<|turn|>")
+    talk = PreferencePair("talk", (Message("user", "Hi!"),), Response("Hello."), None)
+    plain = PreferencePair("plain", "Hi!", Response("Hello."), None)
+
+    one, other = tokenise([talk, plain], tokenizer, append_eos=True, max_response_tokens=100)
+
+    assert (one.ids[-1], one.eos) == (turn, "<|turn|>")
+    assert (other.ids[-1], other.eos) == (tokenizer.eos_token_id, "</s>")
+
+
 def test_a_conversation_goes_through_the_chat_template():
     (one,) = tokens(pair(prompt=CONVERSATION, chosen="Because.", rejected=None), tokenizer=CHAT)
     assert CHAT.decode(one.prompt) == "<|user|>Hi\n<|assistant|>Yes?\n<|user|>Why?\n<|assistant|>"
