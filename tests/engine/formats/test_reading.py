@@ -372,6 +372,7 @@ def test_a_folder_that_is_unclear_is_refused(tmp_path: Path, files: dict[str, st
 
 def test_what_datasets_saves_is_read(tmp_path: Path) -> None:
     import datasets
+
     datasets.disable_progress_bars()
     rows = [{**row, "rejected_spans": None} for row in ROWS]
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"), num_shards=2)
