@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,8 @@ def register(app: typer.Typer) -> None:
     commands.command()(upgrade)
     commands.command()(downgrade)
     commands.command()(current)
+    commands.command()(backup)
+    commands.command()(restore)
     app.add_typer(commands, name="db")
 
 
@@ -61,6 +64,38 @@ def current(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json:
             print_json({"current": found, "head": migrate.head()})
         else:
             out.print(f"{found or 'empty'} (this release: {migrate.head()})")
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="A file that does not exist yet.")],
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write everything to one file, while the server may run on."""
+    from rewardscope.app.db import backup as backups
+
+    with refusing(), database_url_of(read_settings(database_url=database_url, data_dir=data_dir)) as url:
+        size = backups.backup(url, file)
+    if as_json:
+        print_json({"file": str(file), "bytes": size})
+    else:
+        out.print(f"{file}: {size:,} bytes.", markup=False)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `rewardscope db backup` wrote.")],
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Fill an empty data base from a backup, and bring it to this release."""
+    from rewardscope.app.db import backup as backups
+    from rewardscope.app.db import migrate
+
+    with refusing(), database_url_of(read_settings(database_url=database_url, data_dir=data_dir)) as url:
+        backups.restore(url, file)
+        _say(as_json, None, migrate.current(url))
 
 
 def _say(as_json: bool, before: str | None, after: str | None) -> None:

