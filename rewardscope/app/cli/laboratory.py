@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rewardscope.app.cli.output import ProgressBar, out, print_json, print_table, refusing
-from rewardscope.engine.types import Progress
+from rewardscope.app.cli.output import (
+    ProgressBar,
+    out,
+    print_json,
+    print_table,
+    refusing,
+    settle_libraries,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -22,20 +27,11 @@ def lab(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON document.")] = False,
 ) -> None:
     """Build the demo's world and models in a folder, and measure how well they find the planted errors."""
-    from rewardscope.app.job_process import ENVIRONMENT
-
-    os.environ.update(ENVIRONMENT | os.environ)  # before torch is loaded, which reads it once
+    settle_libraries()
     from rewardscope.engine.jobs import lab as job
 
     with refusing(), ProgressBar(quiet=as_json) as bar:
-
-        def report(
-            progress: Progress | None = None, chunk: object = None, message: str | None = None
-        ) -> None:
-            if progress is not None:
-                bar.update(progress)
-
-        made = job.run({"folder": str(folder.absolute()), "measure": True}, report)
+        made = job.run({"folder": str(folder.absolute()), "measure": True}, bar.report)
     if as_json:
         print_json(made)
         return

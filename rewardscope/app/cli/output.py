@@ -6,6 +6,7 @@ Results go to standard output; progress and complaints to standard error, so tha
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -84,6 +86,22 @@ def tidy_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def complaints(error: ValidationError, whole: str) -> list[str]:
+    """What does not validate, a line each; `whole` names what is checked where no field is to blame."""
+    return [
+        f"{'.'.join(map(str, one['loc'])) or whole}: {one['msg']}"
+        + (f" (not {one['input']!r})" if isinstance(one["input"], str | int | float) else "")
+        for one in error.errors()
+    ]
+
+
+def settle_libraries() -> None:
+    """Has libraries behave as in a job's own process; to be called before torch is loaded."""
+    from rewardscope.app.job_process import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT | os.environ)
+
+
 class ProgressBar:
     """A bar on standard error that follows the `Progress` of a job, one line a phase."""
 
@@ -116,6 +134,15 @@ class ProgressBar:
                 progress.phase, total=progress.total, unit=progress.unit
             )
         self._bar.update(self._tasks[progress.phase], completed=progress.done, total=progress.total)
+
+    def report(
+        self, progress: types.Progress | None = None, chunk: object = None, message: str | None = None
+    ) -> None:
+        """The report of a job that runs in this very process: what it found is not for a bar."""
+        if progress is not None:
+            self.update(progress)
+        if message is not None:
+            self.say(message)
 
     def say(self, message: str) -> None:
         """A line above the bars."""

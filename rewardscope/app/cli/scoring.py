@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from enum import StrEnum
@@ -15,17 +14,18 @@ from pydantic import ValidationError
 
 from rewardscope.app.cli.output import (
     ProgressBar,
+    complaints,
     err,
     out,
     print_json,
     print_table,
     refuse,
     refusing,
+    settle_libraries,
     tidy_end,
 )
 from rewardscope.engine.types import (
     ModelReference,
-    Progress,
     ScoreRequest,
     SegmentationRequest,
     SegmentationRule,
@@ -134,7 +134,7 @@ def score(
                 }
             )
         except ValidationError as error:
-            refuse("These options do not fit together.", _complaints(error))
+            refuse("These options do not fit together.", complaints(error, "request"))
         _score(file, out_file, request, on_error, as_json)
 
 
@@ -143,24 +143,13 @@ def _score(file: Path, out_file: Path, request: ScoreRequest, on_error: OnError,
         refuse(f"`{file}` does not exist; name a file or a folder of preference pairs.")
     if not out_file.absolute().parent.is_dir():
         refuse(f"`{out_file.parent}` is no folder; make it first.")
-    from rewardscope.app.job_process import ENVIRONMENT
-
-    os.environ.update(ENVIRONMENT | os.environ)  # before torch is loaded, which reads it once
+    settle_libraries()
     from rewardscope.engine.jobs.score_file import RowsRefused, score_file
 
     started = time.monotonic()
     with tidy_end(), ProgressBar(quiet=as_json) as bar:
-
-        def report(
-            progress: Progress | None = None, chunk: object = None, message: str | None = None
-        ) -> None:
-            if progress is not None:
-                bar.update(progress)
-            if message is not None:
-                bar.say(message)
-
         try:
-            result = score_file(file, out_file, request, report, on_error=on_error.value)
+            result = score_file(file, out_file, request, bar.report, on_error=on_error.value)
         except RowsRefused as error:
             refuse(str(error), [str(row) for row in error.rows[:20]])
     result["seconds"] = round(time.monotonic() - started, 3)
@@ -225,7 +214,7 @@ def segment(
     try:
         request = SegmentationRequest.model_validate(body)
     except ValidationError as error:
-        refuse(f"`{file}` is no segmentation request.", _complaints(error))
+        refuse(f"`{file}` is no segmentation request.", complaints(error, "request"))
     with refusing():
         from rewardscope.engine.masks import answer
 
@@ -291,14 +280,6 @@ def _number_or_word(value: str | None) -> str | float | None:
         return None if value is None else float(value)
     except ValueError:
         return value
-
-
-def _complaints(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}"
-        + (f" (not {one['input']!r})" if isinstance(one["input"], str | int | float) else "")
-        for one in error.errors()
-    ]
 
 
 def _figure(value: float | None) -> str | None:

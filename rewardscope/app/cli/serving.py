@@ -23,7 +23,7 @@ import typer
 from pydantic import ValidationError
 
 from rewardscope.app.cli.banner import address, banner
-from rewardscope.app.cli.output import ProgressBar, err, out, refuse, refusing
+from rewardscope.app.cli.output import ProgressBar, complaints, err, out, refuse, refusing
 from rewardscope.app.errors import AppError
 from rewardscope.app.settings import Settings
 
@@ -113,7 +113,7 @@ def read_settings(**options: Any) -> Settings:
     except ValidationError as error:
         refuse(
             "The settings do not fit.",
-            [f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in error.errors()],
+            complaints(error, "settings"),
         )
 
 
@@ -279,9 +279,8 @@ def _load_demo(settings: Settings, url: str, here: str) -> None:
         with database.session() as session:
             already = runs.get_run(session, run_id).job.status == "succeeded"
         result = _followed(database, run_id)
-        if not result:
+        if not result or not _followed(database, result["run_id"]):
             return
-        _followed(database, result["run_id"])
         seconds = "" if already else f" after {time.monotonic() - started:.0f} s"
         page = f"{here}/datasets/{result['dataset_id']}?sort=conflict"
         out.print(f"  The demo is ready{seconds}: {page}", markup=False)

@@ -68,18 +68,18 @@ class SourceSummary:
     of: dict[str, int] = field(default_factory=lambda: {"chosen": 0, "rejected": 0})
     nothing_kept: int = 0
 
-    def count(self, reward_map: RewardMap, cut: Segmentation, response: Response) -> None:
-        """Adds one response."""
+    def count(
+        self, reward_map: RewardMap, rewards: np.ndarray, cut: Segmentation, response: Response
+    ) -> None:
+        """Adds one response, with its rewards by this source and how they were cut."""
         self.responses += 1
         self.tokens += reward_map.tokens
         self.pivots += len(cut.pivots)
         self.kept[reward_map.side] += int(cut.mask.sum())
         self.of[reward_map.side] += reward_map.tokens
         self.nothing_kept += not cut.counted or cut.fell_back
-        # The EOS covers no text, so no span can speak of it.
-        words = slice(0, reward_map.tokens - reward_map.ends_with_eos)
-        labels = token_labels(response.spans, reward_map.offsets[words])
-        self.localisation.add(np.asarray(cut.scaled[words], dtype=np.float32), labels)
+        if response.spans is not None:
+            self.localisation.add(rewards, token_labels(response.spans, reward_map.offsets))
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, None where there is none."""
@@ -231,7 +231,7 @@ def _cut(
             }
             writer.add(reward_map, cuts, response.text)
             for name, cut in cuts.items():
-                summaries[name].count(reward_map, cut, response)
+                summaries[name].count(reward_map, reward_map.rewards[name], cut, response)
         done += len(pairs)
         report(Progress("cutting and writing", done, total, "pairs"))
 

@@ -97,6 +97,20 @@ def test_the_rule_of_the_options_is_the_rule_that_cuts(
     assert record["pivots"]["implicit"] == list(range(2, len(record["tokens"]), 2))
 
 
+def test_how_well_errors_are_found_does_not_hang_on_the_rule(
+    pairs: Path, models: list[object], tmp_path: Path
+) -> None:
+    """The rewards are measured, not how they are cut: the same figure as on the page of the data set."""
+    found = [
+        json.loads(score(pairs, tmp_path / "maps.jsonl", *models, *rule, "--json").stdout)
+        for rule in ([], ["--baseline", "sequence_mean"], ["--smoothing", "median"])
+    ]
+
+    figures = [one["sources"]["implicit"]["auroc"] for one in found]
+    assert figures[0] is not None
+    assert figures == [figures[0]] * 3
+
+
 def test_several_sources_stand_side_by_side(
     pairs: Path, models: list[object], model_folder: ModelFolder, tmp_path: Path
 ) -> None:
