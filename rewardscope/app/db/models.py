@@ -6,6 +6,9 @@ model                       what can score
 run ── job ── log lines     what was asked, its work, and what that said
 run ── reward maps ── lanes what was found: one map a response, one lane a source
 run ── source statistics, pair scores, segments   what tables sort by
+run ── metric blocks, checkpoints   what a training left
+task suite ── tasks         what evaluations ask
+recipe ── runs              several runs that were asked for at once
 """
 
 from __future__ import annotations
@@ -121,16 +124,25 @@ class Run(Base):
     """What was asked, and all it left."""
 
     __tablename__ = "runs"
-    __table_args__ = (Index("ix_runs_kind_id", "kind", "id"),)
+    __table_args__ = (
+        Index("ix_runs_kind_id", "kind", "id"),
+        UniqueConstraint("recipe_id", "recipe_step"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    """`scoring`, `demo` or `playground`."""
+    """`scoring`, `training`, `evaluation`, `demo` or `playground`."""
     name: Mapped[str]
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
     request: Mapped[dict[str, Any]]
     """The whole request, resolved: defaults and model paths filled in."""
     result: Mapped[dict[str, Any] | None]
     """What the job returned; None until it succeeded."""
+    recipe_id: Mapped[int | None] = mapped_column(ForeignKey("recipes.id", ondelete="SET NULL"), index=True)
+    """The recipe that it is a step of."""
+    recipe_step: Mapped[str | None]
+    """Which step: a name of the recipe's plan."""
+    cloned_from: Mapped[int | None]
+    """The run whose request it began with, which may be gone."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     job: Mapped[Job] = relationship(back_populates="run", lazy="raise", uselist=False, passive_deletes="all")
@@ -199,6 +211,8 @@ class WorkerRow(Base):
     version: Mapped[str]
     device: Mapped[str]
     queues: Mapped[list[Any]]
+    memory_bytes: Mapped[int | None]
+    """Of the machine, or of the accelerator where its device names one; None where nobody knows."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -308,6 +322,77 @@ class PairScore(Base):
     kept_chosen: Mapped[float | None]
     kept_rejected: Mapped[float | None]
     tokens: Mapped[int]
+
+
+class MetricBlock(Base):
+    """Up to 1,024 points of one curve of a run: what makes 100,000 points cheap to write and to read."""
+
+    __tablename__ = "metric_blocks"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    block: Mapped[int] = mapped_column(primary_key=True)
+    """step // 1024 of its points."""
+    steps: Mapped[bytes]
+    """int32, little-endian, ascending."""
+    values: Mapped[bytes]
+    """float64, little-endian, one a step."""
+
+
+class Checkpoint(Base):
+    """Weights of a training that are on disk, with all that is needed to go on from them."""
+
+    __tablename__ = "checkpoints"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    bytes: Mapped[int]
+    metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Held-out metrics at this step."""
+    is_best: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TaskSuite(Base):
+    """Prompts with programmatic checks, for evaluations."""
+
+    __tablename__ = "task_suites"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    origin: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    content_hash: Mapped[str]
+    task_count: Mapped[int]
+    categories: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """How many tasks each category has."""
+    runs_code: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether any checker executes what the model wrote."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StoredTask(Base):
+    """One task of a suite, as `rewardscope.engine.evaluation.tasks` writes it."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("suite_id", "position"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    suite_id: Mapped[int] = mapped_column(ForeignKey("task_suites.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    task: Mapped[dict[str, Any]]
+
+
+class Recipe(Base):
+    """Runs that were asked for at once: scorer, scores, trainings, evaluations. Its status is theirs."""
+
+    __tablename__ = "recipes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    plan: Mapped[list[Any]]
+    """Its steps in order: {"name", "kind", "needs": [names], "request"}; what a request takes from an earlier
+    step is filled in when that step is done."""
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    error: Mapped[dict[str, Any] | None]
+    """{code, detail, step}: why a step could not be submitted."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class IdempotencyKey(Base):
