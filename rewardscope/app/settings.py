@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """How long `POST /api/v1/scores` waits for the warm scorer before it answers 202 with a place to look."""
     trusted_models: tuple[str, ...] = ()
     """Names or folders of models that may bring their own code (`trust_remote_code`); a JSON list."""
+    allow_code: bool = False
+    """Whether task suites may run what models write as code, in processes with bounded resources."""
     worker_name: str | None = None
     """Name of this worker in the dashboard; by default host and process id."""
     worker_queues: tuple[str, ...] = ("default", "interactive")
