@@ -89,6 +89,35 @@ def inspect_model(reference: ModelReference, *, download: bool = True) -> ModelI
     )
 
 
+def same_tokens(ours: ModelReference, theirs: ModelReference) -> bool | None:
+    """Whether each token has one id in both models, where one may have further tokens at the end.
+
+    None where that cannot be told from the files: a model that is not here, or without a tokenizer.json.
+    """
+    try:
+        files = [locate(one, download=False) / "tokenizer.json" for one in (ours, theirs)]
+        if files[0].read_bytes() == files[1].read_bytes():
+            return True
+    except (ModelError, OSError):
+        return None
+    first, second = (_token_ids(_json_or_empty(file)) for file in files)
+    if not first or not second:
+        return None
+    larger, smaller = (first, second) if len(first) >= len(second) else (second, first)
+    return all(larger.get(token) == index for token, index in smaller.items())
+
+
+def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+    """The id of every token that a tokenizer.json lists; empty where it lists them in a way of its own."""
+    vocabulary = (tokenizer.get("model") or {}).get("vocab")
+    if isinstance(vocabulary, list):  # Unigram: [token, score], each at the place of its id.
+        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
+    if not isinstance(vocabulary, dict):
+        return {}
+    added = tokenizer.get("added_tokens") or []
+    return {**vocabulary, **{token["content"]: token["id"] for token in added}}
+
+
 # ------------------------------------------------------------------------------------------ where files lie
 
 

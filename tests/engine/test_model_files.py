@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from rewardscope.engine.errors import ModelError, UntrustedCodeError
-from rewardscope.engine.model_files import inspect_model
+from rewardscope.engine.model_files import inspect_model, same_tokens
 from rewardscope.engine.types import ModelReference
 from tests.engine.tiny_models import build, byte_tokenizer
 
@@ -192,3 +192,22 @@ def test_a_name_is_found_in_the_local_cache(hub_cache, folder):
 def test_a_name_that_is_nowhere_is_told(hub_cache):
     with pytest.raises(ModelError, match="not in the local cache"):
         inspect_model(ModelReference(path="owner/absent"), download=False)
+
+
+def test_models_share_their_tokens_however_their_files_are_written(model_folder, folder):
+    ours, theirs = ModelReference(path=str(model_folder("llama"))), ModelReference(path=str(folder))
+    edit(folder / "tokenizer.json", truncation={"max_length": 8})
+    assert same_tokens(ours, theirs)
+
+
+def test_a_tokenizer_with_other_tokens_is_another_one(model_folder):
+    ours = ModelReference(path=str(model_folder("llama")))
+    assert same_tokens(ours, ModelReference(path=str(model_folder("llama", merges=60)))) is True
+    assert same_tokens(ours, ModelReference(path=str(model_folder("llama", bos=False)))) is False
+
+
+def test_what_the_files_do_not_tell_is_not_known(model_folder, folder):
+    ours = ModelReference(path=str(model_folder("llama")))
+    (folder / "tokenizer.json").write_text("{}")
+    assert same_tokens(ours, ModelReference(path=str(folder))) is None
+    assert same_tokens(ours, ModelReference(path=str(folder / "nothing"))) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,19 @@ from rewardscope.app.db.models import Job, JobStatus, Model, Run
 from rewardscope.app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from rewardscope.app.settings import Settings
-from rewardscope.engine.model_files import inspect_model
+from rewardscope.engine.model_files import ModelKind, inspect_model, same_tokens
 from rewardscope.engine.places import is_there, place
 from rewardscope.engine.types import ModelReference
 
+ModelName = int | str
+"""A registered model's id or name, or a path or hub name, which is registered on the way."""
+
 MAX_NAME_CHARACTERS = 200
 ROLES = ("policy", "reference", "reward_model")
-"""Where a run's request names a model; each is null or {"id", "path", ...}."""
+"""Where a scoring's request names a model; each is null or {"id", "path", ...}."""
+USES = (*ROLES, "model", "scorer", "scorer_reference")
+"""The same of any run's request."""
+_KIND_WORDS = {"causal_lm": "a causal language model", "sequence_classifier": "a sequence classifier"}
 
 
 def register(
@@ -111,7 +117,7 @@ def delete_model(session: Session, model_id: int) -> None:
     """Forgets the model; its files stay. Raises NotFound, and Conflict while a job uses it."""
     model = get_model(session, model_id)
     for run in _active_runs(session):
-        if any((run.request.get(role) or {}).get("id") == model_id for role in ROLES):
+        if any((run.request.get(role) or {}).get("id") == model_id for role in USES):
             raise Conflict(
                 f"Run {run.id} uses the model `{model.name}`; cancel it, or wait until it is over, and "
                 "delete the model then.",
@@ -129,6 +135,59 @@ def reference_of(model: Model) -> ModelReference:
         trust_remote_code=model.trust_remote_code,
         subfolder=model.origin.get("subfolder"),
     )
+
+
+def choose(session: Session, settings: Settings, wanted: ModelName, role: str, kind: ModelKind) -> Model:
+    """The model that a request names in `role`, its field; one that is named by a path is registered.
+
+    Raises Invalid (no such model, or one of another kind), ModelError, Forbidden.
+    """
+    model = find_model(session, wanted)
+    if model is None and isinstance(wanted, int):
+        raise Invalid(
+            f"There is no model {wanted}; register it, or choose one from the list of models.",
+            errors=[Problem(("body", role), "is no registered model")],
+        )
+    if model is None:
+        model = register(session, settings, ModelReference.model_validate({"path": wanted}))
+    if model.kind != kind:
+        raise Invalid(
+            f"`{model.name}` is {_KIND_WORDS[model.kind]}, but as {role.replace('_', ' ')} "
+            f"{_KIND_WORDS[kind]} is needed; name another model.",
+            errors=[Problem(("body", role), f"must be {_KIND_WORDS[kind]}")],
+        )
+    return model
+
+
+def record_of(model: Model) -> dict[str, Any]:
+    """What a run keeps of a model, so that it can be repeated after the model was forgotten."""
+    return {
+        "id": model.id,
+        "name": model.name,
+        "fingerprint": model.fingerprint,
+        **reference_of(model).model_dump(mode="json"),
+    }
+
+
+def recorded_reference(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How the engine names the model of such a record."""
+    return None if record is None else {name: record[name] for name in ModelReference.model_fields}
+
+
+def check_same_tokens(models: Mapping[str, Model | None]) -> None:
+    """Raises Invalid, naming the field, where models by their roles do not give each token the same id.
+
+    What the files do not tell is let pass: the engine compares what it has loaded.
+    """
+    (first_role, first), *others = [(role, model) for role, model in models.items() if model is not None]
+    for role, model in others:
+        if same_tokens(reference_of(first), reference_of(model)) is False:
+            raise Invalid(
+                f"As {role.replace('_', ' ')}, `{model.name}` has another tokenizer than `{first.name}`, the "
+                f"{first_role.replace('_', ' ')}; name a model with the same one.",
+                code="other_tokenizer",
+                errors=[Problem(("body", role), f"must have the tokenizer of {first_role}")],
+            )
 
 
 def _settled(reference: ModelReference, settings: Settings) -> ModelReference:

@@ -10,16 +10,17 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import Model
 from rewardscope.app.errors import Invalid, Problem
-from rewardscope.app.services.models import ROLES, find_model, reference_of, register
+from rewardscope.app.services.models import ROLES, ModelName, choose, record_of, recorded_reference
 from rewardscope.app.settings import Settings
+from rewardscope.engine.model_files import ModelKind
 from rewardscope.engine.sources.registry import SOURCES, default_sources
-from rewardscope.engine.types import ModelReference, ScoreRequest, SourceName, SourceRequest
+from rewardscope.engine.types import ScoreRequest, SourceName, SourceRequest
 
-ModelName = int | str
-"""A registered model's id or name, or a path or hub name, which is registered on the way."""
-
-_KINDS = {"policy": "causal_lm", "reference": "causal_lm", "reward_model": "sequence_classifier"}
-_KIND_WORDS = {"causal_lm": "a causal language model", "sequence_classifier": "a sequence classifier"}
+_KINDS: Mapping[str, ModelKind] = {
+    "policy": "causal_lm",
+    "reference": "causal_lm",
+    "reward_model": "sequence_classifier",
+}
 _NEED_WORDS = {
     "policy": "`policy`",
     "reference": "`reference`",
@@ -73,7 +74,7 @@ def resolve(
         )
     sources = _sources(request, given | set(columns))
     return {
-        **{role: None if model is None else _record(model) for role, model in models.items()},
+        **{role: None if model is None else record_of(model) for role, model in models.items()},
         "sources": [source.model_dump(mode="json") for source in sources],
         **{name: getattr(request, name) for name in _NUMBERS},
     }
@@ -81,30 +82,14 @@ def resolve(
 
 def score_request(resolved: dict[str, Any]) -> dict[str, Any]:
     """The engine's `ScoreRequest`, as plain JSON, of a request that was resolved."""
-    references = {role: _reference(resolved[role]) for role in ROLES}
+    references = {role: recorded_reference(resolved[role]) for role in ROLES}
     numbers = {name: resolved[name] for name in (*_NUMBERS, "chunk_pairs") if name in resolved}
     request = ScoreRequest.model_validate({**references, **numbers, "sources": resolved["sources"]})
     return request.model_dump(mode="json")
 
 
 def _model(session: Session, settings: Settings, role: str, wanted: ModelName | None) -> Model | None:
-    if wanted is None:
-        return None
-    model = find_model(session, wanted)
-    if model is None and isinstance(wanted, int):
-        raise Invalid(
-            f"There is no model {wanted}; register it, or choose one from the list of models.",
-            errors=[Problem(("body", role), "is no registered model")],
-        )
-    if model is None:
-        model = register(session, settings, ModelReference.model_validate({"path": wanted}))
-    if model.kind != _KINDS[role]:
-        raise Invalid(
-            f"`{model.name}` is {_KIND_WORDS[model.kind]}, but as {role.replace('_', ' ')} "
-            f"{_KIND_WORDS[_KINDS[role]]} is needed; name another model.",
-            errors=[Problem(("body", role), f"must be {_KIND_WORDS[_KINDS[role]]}")],
-        )
-    return model
+    return None if wanted is None else choose(session, settings, wanted, role, _KINDS[role])
 
 
 def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
@@ -150,17 +135,3 @@ def _repeated(wanted: list[SourceRequest]) -> list[Problem]:
 
 def _with_rule(source: SourceRequest) -> SourceRequest:
     return source if source.rule else SourceRequest(name=source.name, rule=SOURCES[source.name].default_rule)
-
-
-def _record(model: Model) -> dict[str, Any]:
-    """What a run keeps of a model, so that it can be repeated after the model was forgotten."""
-    return {
-        "id": model.id,
-        "name": model.name,
-        "fingerprint": model.fingerprint,
-        **reference_of(model).model_dump(mode="json"),
-    }
-
-
-def _reference(record: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if record is None else {name: record[name] for name in ModelReference.model_fields}

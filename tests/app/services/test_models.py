@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,16 @@ def test_a_model_in_use_is_not_forgotten(session: Session, settings: Settings) -
     jobs.cancel(session, run.id)
     models.delete_model(session, model.id)
     assert models.find_model(session, "policy") is None
+
+
+def test_models_that_are_read_together_have_one_tokenizer(
+    session: Session, settings: Settings, model_folder: Callable[..., Path]
+) -> None:
+    base, other = (
+        models.register(session, settings, ModelReference(path=str(folder)))
+        for folder in (model_folder("llama"), model_folder("llama", bos=False))
+    )
+    models.check_same_tokens({"model": base, "reference": base, "scorer": None})
+    with pytest.raises(Invalid, match="has another tokenizer") as refused:
+        models.check_same_tokens({"model": base, "scorer_reference": other})
+    assert [problem.loc for problem in refused.value.errors] == [("body", "scorer_reference")]
