@@ -101,16 +101,20 @@ def read(
     wanted: Collection[str] | None = None,
     *,
     since: int = -1,
+    until: int = LARGEST_STEP,
     max_points: int | None = None,
 ) -> dict[str, Series]:
-    """The run's curves by name, each after step `since`; `wanted` None stands for all of them.
+    """The run's curves by name, each after step `since` and up to `until`; `wanted` None stands for all.
 
     A curve of more than `max_points` is thinned: its steps are parted into equal stretches, of which the
     least and the greatest value stay, beside both ends of the curve. A name without points has no entry.
     """
     query = (
         select(MetricBlock.name, MetricBlock.steps, MetricBlock.values)
-        .where(MetricBlock.run_id == run_id, MetricBlock.block >= (since + 1) // BLOCK_STEPS)
+        .where(
+            MetricBlock.run_id == run_id,
+            MetricBlock.block.between((since + 1) // BLOCK_STEPS, until // BLOCK_STEPS),
+        )
         .order_by(MetricBlock.name, MetricBlock.block)
     )
     if wanted is not None:
@@ -121,7 +125,7 @@ def read(
         curve[0].append(steps)
         curve[1].append(values)
     curves = {
-        name: _after(_unpacked(b"".join(steps), b"".join(values)), since)
+        name: _between(_unpacked(b"".join(steps), b"".join(values)), since, until)
         for name, (steps, values) in found.items()
     }
     return {name: _thinned(points, max_points) for name, points in curves.items() if len(points.steps)}
@@ -212,9 +216,9 @@ def _unpacked(steps: bytes, values: bytes) -> Points:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def _after(points: Points, since: int) -> Points:
-    start = int(np.searchsorted(points.steps, since, side="right"))
-    return Points(points.steps[start:], points.values[start:])
+def _between(points: Points, since: int, until: int) -> Points:
+    start, end = np.searchsorted(points.steps, [since, until], side="right").tolist()
+    return Points(points.steps[start:end], points.values[start:end])
 
 
 def _thinned(points: Points, max_points: int | None) -> Series:

@@ -94,6 +94,14 @@ def test_only_later_points_are_read(session: Session, run_id: int, since: int) -
     assert [step for step, _ in curve(session, run_id, since=since)] == list(range(since + 1, 3001))
 
 
+@pytest.mark.parametrize("until", [0, 1, 1023, 1024, 2999, 3000, 9999])
+def test_no_later_points_are_read_than_asked_for(session: Session, run_id: int, until: int) -> None:
+    metrics.store(session, run_id, {LOSS: [(step, 0.5) for step in range(1, 3001)]})
+    found = metrics.read(session, run_id, [LOSS], since=0, until=until)
+    steps = found[LOSS].points.steps.tolist() if found else []
+    assert steps == list(range(1, min(until, 3000) + 1))
+
+
 def test_a_thinned_curve_keeps_its_ends_and_its_peaks(session: Session, run_id: int) -> None:
     values = np.sin(np.arange(1, 20_001) / 500)
     values[7_777] = 50.0
