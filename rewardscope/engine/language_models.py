@@ -9,7 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging as transformers_logging
 
 from rewardscope.engine.errors import EngineError, ModelError, RequestError, ResourceError
-from rewardscope.engine.logprobs import Head
+from rewardscope.engine.logprobs import Head, HeadWeights
 from rewardscope.engine.model_files import ModelInfo, ModelKind, inspect_model
 from rewardscope.engine.types import ModelReference
 
@@ -89,13 +89,44 @@ def load_reward_model(
 ) -> LoadedModel:
     """A sequence classifier with one output. Raises ModelError where it is none."""
     loaded = _load(reference, "sequence_classifier", device, dtype)
+    _check_one_output(reference, loaded)
+    return loaded
+
+
+def _check_one_output(reference: ModelReference, loaded: LoadedModel) -> None:
     outputs = loaded.model.config.num_labels
     if outputs != 1:
         raise ModelError(
             f"`{reference.path}` gives {outputs} numbers instead of one value; train the reward model with "
             "`num_labels=1`."
         )
-    return loaded
+
+
+def load_for_training(
+    reference: ModelReference, kind: ModelKind, *, device: str = "auto", seed: int = 0
+) -> LoadedModel:
+    """A copy of a model that nobody else reads, in float32, for whoever changes its weights.
+
+    A sequence classifier may also begin as a causal LM: its body is taken, and a head of one output is drawn
+    from `seed`, so small that every value begins near 0. Raises ModelError where the model is no such kind.
+    """
+    info = inspect_model(reference)
+    place = _device(device)
+    if info.kind == kind:
+        loaded = _read(reference, info, place, torch.float32)
+        if kind == "sequence_classifier":
+            _check_one_output(reference, loaded)
+        return loaded
+    if kind == "causal_lm":
+        raise _wrong_kind(reference, info, kind)
+    info = replace(info, kind=kind, labels=1)
+    loaded = _read(reference, info, place, torch.float32, fresh_head=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        width = loaded.model.score.weight.shape[1]
+        loaded.model.score.weight.data.copy_(torch.randn(1, width) * 1e-3 / width**0.5)
+    info = replace(info, architecture=type(loaded.model).__name__)
+    return replace(loaded, info=info)
 
 
 def forget_models() -> None:
@@ -124,8 +155,7 @@ def memory_advice(advice: str) -> Iterator[None]:
 def _load(reference: ModelReference, kind: ModelKind, device: str, dtype: Dtype) -> LoadedModel:
     info = inspect_model(reference)
     if info.kind != kind:
-        wanted = "a causal LM" if kind == "causal_lm" else "a reward model (a sequence classifier)"
-        raise ModelError(f"`{reference.path}` is a {info.architecture}, but {wanted} is needed here.")
+        raise _wrong_kind(reference, info, kind)
     place = _device(device)
     numbers = _dtype(dtype, place)
     key = (str(info.folder.resolve()), info.fingerprint, str(place), str(numbers))
@@ -137,8 +167,18 @@ def _load(reference: ModelReference, kind: ModelKind, device: str, dtype: Dtype)
     return _kept[key]
 
 
+def _wrong_kind(reference: ModelReference, info: ModelInfo, kind: ModelKind) -> ModelError:
+    wanted = "a causal LM" if kind == "causal_lm" else "a reward model (a sequence classifier)"
+    return ModelError(f"`{reference.path}` is a {info.architecture}, but {wanted} is needed here.")
+
+
 def _read(
-    reference: ModelReference, info: ModelInfo, device: torch.device, dtype: torch.dtype
+    reference: ModelReference,
+    info: ModelInfo,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    fresh_head: bool = False,
 ) -> LoadedModel:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -154,18 +194,19 @@ def _read(
                 trust_remote_code=reference.trust_remote_code,
                 local_files_only=True,
                 output_loading_info=True,
+                **({"num_labels": 1} if fresh_head else {}),
             )
             model = model.to(device).eval().requires_grad_(False)
     except EngineError:
         raise
     except Exception as error:  # There is no end to what a damaged configuration makes a library raise.
         raise ModelError(f"The model `{reference.path}` cannot be loaded: {_one_line(error)}.") from error
-    _check_complete(reference, report)
+    _check_complete(reference, report, fresh_head)
     return LoadedModel(info, model, _tokenizer(reference, info), device, dtype)
 
 
-def _check_complete(reference: ModelReference, report: dict[str, Any]) -> None:
-    missing = sorted(report.get("missing_keys", ()))
+def _check_complete(reference: ModelReference, report: dict[str, Any], fresh_head: bool) -> None:
+    missing = sorted(set(report.get("missing_keys", ())) - ({"score.weight"} if fresh_head else set()))
     mismatched = sorted(str(key[0]) for key in report.get("mismatched_keys", ()))
     if missing or mismatched:
         raise ModelError(
@@ -236,22 +277,18 @@ def use_fast_products_where_exact() -> str:
 # ----------------------------------------------------------------------------------------------------- head
 
 
-def _logits_head(loaded: LoadedModel) -> Head:
-    """The output embedding in float32, with the scaling and capping that a few architectures do after it."""
+def head_weights(loaded: LoadedModel) -> HeadWeights:
+    """The output embedding, with the scaling and capping that a few architectures do after it."""
     output = loaded.model.get_output_embeddings()
-    weight = output.weight.float()
-    bias = None if getattr(output, "bias", None) is None else output.bias.float()
     config = loaded.model.config.get_text_config()
     factor = float(getattr(config, "logit_scale", None) or 1.0)
     factor /= float(getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
+    return HeadWeights(output.weight, getattr(output, "bias", None), factor, float(cap) if cap else None)
 
-    def head(hidden: torch.Tensor) -> torch.Tensor:
-        logits = torch.nn.functional.linear(hidden.float(), weight, bias)
-        if factor != 1.0:
-            logits.mul_(factor)
-        if cap:
-            logits.div_(cap).tanh_().mul_(cap)
-        return logits
 
-    return head
+def _logits_head(loaded: LoadedModel) -> Head:
+    """The head of a frozen model, its weights in float32 once and for all."""
+    head = head_weights(loaded)
+    bias = None if head.bias is None else head.bias.float()
+    return head._replace(weight=head.weight.float(), bias=bias).logits

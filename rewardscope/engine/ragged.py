@@ -7,7 +7,7 @@ transformers' AttentionInterface. Whether an architecture can be read so is foun
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -53,6 +53,10 @@ class Layout:
     trees: list[Tree]
     readings: np.ndarray
     """Places whose hidden states are wanted, in the order of the branches."""
+    query_lengths: list[int]
+    """Pieces of the sequence that ask: the prompt with the first branch, then each further branch."""
+    key_lengths: list[int]
+    """Pieces of the sequence that are looked at: the prompt, then each branch."""
     masks: dict[tuple[int, int, int | None], torch.Tensor] = field(default_factory=dict)
     saw_window: bool = False
 
@@ -61,15 +65,19 @@ _active: ContextVar[Layout] = ContextVar("layout of the ragged batch")
 
 
 def lay_out(rows: Sequence[Row]) -> Layout:
-    """The one sequence of these rows.
+    """The one sequence of these rows, each of which has a branch at least.
 
     Each branch is read after its prompt and after each of its tokens. Where there is no prompt, the first of
     these readings is without meaning.
     """
     ids, positions, trees, readings = [], [], [], []
+    query_lengths, key_lengths = [], []
     at = 0
     for row in rows:
         start, prompt = at, len(row.prompt)
+        lengths = [len(branch) for branch in row.branches]
+        query_lengths += [prompt + lengths[0], *lengths[1:]]
+        key_lengths += [prompt, *lengths]
         ids.append(row.prompt)
         positions.append(np.arange(prompt))
         at += prompt
@@ -81,7 +89,7 @@ def lay_out(rows: Sequence[Row]) -> Layout:
             branches.append((at, at + len(branch)))
             at += len(branch)
         trees.append(Tree(start, start + prompt, tuple(branches)))
-    return Layout(_joined(ids), _joined(positions), trees, _joined(readings))
+    return Layout(_joined(ids), _joined(positions), trees, _joined(readings), query_lengths, key_lengths)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> Int64[np.ndarray, " joined"]:
@@ -115,6 +123,13 @@ def _attention_by_row(model: Any, layout: Layout) -> Iterator[None]:
         _active.reset(token)
 
 
+def recomputing(model: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What activation checkpointing wraps a layer in: nothing now, and when the layer is computed again in
+    the backward pass, perhaps in another thread, the attention by row that is in force now."""
+    layout = _active.get(None)
+    return nullcontext(), nullcontext() if layout is None else _attention_by_row(model, layout)
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -135,28 +150,19 @@ def _attention(
             raise NotImplementedError(f"attention with {name}")
     layout = _active.get()
     layout.saw_window = layout.saw_window or sliding_window is not None
-    output = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
-
-    def attend(queries: slice, keys: slice | torch.Tensor) -> None:
-        there = (slice(None), slice(None), keys)
-        output[:, queries] = _attend(
-            query[:, :, queries], key[there], value[there], scaling, sliding_window, layout
-        ).transpose(1, 2)
-
+    # Split into pieces and joined, never sliced: the gradient of each slice would be as large as the whole.
+    queries = iter(torch.split(query, layout.query_lengths, dim=2))
+    keys, values = (iter(torch.split(lane, layout.key_lengths, dim=2)) for lane in (key, value))
+    outputs = []
     for tree in layout.trees:
-        first_end = tree.branches[0][1] if tree.branches else tree.prompt_end
-        if first_end > tree.start:
-            attend(slice(tree.start, first_end), slice(tree.start, first_end))
-        for start, end in tree.branches[1:]:
-            if end > start:
-                places = torch.cat(
-                    [
-                        torch.arange(tree.start, tree.prompt_end, device=query.device),
-                        torch.arange(start, end, device=query.device),
-                    ]
-                )
-                attend(slice(start, end), places)
-    return output, None
+        prompt_keys, prompt_values = next(keys), next(values)
+        for _ in tree.branches:
+            asked = next(queries)
+            seen_keys = torch.cat([prompt_keys, next(keys)], dim=2)
+            seen_values = torch.cat([prompt_values, next(values)], dim=2)
+            if asked.shape[2]:
+                outputs.append(_attend(asked, seen_keys, seen_values, scaling, sliding_window, layout))
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
 def _attend(

@@ -56,7 +56,7 @@ def read_lanes(
         targets = _tensor(np.concatenate([b for i in batch for b in rows[i].branches]), loaded)
         chosen = [seen[index] for index in batch]
         if plan == "alone":
-            logits = _own_logits(loaded, chosen[0])
+            logits = own_logits(loaded, chosen[0])
             parts = lanes_of_logits(logits, targets, with_distribution)
         else:
             hidden = hidden_states(loaded, chosen, plan)
@@ -161,7 +161,7 @@ def _padded_states(loaded: LoadedModel, sequences: Sequence[np.ndarray]) -> torc
     return states
 
 
-def _own_logits(loaded: LoadedModel, row: Row) -> torch.Tensor:
+def own_logits(loaded: LoadedModel, row: Row) -> torch.Tensor:
     """Logits after the prompt and after every token of each branch, by the model's own forward pass."""
     parts = []
     for branch in row.branches:
@@ -378,7 +378,7 @@ def _is_causal(loaded: LoadedModel, rows: Sequence[Row]) -> bool:
 
 def _head_is_known(loaded: LoadedModel, row: Row) -> bool:
     """Whether our head gives the logits that the model's own forward pass gives."""
-    own = _own_logits(loaded, row)
+    own = own_logits(loaded, row)
     return _agrees(lambda: loaded.head(hidden_states(loaded, [row], "alone")), own)
 
 

@@ -98,13 +98,13 @@ def load_models(request: ScoreRequest) -> Models:
         ),
     )
     if models.policy is not None and models.reference is not None:
-        _check_one_tokenizer(models.policy, models.reference)
+        check_one_tokenizer(models.policy, models.reference)
     for loaded in models.loaded():
         plan_of(loaded)
     return models
 
 
-def _check_one_tokenizer(policy: LoadedModel, reference: LoadedModel) -> None:
+def check_one_tokenizer(policy: LoadedModel, reference: LoadedModel) -> None:
     """Policy and reference read the same token ids, so each token must have one id in both."""
     if policy is reference or reference in policy.same_tokens:
         return

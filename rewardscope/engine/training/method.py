@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from rewardscope.engine.ragged import Row
+from rewardscope.engine.training.trained_model import TrainedModel
 
 Item = TypeVar("Item")
 
@@ -28,6 +28,7 @@ class Shard(NamedTuple):
         return list(items[self.rank :: self.of])
 
 
+@runtime_checkable
 class Example(Protocol):
     """What stands or falls together in a split of the batch: a pair, a response."""
 
@@ -38,25 +39,6 @@ class Example(Protocol):
 
 
 E = TypeVar("E", bound=Example)
-
-
-class Readings(NamedTuple):
-    """What the trained model says of the branches of rows, laid end to end in their order."""
-
-    logprobs: Tensor | None
-    """(sum of len(branch)): nats, float32. Of the first token after an empty prompt without meaning."""
-    entropies: Tensor | None
-    """(sum of len(branch)): nats, detached; None where they were not asked for."""
-    values: Tensor | None
-    """(sum of len(branch) + 1): the scalar head after the prompt and after every token, float32."""
-
-
-class Reader(Protocol):
-    """The trained model, as methods see it (`TrainedModel`, wrapped for several processes or not)."""
-
-    def __call__(
-        self, rows: Sequence[Row], *, logprobs: bool = True, entropies: bool = False, values: bool = False
-    ) -> Readings: ...
 
 
 Sums = dict[str, tuple[float, float]]
@@ -71,6 +53,7 @@ class PartLoss:
     sums: Sums = field(default_factory=dict)
 
 
+@runtime_checkable
 class MethodLoop(Protocol[E]):
     """A method, prepared: its data read, its frozen models loaded."""
 
@@ -81,7 +64,7 @@ class MethodLoop(Protocol[E]):
     has_value_head: bool
     """Whether `values` will be asked of a causal LM, for which it is given a scalar head."""
 
-    def examples(self, update: int, reader: Reader, shard: Shard) -> list[E]:
+    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[E]:
         """This process's examples of update `update` (from 0): a function of it, the seed and the weights.
 
         Called in order, with the model in evaluation mode, without gradients.
@@ -92,11 +75,11 @@ class MethodLoop(Protocol[E]):
         """What the losses are divided by, summed over this process's examples; the loop adds processes up."""
         ...
 
-    def loss(self, reader: Reader, examples: Sequence[E], totals: Mapping[str, float]) -> PartLoss:
+    def loss(self, model: TrainedModel, examples: Sequence[E], totals: Mapping[str, float]) -> PartLoss:
         """The loss of some of the examples, with gradients."""
         ...
 
-    def evaluate(self, reader: Reader, shard: Shard) -> Sums:
+    def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
         """Metrics `held_out/...` on rows that are never trained on; no gradients."""
         ...
 
