@@ -127,7 +127,7 @@ class Attempt:
                 lambda session: handler.service.prepare(session, self._get_run(session), Path(scratch))
             )
             self._process.take_lines()  # Whatever came after an earlier job is not this one's.
-            self._process.start(handler.job, self._on_this_device(request))
+            self._process.start(handler.job, on_device(request, self._device))
             return self._follow(handler)
 
     def _follow(self, handler: Handler) -> Ending:
@@ -170,7 +170,6 @@ class Attempt:
                 run = self._get_run(session)
                 if not is_stored(run.job, report.chunk):
                     handler.service.store(session, run, self._claim.attempt, report.chunk)
-                    run.job.losses = 0
             return stop
 
         return self._transact(store)
@@ -232,18 +231,25 @@ class Attempt:
             )
         return handler
 
-    def _on_this_device(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request with `auto` replaced by the device that this worker's settings name."""
-        asked = request.get("request")
-        if isinstance(asked, dict) and asked.get("device") == "auto":
-            return {**request, "request": {**asked, "device": self._device}}
-        return request
-
     def _get_run(self, session: Session) -> Run:
         return runs.get_run(session, self._claim.run_id)
 
     def _transact(self, action: Callable[[Session], Answer]) -> Answer:
         return patiently(self._database, action)
+
+
+def on_device(request: dict[str, Any], device: str) -> dict[str, Any]:
+    """The job's request with `device` where it leaves open where models run: where its `request`, or that
+    one's `machine`, has the device `auto`."""
+    asked = request.get("request")
+    if not isinstance(asked, dict):
+        return request
+    machine = asked.get("machine")
+    if isinstance(machine, dict) and machine.get("device") == "auto":
+        asked = {**asked, "machine": {**machine, "device": device}}
+    if asked.get("device") == "auto":
+        asked = {**asked, "device": device}
+    return {**request, "request": asked}
 
 
 def is_stored(job: Job, chunk: object) -> bool:

@@ -22,6 +22,8 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "rewardscope")
     """Where the embedded data base, uploads in flight, demo models and the access token lie."""
+    runs_dir: Path = Field(default_factory=lambda data: data["data_dir"] / "runs")
+    """Where trainings leave checkpoints and models, a folder a run: workers see it under the same path."""
     database_url: str | None = None
     """`postgresql://...` of an external PostgreSQL; without it the embedded one is started in `data_dir`."""
     host: str = "127.0.0.1"

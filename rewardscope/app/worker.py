@@ -26,6 +26,7 @@ from rewardscope.app.db.queue import QueueRow
 from rewardscope.app.db.session import Database
 from rewardscope.app.errors import NotReady
 from rewardscope.app.job_process import JobProcess
+from rewardscope.app.memory import memory_of
 from rewardscope.app.services import demo, jobs, scores, scorings, workers
 from rewardscope.app.settings import Settings
 
@@ -66,6 +67,7 @@ class Worker:
         self._warm_lock = threading.Lock()
         self._warm_used_at = time.monotonic()
         self._queue_id: int | None = None
+        self._memory_bytes = memory_of(settings.device)
 
     def run(self) -> None:
         """Serve the queues until SIGTERM or SIGINT; then hand back what is running."""
@@ -168,6 +170,7 @@ class Worker:
                 version=version("rewardscope"),
                 device=self._settings.device,
                 queues=self._settings.worker_queues,
+                memory_bytes=self._memory_bytes,
             )
             workers.forget(session)
         with self._database.session() as session:

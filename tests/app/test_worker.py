@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import select, text
 
-from rewardscope.app.attempt import Attempt, Stop
+from rewardscope.app.attempt import Attempt, Stop, on_device
 from rewardscope.app.db.models import Job, JobLog, Run, WorkerRow
 from rewardscope.app.db.session import Database
 from rewardscope.app.job_process import JobProcess
@@ -119,6 +119,14 @@ def test_a_kind_that_the_worker_does_not_know_fails(counting: Worker, database: 
         run_id = jobs.submit(session, kind="unheard_of", name="x", request={}).id
     counting.run_once()
     assert _run(database, run_id).job.error["code"] == "unknown_kind"
+
+
+@pytest.mark.parametrize("asked", [{"device": "auto"}, {"machine": {"device": "auto", "processes": 2}}])
+def test_a_request_that_leaves_the_device_open_gets_the_workers(asked: dict[str, Any]) -> None:
+    found = on_device({"request": asked, "rows": "rows.jsonl"}, "cuda:1")
+    assert found["rows"] == "rows.jsonl"
+    assert (found["request"].get("machine") or found["request"])["device"] == "cuda:1"
+    assert on_device(found, "cpu") == found
 
 
 def test_interactive_jobs_share_a_process_and_others_do_not(counting: Worker, database: Database) -> None:

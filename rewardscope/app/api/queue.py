@@ -41,6 +41,8 @@ class WorkerView(BaseModel):
     version: str
     device: str
     queues: list[str]
+    memory_bytes: int | None
+    """Of its GPU, or of its machine; null where nobody knows."""
     started_at: datetime
     heartbeat_at: datetime
     alive: bool

@@ -136,6 +136,18 @@ def stored_up_to(session: Session, job_id: int, attempt: int, position: int) -> 
     session.flush()
 
 
+def begins_at(session: Session, job_id: int, attempt: int, position: int) -> None:
+    """Note that the attempt goes on at `position`, though an earlier one had stored what came after it."""
+    _held(session, job_id, attempt).resume_from = position
+    session.flush()
+
+
+def got_further(session: Session, job_id: int, attempt: int) -> None:
+    """Note that the attempt left what the next one goes on from: workers that died before count no more."""
+    _held(session, job_id, attempt).losses = 0
+    session.flush()
+
+
 def log(session: Session, job_id: int, attempt: int, level: str, lines: Iterable[str]) -> None:
     """Append lines to the job's log. Raises LostJob when `attempt` does not hold the job."""
     job = _held(session, job_id, attempt)

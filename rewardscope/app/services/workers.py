@@ -28,16 +28,33 @@ class Worker:
     version: str
     device: str
     queues: list[str]
+    memory_bytes: int | None
+    """Of its GPU, or of its machine; None where nobody knows."""
     started_at: datetime
     heartbeat_at: datetime
     alive: bool
 
 
 def beat(
-    session: Session, *, name: str, host: str, pid: int, version: str, device: str, queues: Sequence[str]
+    session: Session,
+    *,
+    name: str,
+    host: str,
+    pid: int,
+    version: str,
+    device: str,
+    queues: Sequence[str],
+    memory_bytes: int | None = None,
 ) -> None:
     """Say that the worker is there. A worker that starts again under the name of another takes its place."""
-    row = {"host": host, "pid": pid, "version": version, "device": device, "queues": list(queues)}
+    row = {
+        "host": host,
+        "pid": pid,
+        "version": version,
+        "device": device,
+        "queues": list(queues),
+        "memory_bytes": memory_bytes,
+    }
     statement = insert(WorkerRow).values(name=name, **row)
     session.execute(
         statement.on_conflict_do_update(
@@ -72,6 +89,7 @@ def list_workers(session: Session) -> list[Worker]:
             version=row.version,
             device=row.device,
             queues=[str(queue) for queue in row.queues],
+            memory_bytes=row.memory_bytes,
             started_at=row.started_at,
             heartbeat_at=row.heartbeat_at,
             alive=is_alive,
