@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
 from rewardscope.app.db.models import JobStatus
+from rewardscope.app.pages.curve_samples import CurveSample, curve_samples
 from rewardscope.app.pages.datasets import RowFault
 from rewardscope.app.pages.highlight import colouring_of
 from rewardscope.app.pages.numbers import MISSING
@@ -56,6 +57,7 @@ class PatternsPage(PageContext):
     demos: list[RunRow]
     problem: str
     faults: list[RowFault]
+    curve_samples: list[CurveSample]
 
 
 @router.get("/patterns", name="pages:patterns")
@@ -82,6 +84,7 @@ def show_patterns(request: Request) -> Response:
             RowFault("12345678", "", "The line is no JSON: " + "x" * 180),
             RowFault("12345679", "token_rewards", "There are 5 rewards for 7 tokens."),
         ],
+        curve_samples=curve_samples(),
     )
     return render(request, "patterns/show.html", page)
 
