@@ -29,15 +29,23 @@ Departures and decisions:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Real
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rewardscope.engine.training.masked import masked, masked_mean, masked_sum, weighted_mean
+from rewardscope.engine.training.masked import (
+    Mask,
+    left_out,
+    masked,
+    masked_mean,
+    masked_sum,
+    weighted_mean,
+)
 
 REJECTED_CLIP = 2.0
 """Nats. A rejected token whose log-ratio lies lower pulls no further [ours]."""
@@ -58,8 +66,8 @@ class SideLogprobs:
     """Nats; the gradient flows here. Padding may hold anything."""
     reference_logprobs: Float[Tensor, "batch tokens"]
     """Nats, of the frozen reference; no gradient flows here."""
-    mask: Bool[Tensor, "batch tokens"]
-    """True where a token counts."""
+    mask: Mask
+    """True where a token counts, or soft weights."""
     completion_mask: Bool[Tensor, "batch tokens"] | None = None
     """True on the response, EOS included, False on padding; only the masked tokens' anchor needs it."""
 
@@ -67,8 +75,8 @@ class SideLogprobs:
         """policy_logprobs - reference_logprobs."""
         return self.policy_logprobs - self.reference_logprobs.detach()
 
-    def kept(self) -> Int[Tensor, " batch"]:
-        """How many tokens count."""
+    def kept(self) -> Real[Tensor, " batch"]:
+        """How many tokens count, or the sum of their weights."""
         return self.mask.sum(dim=1)
 
 
@@ -83,15 +91,35 @@ class PreferenceLoss:
     """beta * D_chosen: the implicit reward of the kept tokens, as it enters the loss."""
     rejected_rewards: Float[Tensor, " batch"]
     """beta * D_rejected, clipped where the loss clips."""
-    chosen_kept: Int[Tensor, " batch"]
+    chosen_kept: Real[Tensor, " batch"]
     """How many chosen tokens the mask keeps. Where rejected keeps more, drift is rewarded."""
-    rejected_kept: Int[Tensor, " batch"]
+    rejected_kept: Real[Tensor, " batch"]
     preference: Float[Tensor, ""]
     """The part of the loss that is made of margins."""
     sft: Float[Tensor, ""]
     """Mean negative log-likelihood of kept chosen tokens, before its weight."""
     masked_drift: Float[Tensor, ""]
     """Mean squared log-ratio of masked tokens, before its weight; 0 where it was not asked for."""
+
+
+class DpoTotals(NamedTuple):
+    """What the means of the loss are divided by: of a whole batch, where the loss is that of a part of it."""
+
+    counted: float
+    """Sum of the pairs' weights."""
+    kept_chosen: float
+    """Kept chosen tokens of counted pairs."""
+    masked: float
+    """Masked tokens of both sides of counted pairs."""
+
+
+def dpo_totals(
+    chosen: SideLogprobs, rejected: SideLogprobs, counted: Float[Tensor, " batch"] | None = None
+) -> DpoTotals:
+    """The totals of these pairs; those of the parts of a batch add up to those of the batch."""
+    outside = _outside(chosen, counted).sum() + _outside(rejected, counted).sum()
+    pairs = len(chosen.mask) if counted is None else float(counted.sum())
+    return DpoTotals(float(pairs), float(_of_counted(chosen.mask, counted).sum()), float(outside))
 
 
 def dpo_loss(
@@ -106,12 +134,14 @@ def dpo_loss(
     rejected_clip: float | None = REJECTED_CLIP,
     sft_weight: float = SFT_WEIGHT,
     masked_weight: float = MASKED_WEIGHT,
+    totals: DpoTotals | None = None,
 ) -> PreferenceLoss:
     """The masked preference loss of the module's docstring.
 
     counted: weights of the pairs, at least 0; None counts every pair once. Where none counts, the loss is 0
     and so is its gradient. label_smoothing: the share of pairs whose labels are taken to be swapped, for
     `cdpo` and `robust`. length_normalised: D is a mean over kept tokens; a side that keeps none has D = 0.
+    totals: those of the batch that these pairs are a part of; None where they are all of it.
 
     The gradient of a masked token's logprob is exactly 0 where masked_weight is 0. Raises ValueError where
     the options contradict each other, or where the masked tokens' anchor lacks a completion mask.
@@ -123,7 +153,7 @@ def dpo_loss(
         rejected_sum = rejected_sum / rejected.kept().clamp(min=1)
     losses = preference_losses(chosen_sum - rejected_sum, beta, preference, label_smoothing)
     return _collected(
-        chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, sft_weight, masked_weight
+        chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, sft_weight, masked_weight, totals
     )
 
 
@@ -188,7 +218,7 @@ def tgdpo_loss(
     chosen_sum = masked_sum(chosen_weights * masked(chosen.log_ratios(), chosen.mask), chosen.mask)
     rejected_sum = masked_sum(rejected_weights * masked(rejected.log_ratios(), rejected.mask), rejected.mask)
     losses = preference_losses(chosen_sum - rejected_sum, beta)
-    return _collected(chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, 0.0, 0.0)
+    return _collected(chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, 0.0, 0.0, None)
 
 
 def _clipped(log_ratios: Tensor, clip: float | None) -> Tensor:
@@ -212,16 +242,18 @@ def _collected(
     counted: Tensor | None,
     sft_weight: float,
     masked_weight: float,
+    totals: DpoTotals | None,
 ) -> PreferenceLoss:
     if counted is not None:
         counted = counted.to(losses.dtype)
-    loss = preference = weighted_mean(losses, counted)
-    sft = masked_mean(-chosen.policy_logprobs, _of_counted(chosen.mask, counted))
+    loss = preference = weighted_mean(losses, counted, totals and totals.counted)
+    kept = _of_counted(chosen.mask, counted)
+    sft = masked_mean(-chosen.policy_logprobs, kept, totals and totals.kept_chosen)
     drift = torch.zeros_like(sft)
     if sft_weight:
         loss = loss + sft_weight * sft
     if masked_weight:
-        drift = _masked_drift(chosen, rejected, counted)
+        drift = _masked_drift(chosen, rejected, counted, totals and totals.masked)
         loss = loss + masked_weight * drift
     chosen_rewards, rejected_rewards = beta * chosen_sum.detach(), beta * rejected_sum.detach()
     return PreferenceLoss(
@@ -237,21 +269,31 @@ def _collected(
     )
 
 
-def _masked_drift(chosen: SideLogprobs, rejected: SideLogprobs, counted: Tensor | None) -> Tensor:
+def _masked_drift(
+    chosen: SideLogprobs, rejected: SideLogprobs, counted: Tensor | None, total: float | None
+) -> Tensor:
     """Mean squared log-ratio of the tokens of both completions that their masks leave out."""
-    squares, left_out = [], []
-    for side in (chosen, rejected):
-        if side.completion_mask is None:
-            raise ValueError(
-                "The anchor of masked tokens needs to know which tokens are padding: give both sides a "
-                "`completion_mask`, or set `masked_weight` to 0."
-            )
-        outside = _of_counted(side.completion_mask & ~side.mask, counted)
-        squares.append((masked(side.log_ratios(), outside) ** 2).flatten())
-        left_out.append(outside.flatten())
-    return masked_mean(torch.cat(squares), torch.cat(left_out))
+    outside = [_outside(side, counted) for side in (chosen, rejected)]
+    squares = [
+        masked(side.log_ratios(), weights > 0) ** 2
+        for side, weights in zip((chosen, rejected), outside, strict=True)
+    ]
+    return masked_mean(_flat(squares), _flat(outside), total)
+
+
+def _flat(sides: Sequence[Tensor]) -> Tensor:
+    return torch.cat([side.flatten() for side in sides])
+
+
+def _outside(side: SideLogprobs, counted: Tensor | None) -> Tensor:
+    if side.completion_mask is None:
+        raise ValueError(
+            "The anchor of masked tokens needs to know which tokens are padding: give both sides a "
+            "`completion_mask`, or set `masked_weight` to 0."
+        )
+    return _of_counted(left_out(side.mask, side.completion_mask), counted)
 
 
 def _of_counted(mask: Tensor, counted: Tensor | None) -> Tensor:
     """The mask without the rows that do not count."""
-    return mask if counted is None else mask & (counted > 0)[:, None]
+    return mask if counted is None else mask * (counted > 0)[:, None]

@@ -27,18 +27,19 @@ def bradley_terry_loss(
     rejected_rewards: Float[Tensor, " batch"],
     *,
     counted: Float[Tensor, " batch"] | None = None,
+    total: float | None = None,
 ) -> RewardModelLoss:
     """loss = sum(counted * -log sigmoid(chosen_rewards - rejected_rewards)) / sum(counted).
 
     counted: weights of the pairs, at least 0; None counts every pair once. Where none counts, the loss and
-    its gradient are 0.
+    its gradient are 0. total: the sum of weights of the batch that these pairs are a part of.
     """
     margins = chosen_rewards - rejected_rewards
     weights = None if counted is None else counted.to(margins.dtype)
     return RewardModelLoss(
-        loss=weighted_mean(-logsigmoid(margins), weights),
+        loss=weighted_mean(-logsigmoid(margins), weights, total),
         margins=margins.detach(),
-        accuracy=weighted_mean((margins.detach() > 0).to(margins.dtype), weights),
+        accuracy=weighted_mean((margins.detach() > 0).to(margins.dtype), weights, total),
     )
 
 
