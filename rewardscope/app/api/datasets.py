@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, Literal, cast
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import Depends, Query
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from rewardscope.app.api import lists, strict_json
+from rewardscope.app.api import lists, uploads
 from rewardscope.app.api.common import PREFIX, Id, door
 from rewardscope.app.api.idempotency import Done, OnceDep
 from rewardscope.app.api.lists import Listing, PagingDep
@@ -63,9 +59,9 @@ class Upload:
 
     def payload(self) -> bytes:
         """What makes two uploads the same."""
-        digest = hashlib.file_digest(cast("io.BufferedIOBase", self.file), "sha256").hexdigest()
-        self.file.seek(0)
-        return json.dumps([digest, self.filename, self.form.name, self.form.on_error]).encode()
+        return json.dumps(
+            [uploads.digest(self.file), self.filename, self.form.name, self.form.on_error]
+        ).encode()
 
 
 class SkippedRow(BaseModel):
@@ -139,46 +135,20 @@ class PairView(BaseModel):
 
 async def read_body(request: Request) -> AsyncIterator[Upload | FolderImport]:
     """The upload, or the folder that the body names. Raises RequestValidationError, HTTPException (415)."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = uploads.media_type(request)
     if kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:
             yield _upload(dict(form))
     elif kind == "application/json":
-        yield _validated(FolderImport, await _json(request))
+        yield uploads.validated(FolderImport, await uploads.read_json(request))
     else:
         raise HTTPException(415, "Send a file as multipart/form-data, or a folder as application/json.")
 
 
 def _upload(form: dict[str, Any]) -> Upload:
-    values = _validated(FileImport, form)
-    if not isinstance(values.file, UploadFile):
-        raise RequestValidationError(
-            [
-                {
-                    "type": "missing",
-                    "loc": ("body", "file"),
-                    "msg": "Send a file, with its name.",
-                    "input": None,
-                }
-            ]
-        )
-    return Upload(values.file.file, values.file.filename or "", values)
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return strict_json.parse(await request.body())
-    except json.JSONDecodeError as error:
-        fault = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
-        raise RequestValidationError([{**fault, "ctx": {"error": error.msg}}]) from error
-
-
-def _validated(model: type[Any], values: Any) -> Any:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
-        raise RequestValidationError(faults) from error
+    values = uploads.validated(FileImport, form)
+    file = uploads.file_of(values.file)
+    return Upload(file.file, file.filename or "", values)
 
 
 BodyDep = Annotated[Upload | FolderImport, Depends(read_body)]
