@@ -12,7 +12,16 @@ from typing import Annotated
 
 import typer
 
-from rewardscope.app.cli import database, datasets_and_models, laboratory, runs, scoring, server, serving
+from rewardscope.app.cli import (
+    database,
+    datasets_and_models,
+    laboratory,
+    recipes,
+    runs,
+    scoring,
+    server,
+    serving,
+)
 
 app = typer.Typer(
     name="rewardscope",
@@ -38,7 +47,7 @@ def _root(
     pass
 
 
-for module in (serving, scoring, laboratory, datasets_and_models, runs, server, database):
+for module in (serving, scoring, laboratory, datasets_and_models, runs, recipes, server, database):
     module.register(app)
 
 

@@ -95,14 +95,15 @@ def submit_run(
             dataset, policy=policy, reference=reference, reward_model=reward_model, sources=source, name=name
         )
         if wait:
-            run = _waited(server, run, quiet=as_json)
+            run = waited(server, run, quiet=as_json)
     if as_json:
         print_json(run.raw)
     else:
         out.print(f"Run {run.id}, {run.name}: {run.status}.", markup=False)
 
 
-def _waited(server: RewardScope, run: RemoteRun, *, quiet: bool) -> RemoteRun:
+def waited(server: RewardScope, run: RemoteRun, *, quiet: bool) -> RemoteRun:
+    """The run once it succeeded, with a bar meanwhile; ends the command where it does not."""
     from rewardscope.engine.types import Progress
 
     with ProgressBar(quiet=quiet) as bar:

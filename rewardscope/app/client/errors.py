@@ -56,3 +56,13 @@ class RunNotSucceeded(Exception):
         self.run_id = run_id
         self.status = status
         self.detail = detail
+
+
+class RecipeNotSucceeded(Exception):
+    """The recipe that was waited for ended otherwise; `str(error)` says how, and `reasons` which steps."""
+
+    def __init__(self, recipe_id: int, status: str, reasons: Sequence[str]) -> None:
+        super().__init__(" ".join([f"Recipe {recipe_id} {status}.", *reasons]))
+        self.recipe_id = recipe_id
+        self.status = status
+        self.reasons = tuple(reasons)

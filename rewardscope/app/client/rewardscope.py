@@ -20,14 +20,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
-from rewardscope.app.client.errors import RunNotSucceeded, ServerRefused
+from rewardscope.app.client.errors import RecipeNotSucceeded, RunNotSucceeded, ServerRefused
 
 Json = dict[str, Any]
 Side = Literal["chosen", "rejected"]
+Answer = TypeVar("Answer")
 TableFormat = Literal["jsonl", "csv", "parquet"]
 OVER = frozenset({"succeeded", "failed", "crashed", "cancelled"})
 TRIES = 3
@@ -134,6 +135,10 @@ class RewardScope:
         """Makes a model known by name: a folder that the server can read, or a name on a hub."""
         return self._post("models", json={"path": path, "revision": revision, "name": name})
 
+    def import_suite(self, path: str | Path, *, name: str | None = None) -> Json:
+        """Brings a file of tasks in; returns the task suite, the one that is there where it is the same."""
+        return self._post("task-suites", data={} if name is None else {"name": name}, file=Path(path))
+
     def load_demo(self) -> RemoteRun:
         """Asks for the demo; returns the run that brings it."""
         return RemoteRun.of(self._post("demo"))
@@ -200,6 +205,78 @@ class RewardScope:
         """Cuts and masks one response by a rule (`segmenter`, `baseline`, `scale`, ...); stores nothing."""
         return self._post("segmentations", json={"token_rewards": list(token_rewards), "sign": sign, **rule})
 
+    # -------------------------------------------------------------------------------- evaluations and recipes
+
+    def submit_evaluation(
+        self,
+        model: int | str,
+        *,
+        reference: int | str | None = None,
+        dataset_id: int | None = None,
+        suite_ids: Sequence[int] = (),
+        name: str | None = None,
+        **numbers: Any,
+    ) -> RemoteRun:
+        """Queues the evaluation of a model; `numbers` are further fields, such as `samples`."""
+        body = {
+            "model": model,
+            "reference": reference,
+            "dataset_id": dataset_id,
+            "suite_ids": list(suite_ids),
+            "name": name,
+            **numbers,
+        }
+        return RemoteRun.of(self._post("evaluations", json=body))
+
+    def figures(self, *, model_ids: Sequence[int] = (), run_ids: Sequence[int] = ()) -> Iterator[Json]:
+        """Figures of evaluations that succeeded, of some models or runs or of all, the newest first."""
+        return self._list("evaluations", model_id=list(model_ids), run_id=list(run_ids))
+
+    def submit_recipe(self, dataset_id: int, model: int | str, **fields: Any) -> Json:
+        """Queues a recipe; `fields` are further ones of the request, such as `methods` or `suite_ids`."""
+        return self._post("recipes", json={"dataset_id": dataset_id, "model": model, **fields})
+
+    def preview_recipe(self, dataset_id: int, model: int | str, **fields: Any) -> Json:
+        """The steps that a recipe would make, and what to know of it."""
+        return self._post("recipes/preview", json={"dataset_id": dataset_id, "model": model, **fields})
+
+    def recipe(self, recipe_id: int) -> Json:
+        """A recipe with its steps and its table as they are now."""
+        return self._get(f"recipes/{recipe_id}")
+
+    def recipes(self) -> Iterator[Json]:
+        """Recipes, newest first."""
+        return self._list("recipes")
+
+    def cancel_recipe(self, recipe_id: int) -> Json:
+        """Asks every run of the recipe to stop."""
+        return self._post(f"recipes/{recipe_id}/cancel")
+
+    def retry_recipe(self, recipe_id: int) -> Json:
+        """Does again what did not succeed."""
+        return self._post(f"recipes/{recipe_id}/retry")
+
+    def wait_for_recipe(
+        self,
+        recipe_id: int,
+        *,
+        timeout_seconds: float | None = None,
+        on_progress: Callable[[Json], None] | None = None,
+    ) -> Json:
+        """The recipe once all of it succeeded. Raises RecipeNotSucceeded, and TimeoutError when the time is
+        over."""
+        for current in self._repeatedly(lambda: self.recipe(recipe_id), timeout_seconds):
+            if on_progress is not None:
+                on_progress(current)
+            if current["status"] == "succeeded":
+                return current
+            if current["is_over"]:
+                reasons = [f"{step['name']}: {step['reason']}" for step in current["steps"] if step["reason"]]
+                raise RecipeNotSucceeded(recipe_id, current["status"], reasons)
+        raise TimeoutError(
+            f"Recipe {recipe_id} is not over after {timeout_seconds} s; it goes on without us."
+        )
+
     # --------------------------------------------------------------------------------------------------- runs
 
     def run(self, run_id: int) -> RemoteRun:
@@ -219,7 +296,7 @@ class RewardScope:
     ) -> RemoteRun:
         """The run once it succeeded. Raises RunNotSucceeded, and TimeoutError when the time is over."""
         run_id = run if isinstance(run, int) else run.id
-        for current in self._polled(run_id, timeout_seconds):
+        for current in self._repeatedly(lambda: self.run(run_id), timeout_seconds):
             if on_progress is not None:
                 on_progress(current)
             if current.status == "succeeded":
@@ -256,6 +333,10 @@ class RewardScope:
             pause = min(2 * pause, LAST_POLL_SECONDS)
 
     # ------------------------------------------------------------------------------------------ what is found
+
+    def suites(self) -> Iterator[Json]:
+        """Task suites, newest first."""
+        return self._list("task-suites")
 
     def datasets(self) -> Iterator[Json]:
         """Data sets, newest first."""
@@ -309,12 +390,12 @@ class RewardScope:
 
     # ----------------------------------------------------------------------------------------------- the wire
 
-    def _polled(self, run_id: int, timeout_seconds: float | None) -> Iterator[RemoteRun]:
-        """The run again and again, less and less often, until the time is over."""
+    def _repeatedly(self, ask: Callable[[], Answer], timeout_seconds: float | None) -> Iterator[Answer]:
+        """The answer again and again, less and less often, until the time is over."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         pause = FIRST_POLL_SECONDS
         while True:
-            yield self.run(run_id)
+            yield ask()
             if deadline is not None and time.monotonic() + pause > deadline:
                 return
             time.sleep(pause)
