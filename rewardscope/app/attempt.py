@@ -72,6 +72,10 @@ class Handler:
     service: Handling
 
 
+def nothing_follows(session: Session, run_id: int) -> None:
+    """For a run that nobody waits for."""
+
+
 class Attempt:
     """A claimed job, the process that does it, and whoever may stop it."""
 
@@ -83,13 +87,17 @@ class Attempt:
         process: JobProcess,
         device: str,
         should_stop: Callable[[], Stop | None],
+        then: Callable[[Session, int], None] = nothing_follows,
     ) -> None:
+        """`then` is told of the run in the transaction in which it succeeds, so that what follows is never
+        missing."""
         self._database = database
         self._handlers = handlers
         self._claim = claim
         self._process = process
         self._device = device
         self._should_stop = should_stop
+        self._then = then
         self._lines_kept = 0
         self._lines_at = 0.0
         self._stopping_since: float | None = None
@@ -181,6 +189,7 @@ class Attempt:
         def finish(session: Session) -> None:
             result = handler.service.finish(session, self._get_run(session), ending.result)
             jobs.finish(session, self._claim.job_id, self._claim.attempt, result)
+            self._then(session, self._claim.run_id)
 
         self._transact(finish)
         log.info("job_succeeded")
