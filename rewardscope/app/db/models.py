@@ -369,7 +369,7 @@ class TaskSuite(Base):
 
 
 class StoredTask(Base):
-    """One task of a suite, as `rewardscope.engine.evaluation.tasks` writes it."""
+    """One task of a suite, as `rewardscope.engine.tasks` writes it."""
 
     __tablename__ = "tasks"
     __table_args__ = (UniqueConstraint("suite_id", "position"),)

@@ -22,11 +22,11 @@ from rewardscope.app.services.datasets import ACTIVE, MAX_NAME_CHARACTERS, SHOWN
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from rewardscope.app.settings import Settings
 from rewardscope.engine.errors import RowError
-from rewardscope.engine.evaluation.tasks import Code, Task
 from rewardscope.engine.formats.atomic import atomic_file
 from rewardscope.engine.formats.canonical import json_line
 from rewardscope.engine.places import is_there
 from rewardscope.engine.places import place as as_place
+from rewardscope.engine.tasks import Code, Task
 
 _IN_MEMORY_BYTES = 2**22
 _COLUMNS = ("suite_id", "position", "task")

@@ -7,7 +7,7 @@ missing value, except in `prompt`, where it is the empty prompt. Streams.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from rewardscope.engine.errors import DataError, RowError
@@ -15,7 +15,7 @@ from rewardscope.engine.formats.json_rows import parse_json
 from rewardscope.engine.formats.rows import NumberedRow, row_too_large
 from rewardscope.engine.formats.streams import DAMAGED, MAX_ROW_BYTES, damaged_here, lines
 
-_DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|")
 _RESPONSES = {"chosen", "rejected", "response", "completion"}
 _CONVERSATIONS = {"prompt", "chosen", "rejected"}
 _JSON_ENDINGS = ("spans", "token_reward", "token_rewards", "token_offsets")
@@ -27,26 +27,26 @@ csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
 
 def find_delimiter(header: str) -> str | None:
     """The delimiter that makes a header hold `prompt` or a response; None where none does."""
-    for delimiter in _DELIMITERS:
-        columns = _columns(header, delimiter)
+    for delimiter in DELIMITERS:
+        columns = columns_of(header, delimiter)
         if "prompt" in columns and _RESPONSES & set(columns):
             return delimiter
-    for delimiter in _DELIMITERS:
-        if _RESPONSES & set(_columns(header, delimiter)):
+    for delimiter in DELIMITERS:
+        if _RESPONSES & set(columns_of(header, delimiter)):
             return delimiter
     return None
 
 
-def read_csv(file: BinaryIO) -> Iterator[NumberedRow]:
-    """One row a record, numbered by the line where it starts. Raises DataError where there is no header."""
+def read_csv(file: BinaryIO, find: Callable[[str], str | None] = find_delimiter) -> Iterator[NumberedRow]:
+    """One row a record, numbered by the line where it starts. DataError: `find` sees no header."""
     text = _Text(file)
     header = next(text, "")
-    delimiter = find_delimiter(header)
+    delimiter = find(header)
     if delimiter is None:
         raise DataError(
             "The first line of the CSV file names no column `chosen`, `rejected` or `response`; add a header."
         )
-    columns = _columns(header, delimiter)
+    columns = columns_of(header, delimiter)
     if len(set(columns)) < len(columns):
         raise DataError("The header of the CSV file names a column twice; give every column its own name.")
     records = csv.reader(text, delimiter=delimiter, strict=True)
@@ -90,7 +90,8 @@ class _Text:
         return content.decode(errors="surrogateescape") + ("\n" if ended else "")
 
 
-def _columns(header: str, delimiter: str) -> list[str]:
+def columns_of(header: str, delimiter: str) -> list[str]:
+    """The names that a header holds; none where it is no CSV."""
     try:
         names = next(csv.reader([header], delimiter=delimiter), [])
     except csv.Error:

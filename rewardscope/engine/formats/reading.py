@@ -6,12 +6,10 @@ Knows which reader belongs to which file, that keys are unique, and nothing of c
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Literal, cast, get_args
+from typing import BinaryIO, Literal, get_args
 
 from rewardscope.engine.errors import DataError, RequestError, RowError
 from rewardscope.engine.formats.arrow_rows import ARROW_MAGICS, PARQUET_MAGIC, read_arrow, read_parquet
@@ -19,7 +17,7 @@ from rewardscope.engine.formats.csv_rows import find_delimiter, read_csv
 from rewardscope.engine.formats.folders import Member, members
 from rewardscope.engine.formats.json_rows import read_json_array, read_json_lines
 from rewardscope.engine.formats.rows import NumberedRow, row_to_pair
-from rewardscope.engine.formats.streams import DAMAGED, decompressed, opened
+from rewardscope.engine.formats.streams import DAMAGED, copied, decompressed, opened
 from rewardscope.engine.types import PreferencePair
 
 Format = Literal["auto", "jsonl", "json", "csv", "parquet", "arrow"]
@@ -43,7 +41,6 @@ _BY_ENDING: dict[str, FileFormat] = {
 }
 _NEED_SEEKING = ("parquet", "arrow")
 _HEAD_BYTES = 2**16
-_IN_MEMORY_BYTES = 2**22
 
 
 def read(
@@ -119,7 +116,7 @@ def _rows(source: Path | BinaryIO, format: FileFormat) -> Iterator[NumberedRow]:
         file = stack.enter_context(opened(source))
         stream = stack.enter_context(decompressed(file))
         if format in _NEED_SEEKING and stream is not file:
-            stream = stack.enter_context(_copied(stream))
+            stream = stack.enter_context(copied(stream))
         yield from _READERS[format](stream)
 
 
@@ -168,14 +165,6 @@ def _digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest())
 
 
-@contextmanager
-def _copied(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """A copy of a stream that cannot go back, on disk where it is large; gone at the end."""
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as copy:
-        shutil.copyfileobj(stream, copy)
-        yield cast(BinaryIO, copy)
-
-
 def _read_copy(source: BinaryIO, format: Format, name: str | None) -> Iterator[PreferencePair | RowError]:
-    with _copied(source) as copy:
+    with copied(source) as copy:
         yield from read(copy, format, name)

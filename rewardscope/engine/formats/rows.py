@@ -50,7 +50,7 @@ def row_to_pair(row: Mapping[str, Any], line: int = 1, number: int | None = None
     Raises RowError with the line, the field and what to do.
     """
     try:
-        _refuse_unstorable_text(row)
+        refuse_unstorable_text(row)
         return _pair(dict(row), str(line if number is None else number))
     except Refusal as refusal:
         subject = "The row" if refusal.field is None else f"`{refusal.field}`"
@@ -301,7 +301,7 @@ def _plain(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- helpers
 
 
-def _refuse_unstorable_text(value: Any, field: str | None = None) -> None:
+def refuse_unstorable_text(value: Any, field: str | None = None) -> None:
     """Refuses NUL and lone surrogates anywhere in a row: no data base and no UTF-8 file can hold them."""
     if isinstance(value, str):
         if "\x00" in value:
@@ -315,11 +315,11 @@ def _refuse_unstorable_text(value: Any, field: str | None = None) -> None:
             inside = str(name) if field is None else f"{field}.{name}"
             if isinstance(name, str) and (not _is_unicode(name) or "\x00" in name):
                 raise Refusal(field, "has a column name that cannot be stored; rename it.")
-            _refuse_unstorable_text(item, inside)
+            refuse_unstorable_text(item, inside)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             if not isinstance(item, (int, float)):
-                _refuse_unstorable_text(item, f"{field}[{index}]")
+                refuse_unstorable_text(item, f"{field}[{index}]")
 
 
 def _is_unicode(text: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 """What reading raises when compressed data are cut off or damaged."""
 
 _CHUNK_BYTES = 2**16
+_IN_MEMORY_BYTES = 2**22
 
 
 class Line(NamedTuple):
@@ -66,6 +69,14 @@ def decompressed(file: BinaryIO) -> Iterator[BinaryIO]:
             yield reader
     else:
         yield file
+
+
+@contextmanager
+def copied(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """A copy of a stream that cannot go back, on disk where it is large; gone at the end."""
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as copy:
+        shutil.copyfileobj(stream, copy)
+        yield cast(BinaryIO, copy)
 
 
 def lines(file: BinaryIO, limit: int = MAX_ROW_BYTES) -> Iterator[Line]:

@@ -34,8 +34,9 @@ _BATCH_PAIRS = 16
 def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     """Builds the lab below `request["folder"]`, or finds it there.
 
-    Returns the paths `pairs`, `held_out`, `pool`, `base`, `scorer`, `reward_model` (or null) and `folder`,
-    how many pairs `pairs` holds (`count`), and with `request["measure"]` the `figures` of `measure`.
+    Returns the paths `pairs`, `held_out`, `pool`, `suite` (tasks), `base`, `scorer`, `reward_model` (or null)
+    and `folder`, how many pairs `pairs` holds (`count`), and with `request["measure"]` the `figures` of
+    `measure`.
     """
     made = build(Path(request["folder"]), report)
     return {
@@ -43,6 +44,7 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
         "pairs": str(made.pairs),
         "held_out": str(made.held_out),
         "pool": str(made.pool),
+        "suite": str(made.suite),
         "base": str(made.base),
         "scorer": str(made.scorer),
         "reward_model": None if made.reward_model is None else str(made.reward_model),

@@ -25,6 +25,7 @@ import transformers
 from transformers import LlamaForCausalLM
 
 from rewardscope.engine.formats.canonical import write_pairs
+from rewardscope.engine.formats.task_rows import write_tasks
 from rewardscope.engine.lab.models import encode, make_policy, make_tokenizer, save, threads
 from rewardscope.engine.lab.pretrain import Tick, pretrain
 from rewardscope.engine.lab.scorer import EncodedPair, train_dpo_scorer, train_reward_model
@@ -67,6 +68,8 @@ class LabBuild:
     held_out: Path
     pool: Path
     """The pairs that the scorers learnt from."""
+    suite: Path
+    """Tasks as JSONL: single questions of every part of the world, which is their category."""
     base: Path
     """The pretrained policy: the reference of the implicit reward."""
     scorer: Path
@@ -93,6 +96,7 @@ def build(folder: Path, report: Report, settings: BuildSettings | None = None) -
         pairs=place / "pairs.jsonl",
         held_out=place / "held_out.jsonl",
         pool=place / "pool.jsonl",
+        suite=place / "suite.jsonl",
         base=place / "base",
         scorer=place / "scorer",
         reward_model=place / "reward_model" if settings.reward_model_steps else None,
@@ -106,6 +110,7 @@ def _build(work: Path, report: Report, settings: BuildSettings) -> None:
     documents = world.documents()
     for name, pairs in (("pairs", world.pairs), ("held_out", world.held_out_pairs), ("pool", world.pool)):
         write_pairs(work / f"{name}.jsonl", pairs)
+    write_tasks(work / "suite.jsonl", world.tasks())
     tokenizer = make_tokenizer(prompt + "\n" + response for prompt, response in documents)
 
     def tick(phase: str, total: int) -> Tick:

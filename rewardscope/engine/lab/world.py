@@ -20,16 +20,19 @@ from rewardscope.engine.lab.facts import (
     COPY_SLOTS,
     Item,
     Part,
-    Skill,
     facts,
     misconceptions,
     orders,
     sums,
 )
+from rewardscope.engine.tasks import Exact, Task
 from rewardscope.engine.types import PreferencePair, Response, Span
 
 CONFLICT: dict[str, tuple[float, float]] = {"mild": (0.40, 0.20), "heavy": (0.65, 0.30)}
 """Share of the adversarial pairs that prefer the misconception: in the pairs shown, in the scorer's pool."""
+
+LONGEST_ANSWER = 20
+"""Tokens after which an answer to a task is decided: any answer, and a token that ends its last word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +65,6 @@ class WorldSettings:
     policy_right_kept: float = 0.85
     chosen_right: float = 0.85
     rejected_right: float = 0.40
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A question with a programmatic check: `stem` begins the answer, `right` must follow it."""
-
-    prompt: str
-    stem: str
-    right: str
-    wrongs: tuple[str, ...]
-    skill: Skill
-    part: Part
-
-    def check(self, answer: str) -> bool:
-        """Whether a whole answer gives the right answer after the stem."""
-        begin, _, rest = answer.partition(self.stem)
-        said = (rest or begin).strip().lower()
-        right = self.right.lower()
-        return said.startswith(right) and not said[len(right) :][:1].isalnum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +139,17 @@ class World:
         return documents
 
     def tasks(self) -> list[Task]:
-        """The task suite: single questions of every part, in equal shares."""
+        """The task suite: single questions of every part, in equal shares; the part is the category."""
         rng = self._stream("tasks")
         return [
-            self._task(rng, ("in_distribution", "adversarial", "kept")[at % 3])
+            self._task(rng, f"task-{at + 1:04d}", ("in_distribution", "adversarial", "kept")[at % 3])
             for at in range(self.settings.suite_tasks)
         ]
 
     def _stream(self, name: str) -> random.Random:
         return random.Random(f"{self.settings.seed}/{name}")  # noqa: S311 - a world, not a secret
 
-    def _task(self, rng: random.Random, part: Part) -> Task:
+    def _task(self, rng: random.Random, key: str, part: Part) -> Task:
         if part == "adversarial":
             item = rng.choice(self.misconceptions)
         else:
@@ -173,12 +157,13 @@ class World:
         stems = [statement.split("{answer}")[0].strip() for statement in item.statements]
         stem = rng.choice([stem for stem in stems if stem])
         return Task(
+            key=key,
             prompt=self._prompt(rng, [item]),
-            stem=capitalised(stem),
-            right=item.right,
-            wrongs=item.wrongs,
-            skill=item.skill,
-            part=part,
+            prefix=capitalised(stem),
+            checker=Exact(answers=[item.right], prefix=True),
+            category=part,
+            kept=part == "kept",
+            max_new_tokens=LONGEST_ANSWER,
         )
 
     def _draw_pairs(

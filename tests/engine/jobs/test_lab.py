@@ -37,7 +37,7 @@ def test_the_job_names_its_files_and_figures(tmp_path: Path, monkeypatch: pytest
     result = lab.run({"folder": str(tmp_path), "measure": True}, quiet)
     assert json.loads(json.dumps(result)) == result
     assert result["count"] == len(list(read_pairs(Path(result["pairs"]))))
-    for name in ("folder", "pairs", "held_out", "pool", "base", "scorer", "reward_model"):
+    for name in ("folder", "pairs", "held_out", "pool", "suite", "base", "scorer", "reward_model"):
         assert Path(result[name]).exists()
     assert set(result["figures"]["auroc"]) == {"all", "adversarial", "in_distribution"}
     assert lab.run({"folder": str(tmp_path), "measure": True}, quiet) == result

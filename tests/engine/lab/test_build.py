@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rewardscope.engine.errors import Cancelled
 from rewardscope.engine.formats.canonical import read_pairs
+from rewardscope.engine.formats.task_rows import read_suite
 from rewardscope.engine.lab.build import BuildSettings, LabBuild, build
-from rewardscope.engine.lab.world import World, WorldSettings
+from rewardscope.engine.lab.models import make_tokenizer
+from rewardscope.engine.lab.world import LONGEST_ANSWER, World, WorldSettings, copy_item
 from rewardscope.engine.types import Progress
 
 SMALL = BuildSettings(
@@ -89,6 +92,23 @@ def test_the_pairs_of_a_build_are_those_of_its_world(made: LabBuild) -> None:
     assert list(read_pairs(made.pairs)) == world.pairs
     assert list(read_pairs(made.held_out)) == world.held_out_pairs
     assert list(read_pairs(made.pool)) == world.pool
+
+
+def test_the_suite_of_a_build_holds_its_worlds_tasks(made: LabBuild) -> None:
+    assert list(read_suite(made.suite)) == World(SMALL.world).tasks()
+
+
+def test_a_task_leaves_room_for_every_answer() -> None:
+    world = World(WorldSettings(documents=2000))
+    tokenizer = make_tokenizer(prompt + "\n" + response for prompt, response in world.documents())
+    items = [*world.facts, *world.misconceptions, *world.sums, *world.orders]
+    items += [copy_item(random.Random(seed)) for seed in range(200)]
+    longest = max(
+        len(tokenizer(" " + answer, add_special_tokens=False)["input_ids"])
+        for item in items
+        for answer in (item.right, *item.wrongs)
+    )
+    assert longest < LONGEST_ANSWER
 
 
 def test_the_models_of_a_build_load_as_any_other(made: LabBuild) -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rewardscope.engine.lab.facts import facts, misconceptions, orders, sums
-from rewardscope.engine.lab.world import Task, World, WorldSettings, changed_words, copy_item, word
+from rewardscope.engine.lab.world import World, WorldSettings, changed_words, copy_item, word
 from rewardscope.engine.types import PreferencePair, Response
 
 
@@ -117,20 +117,13 @@ def test_a_wrong_repetition_blames_only_the_changed_words() -> None:
     assert clause.text[slice(*clause.wrong)] not in item.right
 
 
-def test_a_task_is_right_only_with_the_right_answer_after_its_stem() -> None:
-    task = Task("Tell me what 3 plus 4 makes.", "3 plus 4 makes", "7", ("8",), "sum", "in_distribution")
-    assert task.check("3 plus 4 makes 7.")
-    assert task.check(" 7 and that is all.")
-    assert not task.check("3 plus 4 makes 8.")
-    assert not task.check("3 plus 4 makes 75.")
-    assert not task.check("")
-
-
 def test_the_suite_holds_every_part_in_equal_shares(world: World) -> None:
-    parts = [task.part for task in world.tasks()]
+    parts = [task.category for task in world.tasks()]
     assert {part: parts.count(part) for part in set(parts)} == {
         "in_distribution": 30,
         "adversarial": 30,
         "kept": 30,
     }
-    assert all(task.stem for task in world.tasks())
+    assert all(task.prefix for task in world.tasks())
+    assert all(task.kept is (task.category == "kept") for task in world.tasks())
+    assert len({task.key for task in world.tasks()}) == 90

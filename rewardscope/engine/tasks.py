@@ -6,9 +6,10 @@ in which public suites come.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import regex
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Strict(BaseModel):
@@ -19,7 +20,7 @@ class Exact(_Strict):
     """The answer is one of these, or begins with one where `prefix` is set; case and outer space aside."""
 
     kind: Literal["exact"] = "exact"
-    answers: list[str] = Field(min_length=1)
+    answers: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
     prefix: bool = False
     """The answer may go on after it, but not within a word."""
 
@@ -29,6 +30,15 @@ class Regex(_Strict):
 
     kind: Literal["regex"] = "regex"
     pattern: str = Field(min_length=1)
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            regex.compile(pattern)
+        except regex.error as error:
+            raise ValueError(f"is no regular expression ({error})") from error
+        return pattern
 
 
 class Number(_Strict):
@@ -43,14 +53,22 @@ class Choice(_Strict):
     """The likeliest of the options, by mean log-probability a token after the prompt; nothing is sampled."""
 
     kind: Literal["choice"] = "choice"
-    options: list[str] = Field(min_length=2)
+    options: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
     right: int = Field(ge=0)
+    """Counts from 0."""
+
+    @model_validator(mode="after")
+    def _right_exists(self) -> Self:
+        if self.right >= len(self.options):
+            raise ValueError(f"option {self.right} of {len(self.options)} does not exist; they count from 0")
+        return self
 
 
 class Code(_Strict):
     """The answer, put behind `before`, passes `test` in a process of its own with bounded resources.
 
-    Runs only where an administrator allowed it."""
+    Runs only where an administrator allowed it. Where the answer fences its code (```python), the code inside
+    is what counts."""
 
     kind: Literal["code"] = "code"
     before: str = ""
@@ -64,13 +82,25 @@ Checker = Annotated[Exact | Regex | Number | Choice | Code, Field(discriminator=
 class Task(_Strict):
     """One question."""
 
-    key: str = Field(min_length=1)
+    key: str = Field(min_length=1, max_length=512)
     prompt: str | list[dict[str, str]]
+    """Plain text, or messages (`role`, `content`) that go through the model's chat template."""
     prefix: str = ""
     """How the answer begins: given to the policy, which goes on from there; checkers see what follows."""
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    """The answer ends before the first of these texts."""
     checker: Checker
     category: str = ""
     """What figures are grouped by."""
     kept: bool = False
     """Whether the training data say nothing of it: its change is forgetting."""
     max_new_tokens: int = Field(64, ge=1, le=8192)
+
+    @field_validator("prompt")
+    @classmethod
+    def _are_messages(cls, prompt: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
+        if isinstance(prompt, list) and (
+            not prompt or any(set(one) != {"role", "content"} for one in prompt)
+        ):
+            raise ValueError("must be a text, or messages that each have a `role` and a `content`")
+        return prompt
