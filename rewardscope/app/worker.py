@@ -27,11 +27,13 @@ from rewardscope.app.db.session import Database
 from rewardscope.app.errors import NotReady
 from rewardscope.app.job_process import JobProcess
 from rewardscope.app.memory import memory_of
-from rewardscope.app.services import demo, jobs, scores, scorings, workers
+from rewardscope.app.services import demo, evaluations, jobs, recipes, scores, scorings, trainings, workers
 from rewardscope.app.settings import Settings
 
 HANDLERS: Mapping[str, Handler] = {
     "scoring": Handler("score", scorings),
+    "training": Handler("train", trainings),
+    "evaluation": Handler("evaluate", evaluations),
     "playground": Handler("score", scores),
     "demo": Handler("lab", demo),
 }
@@ -40,7 +42,7 @@ WARM_QUEUE = "interactive"
 WARM_SECONDS = 15 * 60
 """A warm process that has had nothing to do for so long gives its memory back."""
 BEAT_SECONDS = 3.0
-"""Between two signs of life, and two looks for jobs whose worker is gone."""
+"""Between two signs of life, and two looks for jobs whose worker is gone and recipes that nobody advanced."""
 LOST_SECONDS = 10.0
 """A worker that is silent for so long has lost its jobs."""
 FETCH_POLL_SECONDS = 1.0
@@ -110,7 +112,15 @@ class Worker:
             self._process_for(row) as process,
         ):
             log.info("job_started", kind=claim.kind)
-            Attempt(self._database, self._handlers, claim, process, self._settings.device, should_stop).run()
+            Attempt(
+                self._database,
+                self._handlers,
+                claim,
+                process,
+                self._settings.device,
+                should_stop,
+                lambda session, run_id: recipes.after_run(session, self._settings, run_id),
+            ).run()
 
     @contextlib.contextmanager
     def _process_for(self, row: QueueRow) -> Iterator[JobProcess]:
@@ -176,6 +186,9 @@ class Worker:
         with self._database.session() as session:
             for job_id in jobs.recover(session, LOST_SECONDS):
                 log.warning("job_recovered", job_id=job_id)
+        with self._database.session() as session:
+            for recipe_id in recipes.advance_stuck(session, self._settings):
+                log.warning("recipe_advanced", recipe_id=recipe_id)
         if time.monotonic() - self._warm_used_at > WARM_SECONDS and self._warm_lock.acquire(blocking=False):
             try:
                 self._warm.terminate()

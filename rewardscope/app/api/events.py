@@ -1,4 +1,4 @@
-"""A run as it happens, by server-sent events: its state, each line of its log, and an end.
+"""A run as it happens, by server-sent events: its state, each line of its log, its curves, an end.
 
 The id of an event is that of the last log line sent, so that `Last-Event-ID` loses and repeats none; the
 state is sent whole on every connection. `end` closes the stream; a browser that comes back with its id is
@@ -14,6 +14,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from rewardscope.app.api.common import Id, door
@@ -34,12 +35,22 @@ class StreamIsOver(Exception):
     """The caller has seen the end; the answer is 204, which tells an EventSource not to come back."""
 
 
+class Curves(BaseModel):
+    """How far the curves of a training are: whoever draws them asks for the points that are missing."""
+
+    last_step: int
+    """Points up to this update are stored; later ones, which an earlier attempt has left, are void."""
+    attempt: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     """What a run is at one moment."""
 
     run: RunSummary
     lines: list[LogLine]
+    curves: Curves | None
+    """None for a run that draws none."""
 
 
 def last_event(
@@ -68,7 +79,8 @@ async def stream_events(
     database: DatabaseDep,
     live: LiveDep,
 ) -> AsyncIterator[ServerSentEvent]:
-    """The run as it happens: events `run` (its state), `log` (a line) and `end`, which is the last."""
+    """The run as it happens: events `run` (its state), `log` (a line), `metrics` (how far its curves are) and
+    `end`, which is the last."""
     async with aclosing(_events(run_id, since, database, live)) as events:
         async for event in events:
             yield event
@@ -76,12 +88,16 @@ async def stream_events(
 
 async def _events(run_id: int, since: int, database: Database, live: Live) -> AsyncGenerator[ServerSentEvent]:
     shown: RunSummary | None = None
+    drawn: Curves | None = None
     with live.changes_of(run_id) as changes:
         while True:
             look = await run_in_threadpool(_look, database, run_id, since)
             if look.run != shown:
                 shown = look.run
                 yield ServerSentEvent(event="run", data=shown, id=str(since))
+            if look.curves != drawn:
+                drawn = look.curves
+                yield ServerSentEvent(event="metrics", data=drawn, id=str(since))
             for line in look.lines:
                 since = line.id
                 yield ServerSentEvent(event="log", data=line, id=str(since))
@@ -94,6 +110,12 @@ async def _events(run_id: int, since: int, database: Database, live: Live) -> As
 
 def _look(database: Database, run_id: int, since: int) -> _Look:
     with database.session() as session:
-        run = RunSummary.summary_of(runs.get_run(session, run_id))
+        run = runs.get_run(session, run_id)
         lines = jobs.logs(session, run_id, since, LINES_A_LOOK)
-        return _Look(run, [LogLine.model_validate(line) for line in lines])
+        # The job knows the step by itself: nothing of the curves is read.
+        curves = Curves(last_step=run.job.resume_from, attempt=run.job.attempt)
+        return _Look(
+            RunSummary.summary_of(run),
+            [LogLine.model_validate(line) for line in lines],
+            curves if run.kind == "training" else None,
+        )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from rewardscope.app.api import lists
 from rewardscope.app.api.common import PREFIX, Id, door
@@ -15,7 +16,7 @@ from rewardscope.app.api.idempotency import Done, OnceDep
 from rewardscope.app.api.lists import Listing, PagingDep
 from rewardscope.app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from rewardscope.app.problems import responses
-from rewardscope.app.services import models
+from rewardscope.app.services import downloads, models
 from rewardscope.app.services.pages import Page
 from rewardscope.engine.types import ModelReference
 
@@ -51,6 +52,13 @@ class ModelView(BaseModel):
     origin: dict[str, Any]
     created_at: datetime
 
+
+TAR: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A tar file with the model's folder.",
+        "content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
 router = door("models")
 
@@ -89,7 +97,26 @@ def read_model(model_id: Id, session: SessionDep) -> ModelView:
     return ModelView.model_validate(models.get_model(session, model_id))
 
 
-@router.delete("/{model_id}", status_code=204, responses=responses(409))
-def delete_model(model_id: Id, session: SessionDep) -> None:
-    """Forgets a model; its files stay where they are."""
-    models.delete_model(session, model_id)
+@router.get("/{model_id}/download", response_class=StreamingResponse, responses=TAR | responses(403, 409))
+def download_model(model_id: Id, database: DatabaseDep, settings: SettingsDep) -> StreamingResponse:
+    """The files of a model that a training made, as a tar file."""
+    with database.session() as session:
+        found = downloads.download(settings, models.get_model(session, model_id))
+    headers = {
+        "Content-Disposition": f'attachment; filename="{found.name}"',
+        "Content-Length": str(found.size),
+    }
+    return StreamingResponse(found.chunks, media_type="application/x-tar", headers=headers)
+
+
+@router.delete("/{model_id}", status_code=204, responses=responses(403, 409))
+def delete_model(
+    model_id: Id,
+    session: SessionDep,
+    settings: SettingsDep,
+    files: Annotated[
+        bool, Query(description="Remove its files too: only of a model that a training of this server made.")
+    ] = False,
+) -> None:
+    """Forgets a model; its files stay where they are, unless `files` is set."""
+    models.delete_model(session, model_id, settings=settings, files=files)

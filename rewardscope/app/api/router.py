@@ -5,17 +5,22 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from rewardscope.app.api import (
+    curves,
     datasets,
     demo,
+    evaluations,
     events,
     maps,
     models,
     queue,
+    recipes,
     records,
     runs,
     scores,
     scorings,
     segmentations,
+    task_suites,
+    trainings,
 )
 
 router = APIRouter()
@@ -23,10 +28,15 @@ for door in (
     datasets.router,
     models.router,
     scorings.router,
+    trainings.router,
+    task_suites.router,
+    evaluations.router,
+    recipes.router,
     runs.router,
     events.router,
     maps.router,
     records.router,
+    curves.router,
     queue.jobs_router,
     queue.workers_router,
     segmentations.router,

@@ -17,10 +17,10 @@ from rewardscope.app.api.lists import Listing, PagingDep
 from rewardscope.app.db.models import Job, JobStatus, Run
 from rewardscope.app.dependencies import DatabaseDep, SessionDep
 from rewardscope.app.problems import responses
-from rewardscope.app.services import jobs, runs
+from rewardscope.app.services import clones, jobs, runs
 from rewardscope.app.services.pages import Page
 
-RunKind = Literal["scoring", "demo", "playground"]
+RunKind = Literal["scoring", "training", "evaluation", "demo", "playground"]
 
 
 class JobFailure(BaseModel):
@@ -111,11 +111,31 @@ class RunView(RunSummary):
     """The whole request, defaults filled in."""
     result: dict[str, Any] | None
     """What the job returned; null until it succeeded."""
+    recipe_id: int | None
+    """The recipe that it is a step of."""
+    recipe_step: str | None
+    cloned_from: int | None
+    """The run whose request it began with, which may be gone."""
 
     @classmethod
     def of(cls, run: Run) -> RunView:
         """The view of a stored run whose job is loaded."""
-        return cls(**dict(RunSummary.summary_of(run)), request=run.request, result=run.result)
+        return cls(
+            **dict(RunSummary.summary_of(run)),
+            request=run.request,
+            result=run.result,
+            recipe_id=run.recipe_id,
+            recipe_step=run.recipe_step,
+            cloned_from=run.cloned_from,
+        )
+
+
+class CloneView(BaseModel):
+    """A request that asks for the same once more: change it, and POST it."""
+
+    address: str
+    """Where to POST the body."""
+    body: dict[str, Any]
 
 
 class LogLine(BaseModel):
@@ -167,9 +187,17 @@ def read_run(run_id: Id, session: SessionDep) -> RunView:
     return RunView.of(runs.get_run(session, run_id))
 
 
+@router.get("/{run_id}/clone", responses=responses(409))
+def clone_run(run_id: Id, session: SessionDep) -> CloneView:
+    """The request of a scoring, training or evaluation as a body that may be changed and sent again."""
+    found = clones.clone(session, runs.get_run(session, run_id))
+    return CloneView(address=f"{PREFIX}/{found.noun}", body=found.body.model_dump(mode="json"))
+
+
 @router.delete("/{run_id}", status_code=204, responses=responses(409))
 def delete_run(run_id: Id, session: SessionDep) -> None:
-    """Removes a run that is over, with all it left."""
+    """Removes a run that is over, with all it left: checkpoints too, but not the model that it trained while
+    that is registered."""
     runs.delete_run(session, run_id)
 
 
@@ -182,7 +210,8 @@ def cancel_run(run_id: Id, session: SessionDep) -> RunView:
 
 @router.post("/{run_id}/retry", status_code=202, response_model=RunView, responses=responses(409))
 def retry_run(run_id: Id, session: SessionDep, once: OnceDep) -> JSONResponse:
-    """Queues a run again that failed, crashed or was cancelled; it goes on after the last rows it stored."""
+    """Queues a run again that failed, crashed or was cancelled; it goes on after the last rows it stored, or
+    from the last checkpoint."""
 
     def work() -> Done:
         jobs.retry(session, run_id)

@@ -7,7 +7,7 @@ The numbers are those of `rewardscope.engine.conflict`, computed for thousands o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,13 +173,18 @@ def spans_of(extras: dict[str, Any] | None) -> tuple[Span, ...] | None:
 
 
 def stored_responses(
-    session: Session, run_id: int, source: str, rule: SegmentationRule
+    session: Session,
+    run_id: int,
+    source: str,
+    rule: SegmentationRule,
+    pair_ids: Collection[int] | None = None,
 ) -> Iterator[Responses]:
-    """The stored rewards of a run, some thousand responses at a time, with what the rule asks for."""
+    """The stored rewards of a run, some thousand responses at a time, with what the rule asks for; of all
+    pairs, or of those that are named."""
     needs_text, needs_entropy = rule.segmenter.name in _NEEDS_TEXT, rule.segmenter.name == "entropy"
     columns = [StoredMap.offsets, Pair.chosen, Pair.rejected] if needs_text else []
     columns += [StoredMap.entropies] if needs_entropy else []
-    for batch in _batches(session, run_id, source, *columns):
+    for batch in _batches(session, run_id, source, *columns, pair_ids=pair_ids):
         lanes = [unpack_floats(row.rewards, row.tokens) for row in batch]
         offsets = [unpack_offsets(row.offsets, row.tokens) for row in batch] if needs_text else None
         yield Responses(
@@ -196,7 +201,9 @@ def stored_responses(
         )
 
 
-def _batches(session: Session, run_id: int, source: str, *columns: Any) -> Iterator[list[Row[Any]]]:
+def _batches(
+    session: Session, run_id: int, source: str, *columns: Any, pair_ids: Collection[int] | None = None
+) -> Iterator[list[Row[Any]]]:
     """Rows of maps and their lanes of one source, in the order of pairs; no pair is split over batches."""
     query = (
         select(
@@ -216,6 +223,8 @@ def _batches(session: Session, run_id: int, source: str, *columns: Any) -> Itera
     )
     if any(getattr(column, "class_", None) is Pair for column in columns):
         query = query.join(Pair, Pair.id == StoredMap.pair_id)
+    if pair_ids is not None:
+        query = query.where(StoredMap.pair_id.in_(pair_ids))
     last = 0
     while True:
         batch = list(session.execute(query.where(StoredMap.pair_id > last)))

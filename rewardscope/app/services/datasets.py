@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal
 
-from sqlalchemy import Row, exists, select
+from sqlalchemy import Row, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from rewardscope.app.db.models import Dataset, Job, JobStatus, Pair, Run
 from rewardscope.app.errors import Conflict, Invalid, NotFound, Problem, StorageFull
 from rewardscope.app.services.bulk import copy_rows
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from rewardscope.app.services.run_folders import remove_with
 from rewardscope.app.settings import MIB, Settings
 from rewardscope.engine.errors import RowError
 from rewardscope.engine.formats.atomic import atomic_file
@@ -150,7 +151,8 @@ def delete_dataset(session: Session, dataset_id: int) -> None:
     if dataset is None:
         get_dataset(session, dataset_id)
         return
-    active = select(Run.id).join(Job).where(Run.dataset_id == dataset_id, Job.status.in_(ACTIVE)).limit(1)
+    uses = or_(Run.dataset_id == dataset_id, Run.request["extra_datasets"].contains([{"id": dataset_id}]))
+    active = select(Run.id).join(Job).where(uses, Job.status.in_(ACTIVE)).limit(1)
     run_id = session.scalar(active)
     if run_id is not None:
         raise Conflict(
@@ -158,6 +160,7 @@ def delete_dataset(session: Session, dataset_id: int) -> None:
             "and delete the data set then.",
             code="dataset_in_use",
         )
+    remove_with(session, session.scalars(select(Run).where(Run.dataset_id == dataset_id)))
     session.delete(dataset)
     session.flush()
 
@@ -177,6 +180,15 @@ def check_disk(settings: Settings) -> None:
 
 def write_rows(session: Session, dataset_id: int, path: Path, start: int = 0) -> int:
     """Writes the pairs from position `start` on as canonical JSONL, whole or not at all; returns how many."""
+    count = 0
+    with atomic_file(path) as file:
+        for count, row in enumerate(canonical_rows(session, dataset_id, start), start=1):  # noqa: B007 - counted
+            file.write(json_line(row))
+    return count
+
+
+def canonical_rows(session: Session, dataset_id: int, start: int = 0) -> Iterator[dict[str, Any]]:
+    """The pairs from position `start` on, in order, as `rewardscope.engine.formats` writes them."""
     # Plain columns: making objects of the session would take more than half as long again.
     query = (
         select(*(getattr(Pair, column) for column in _COLUMNS[2:]))
@@ -184,11 +196,7 @@ def write_rows(session: Session, dataset_id: int, path: Path, start: int = 0) ->
         .order_by(Pair.position)
         .execution_options(yield_per=500)
     )
-    count = 0
-    with atomic_file(path) as file:
-        for count, row in enumerate(session.execute(query), start=1):  # noqa: B007 - the number of rows
-            file.write(json_line(canonical_row(row)))
-    return count
+    return map(canonical_row, session.execute(query))
 
 
 def canonical_row(pair: Pair | Row[Any]) -> dict[str, Any]:

@@ -155,6 +155,11 @@ def log(session: Session, job_id: int, attempt: int, level: str, lines: Iterable
     notify(session, job.run_id)
 
 
+def remark(session: Session, job: Job, level: str, lines: Iterable[str]) -> None:
+    """Append lines to the log of a job that was just submitted."""
+    _log(session, job, level, lines)
+
+
 def finish(session: Session, job_id: int, attempt: int, result: dict[str, Any]) -> None:
     """The job is done, and all of its result is stored. Raises LostJob when `attempt` does not hold it."""
     job = _held(session, job_id, attempt)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from rewardscope.app.db.models import Job, JobStatus, Model, Run
 from rewardscope.app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from rewardscope.app.services.run_folders import remove_model_with
 from rewardscope.app.settings import Settings
 from rewardscope.engine.model_files import ModelKind, inspect_model, same_tokens
 from rewardscope.engine.places import is_there, place
@@ -54,7 +55,7 @@ def add(
 ) -> Model:
     """As `register`, for a reference whose path is absolute and whose trust is settled."""
     info = inspect_model(reference)
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("rewardscope models", 0))))
+    hold_names(session)
     known = session.scalar(
         select(Model).where(
             Model.path == reference.path,
@@ -81,6 +82,11 @@ def add(
     session.add(model)
     session.flush()
     return model
+
+
+def hold_names(session: Session) -> None:
+    """Nobody else adds a model before this transaction ends, so that a name that is free stays so."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("rewardscope models", 0))))
 
 
 def list_models(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[Model]:
@@ -113,8 +119,13 @@ def find_model(session: Session, wanted: int | str) -> Model | None:
     return session.scalar(select(Model).where(paths).order_by(Model.id.desc()).limit(1))
 
 
-def delete_model(session: Session, model_id: int) -> None:
-    """Forgets the model; its files stay. Raises NotFound, and Conflict while a job uses it."""
+def delete_model(
+    session: Session, model_id: int, *, settings: Settings | None = None, files: bool = False
+) -> None:
+    """Forgets the model; its files stay, unless `files` asks for their end too (with `settings`).
+
+    Raises NotFound, Conflict while a job uses it, and Forbidden where files are not ours to remove.
+    """
     model = get_model(session, model_id)
     for run in _active_runs(session):
         if any((run.request.get(role) or {}).get("id") == model_id for role in USES):
@@ -123,6 +134,9 @@ def delete_model(session: Session, model_id: int) -> None:
                 "delete the model then.",
                 code="model_in_use",
             )
+    if files:
+        assert settings is not None, "the settings say which files are ours"
+        remove_model_with(session, settings, model)
     session.delete(model)
     session.flush()
 
@@ -137,8 +151,9 @@ def reference_of(model: Model) -> ModelReference:
     )
 
 
-def choose(session: Session, settings: Settings, wanted: ModelName, role: str, kind: ModelKind) -> Model:
-    """The model that a request names in `role`, its field; one that is named by a path is registered.
+def choose(session: Session, settings: Settings, wanted: ModelName, role: str, *kinds: ModelKind) -> Model:
+    """The model of one of `kinds` that a request names in `role`, its field; one that is named by a path is
+    registered.
 
     Raises Invalid (no such model, or one of another kind), ModelError, Forbidden.
     """
@@ -150,11 +165,12 @@ def choose(session: Session, settings: Settings, wanted: ModelName, role: str, k
         )
     if model is None:
         model = register(session, settings, ModelReference.model_validate({"path": wanted}))
-    if model.kind != kind:
+    if model.kind not in kinds:
+        needed = " or ".join(_KIND_WORDS[kind] for kind in kinds)
         raise Invalid(
-            f"`{model.name}` is {_KIND_WORDS[model.kind]}, but as {role.replace('_', ' ')} "
-            f"{_KIND_WORDS[kind]} is needed; name another model.",
-            errors=[Problem(("body", role), f"must be {_KIND_WORDS[kind]}")],
+            f"`{model.name}` is {_KIND_WORDS[model.kind]}, but as {role.replace('_', ' ')} {needed} is "
+            "needed; name another model.",
+            errors=[Problem(("body", role), f"must be {needed}")],
         )
     return model
 
@@ -172,6 +188,14 @@ def record_of(model: Model) -> dict[str, Any]:
 def recorded_reference(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """How the engine names the model of such a record."""
     return None if record is None else {name: record[name] for name in ModelReference.model_fields}
+
+
+def name_again(session: Session, record: Mapping[str, Any] | None) -> ModelName | None:
+    """How a new request names the model of such a record: by its id, or by its path where it was forgotten
+    since, by which it is registered again."""
+    if record is None:
+        return None
+    return int(record["id"]) if session.get(Model, record["id"]) else str(record["path"])
 
 
 def check_same_tokens(models: Mapping[str, Model | None]) -> None:

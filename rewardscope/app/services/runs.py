@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, joinedload
 from rewardscope.app.db.models import Job, JobStatus, Run
 from rewardscope.app.errors import Conflict, NotFound
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from rewardscope.app.services.run_folders import remove_with
 
 
 def list_runs(
@@ -49,7 +50,10 @@ def get_run(session: Session, run_id: int) -> Run:
 
 
 def delete_run(session: Session, run_id: int) -> None:
-    """Delete a run and all that it left. Raises NotFound, and Conflict while its job waits or runs."""
+    """Delete a run and all that it left, but for the model that it trained while that is registered.
+
+    Raises NotFound, and Conflict while its job waits or runs.
+    """
     query = (
         select(Job).where(Job.run_id == run_id).with_for_update().execution_options(populate_existing=True)
     )
@@ -58,6 +62,7 @@ def delete_run(session: Session, run_id: int) -> None:
         raise NotFound(f"There is no run {run_id}.")
     if not JobStatus(job.status).is_over:
         raise Conflict(f"Run {run_id} is {job.status}; cancel it before you delete it.")
+    remove_with(session, [session.get_one(Run, run_id)])
     session.execute(delete(Run).where(Run.id == run_id))
 
 

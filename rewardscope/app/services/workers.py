@@ -98,6 +98,17 @@ def list_workers(session: Session) -> list[Worker]:
     ]
 
 
+def largest_memory(session: Session, device: str) -> int | None:
+    """Bytes of the largest live worker that may do a job for this device; None where none is that tells.
+
+    A worker tells of its GPU where it has one; a job that asks for the CPU is measured by workers of the CPU.
+    """
+    alive = [worker for worker in list_workers(session) if worker.alive and "default" in worker.queues]
+    if device == "cpu":
+        alive = [worker for worker in alive if worker.device == "cpu"]
+    return max((worker.memory_bytes for worker in alive if worker.memory_bytes is not None), default=None)
+
+
 def count_alive(session: Session) -> int:
     """How many workers are alive."""
     return sum(worker.alive for worker in list_workers(session))
