@@ -24,6 +24,7 @@ from rewardscope.app.settings import Settings
 from rewardscope.engine.errors import RowError
 from rewardscope.engine.formats.atomic import atomic_file
 from rewardscope.engine.formats.canonical import json_line
+from rewardscope.engine.formats.task_rows import read_tasks
 from rewardscope.engine.places import is_there
 from rewardscope.engine.places import place as as_place
 from rewardscope.engine.tasks import Code, Task
@@ -64,8 +65,6 @@ def import_file(
 
     `name` defaults to the file's. Raises as `import_tasks`, DataError (no file of tasks), and StorageFull.
     """
-    from rewardscope.engine.formats.task_rows import read_tasks
-
     check_disk(settings)
     called = PurePath(filename.replace("\\", "/")).name or "upload"
     origin = {"kind": "upload", "filename": called}
@@ -76,8 +75,6 @@ def import_path(
     session: Session, path: str | Path, *, settings: Settings, name: str | None = None
 ) -> TaskSuite:
     """A suite from a file that the server sees. Raises as `import_file`."""
-    from rewardscope.engine.formats.task_rows import read_tasks
-
     check_disk(settings)
     place = as_place(path).absolute()
     origin = {"kind": "file", "path": str(place)}
