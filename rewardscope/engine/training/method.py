@@ -42,7 +42,8 @@ E = TypeVar("E", bound=Example)
 
 
 Sums = dict[str, tuple[float, float]]
-"""By metric: (sum, weight); the metric is sum / weight over all parts of a batch and all processes."""
+"""By metric: (sum, weight); the metric is sum / weight over all parts of a batch and all processes. A weight
+of 0 stands for a metric that is the sum itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,6 @@ class MethodLoop(Protocol[E]):
 
     updates_per_gathering: int
     """Updates between two times that new examples are gathered; checkpoints fall on these borders."""
-    examples_per_epoch: int
-    """What `batch_size` is a part of, to make steps of epochs."""
     has_value_head: bool
     """Whether `values` will be asked of a causal LM, for which it is given a scalar head."""
 

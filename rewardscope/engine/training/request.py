@@ -140,7 +140,7 @@ class RewardModel(_Strict):
     name: Literal["reward_model"] = "reward_model"
     reading: Literal["last", "sum", "segment"] = "last"
     centre: float = Field(0.01, ge=0)
-    """Weight of the squared mean output, which gives the rewards a zero [ours]."""
+    """Weight of the squared mean output over a pair, which gives the rewards a zero [ours]."""
 
 
 Method = Annotated[Sft | Rjs | Dpo | Scorer | Ppo | Grpo | Rloo | RewardModel, Field(discriminator="name")]
