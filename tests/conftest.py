@@ -25,6 +25,7 @@ TEMPLATE = "rewardscope_template"
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 EMPTY = """
     DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers;
+    DELETE FROM recipes; DELETE FROM task_suites;
     DELETE FROM runs; DELETE FROM datasets; DELETE FROM models; DELETE FROM workers;
     DELETE FROM idempotency_keys;
 """
