@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from rewardscope.app.db.models import Dataset, Job, JobStatus, Model, Run
-from rewardscope.app.services import datasets, jobs, models, scorings
+from rewardscope.app.db.models import Dataset, Job, JobStatus, Model, Run, TaskSuite
+from rewardscope.app.services import datasets, jobs, models, scorings, task_suites
 from rewardscope.app.services.scorings import ScoringRequest
 from rewardscope.app.settings import Settings
 from rewardscope.engine.formats.canonical import read_pairs
+from rewardscope.engine.formats.task_rows import read_tasks
 from rewardscope.engine.types import ModelReference
 
 DATASET_NAME = "demo: planted errors"
+POOL_NAME = "demo: scorer's pool"
+HELD_OUT_NAME = "demo: held out"
+SUITE_NAME = "demo: questions"
 _MODELS = {"policy": "scorer", "reference": "base", "reward_model": "reward_model"}
 """Role in the scoring, and what the built world calls the model."""
 _GIVEN_UP = (JobStatus.failed, JobStatus.crashed, JobStatus.cancelled)
@@ -54,15 +59,22 @@ def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
 
 
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
-    """Imports the world's pairs, registers its models and submits its scoring.
+    """Imports the world's pairs and tasks, registers its models and submits its scoring.
 
-    Returns {"dataset_id", "run_id", "models": {role: id}}. Repeatable: what is there is found.
+    Returns {"dataset_id", "pool_id", "held_out_id", "suite_id", "run_id", "models": {role: id}}. Repeatable:
+    what is there is found.
     """
-    dataset = _dataset(session, result)
+    dataset = _dataset(session, result, "pairs", DATASET_NAME)
+    pool = _dataset(session, result, "pool", POOL_NAME)
+    held_out = _dataset(session, result, "held_out", HELD_OUT_NAME)
+    suite = _suite(session, result)
     by_role = {role: _model(session, result[part], part) for role, part in _MODELS.items()}
     scoring = _scoring(session, dataset, by_role)
     return {
         "dataset_id": dataset.id,
+        "pool_id": pool.id,
+        "held_out_id": held_out.id,
+        "suite_id": suite.id,
         "run_id": scoring.id,
         "models": {role: model.id for role, model in by_role.items() if model is not None},
     }
@@ -76,15 +88,33 @@ def _is_there(session: Session, run: Run) -> bool:
     return None not in made
 
 
-def _dataset(session: Session, result: dict[str, Any]) -> Dataset:
-    origin = {"kind": "demo", "folder": result["folder"]}
+def _dataset(session: Session, result: dict[str, Any], part: str, name: str) -> Dataset:
+    """The data set of a part of the world: `pairs`, `pool` or `held_out`."""
+    origin = _origin(result, part)
     known = session.scalar(select(Dataset).where(Dataset.origin == origin).limit(1))
     if known is not None:
         return known
-    names = models.numbered(DATASET_NAME)
-    taken = set(session.scalars(select(Dataset.name).where(Dataset.name.startswith(DATASET_NAME))))
-    name = next(name for name in names if name not in taken)
-    return datasets.import_rows(session, read_pairs(Path(result["pairs"])), name=name, origin=origin)
+    free = _free_name(name, session.scalars(select(Dataset.name).where(Dataset.name.startswith(name))))
+    return datasets.import_rows(session, read_pairs(Path(result[part])), name=free, origin=origin)
+
+
+def _suite(session: Session, result: dict[str, Any]) -> TaskSuite:
+    origin = _origin(result, "suite")
+    known = session.scalar(select(TaskSuite).where(TaskSuite.origin == origin).limit(1))
+    if known is not None:
+        return known
+    taken = session.scalars(select(TaskSuite.name).where(TaskSuite.name.startswith(SUITE_NAME)))
+    tasks = read_tasks(Path(result["suite"]))
+    return task_suites.import_tasks(session, tasks, name=_free_name(SUITE_NAME, taken), origin=origin)
+
+
+def _origin(result: dict[str, Any], part: str) -> dict[str, Any]:
+    return {"kind": "demo", "folder": result["folder"], "part": part}
+
+
+def _free_name(stem: str, taken: Iterable[str]) -> str:
+    names = set(taken)
+    return next(name for name in models.numbered(stem) if name not in names)
 
 
 def _model(session: Session, path: str | None, part: str) -> Model | None:

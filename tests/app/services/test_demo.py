@@ -9,13 +9,18 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Dataset, JobStatus, Model, Run
+from rewardscope.app.db.models import Dataset, JobStatus, Model, Run, TaskSuite
 from rewardscope.app.errors import StorageFull
-from rewardscope.app.services import datasets, demo, jobs, runs
+from rewardscope.app.services import datasets, demo, jobs, recipes, runs
+from rewardscope.app.services.recipe_requests import RecipeBody
 from rewardscope.app.settings import Settings
 from rewardscope.engine.formats.canonical import write_pairs
+from rewardscope.engine.formats.task_rows import write_tasks
+from rewardscope.engine.tasks import Number, Task
 from rewardscope.engine.types import Side, Span
 from tests.app import factories
+
+ROWS = ("sample", "step", "token", "segment", "union")
 
 
 @pytest.fixture
@@ -25,10 +30,13 @@ def built(tmp_path: Path) -> dict[str, Any]:
     write_pairs(
         tmp_path / "pairs.jsonl", [factories.preference_pair(number, spans=spans) for number in (1, 2)]
     )
+    write_pairs(tmp_path / "pool.jsonl", [factories.preference_pair(number) for number in (3, 4, 5)])
+    write_pairs(tmp_path / "held_out.jsonl", [factories.preference_pair(6)])
+    write_tasks(tmp_path / "suite.jsonl", [Task(key="1", prompt="1 + 1 =", checker=Number(value=2))])
     classifier = factories.make_model_folder(tmp_path / "reward_model", "LlamaForSequenceClassification")
     return {
         "folder": str(tmp_path),
-        "pairs": str(tmp_path / "pairs.jsonl"),
+        **{part: str(tmp_path / f"{part}.jsonl") for part in ("pairs", "pool", "held_out", "suite")},
         "base": str(factories.make_model_folder(tmp_path / "base")),
         "scorer": str(factories.make_model_folder(tmp_path / "scorer")),
         "reward_model": str(classifier),
@@ -80,7 +88,42 @@ def test_finishing_twice_is_finishing_once(
 ) -> None:
     run = demo.load(session, settings)
     assert demo.finish(session, run, built) == demo.finish(session, run, built)
-    assert (count(session, Dataset), count(session, Model), count(session, Run)) == (1, 3, 2)
+    assert (count(session, Dataset), count(session, TaskSuite)) == (3, 1)
+    assert (count(session, Model), count(session, Run)) == (3, 2)
+
+
+def test_a_recipe_finds_all_that_it_needs(
+    session: Session, settings: Settings, built: dict[str, Any]
+) -> None:
+    result = complete(session, demo.load(session, settings), built)
+    proposed = recipes.defaults(session, datasets.get_dataset(session, result["dataset_id"]))
+    assert proposed == {
+        "dataset_id": result["dataset_id"],
+        "scorer_dataset_id": result["pool_id"],
+        "held_out_dataset_id": result["held_out_id"],
+        "model": result["models"]["reference"],
+        "suite_ids": [result["suite_id"]],
+    }
+    assert datasets.get_dataset(session, result["pool_id"]).name == "demo: scorer's pool"
+    recipe = recipes.submit(session, settings, RecipeBody.model_validate(proposed))
+    steps = [step["name"] for step in recipe.plan if step["kind"] == "training"]
+    assert steps == ["scorer", *(f"{method} {row}" for method in ("dpo", "rjs") for row in ROWS)]
+
+
+def test_what_is_gone_is_not_proposed(session: Session, settings: Settings, built: dict[str, Any]) -> None:
+    result = complete(session, demo.load(session, settings), built)
+    datasets.delete_dataset(session, result["pool_id"])
+    proposed = recipes.defaults(session, datasets.get_dataset(session, result["dataset_id"]))
+    assert proposed == {"dataset_id": result["dataset_id"], "model": result["models"]["reference"]}
+
+
+def test_a_world_built_anew_stands_beside_the_old_one(
+    session: Session, settings: Settings, built: dict[str, Any]
+) -> None:
+    first = demo.finish(session, demo.load(session, settings), built)
+    other = demo.finish(session, demo.load(session, settings), {**built, "folder": "elsewhere"})
+    assert other["suite_id"] != first["suite_id"]
+    assert datasets.get_dataset(session, other["pool_id"]).name == "demo: scorer's pool (2)"
 
 
 def test_a_demo_whose_data_set_was_deleted_is_loaded_anew(
