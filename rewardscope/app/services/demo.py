@@ -64,9 +64,10 @@ def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]
     Returns {"dataset_id", "pool_id", "held_out_id", "suite_id", "run_id", "models": {role: id}}. Repeatable:
     what is there is found.
     """
-    dataset = _dataset(session, result, "pairs", DATASET_NAME)
     pool = _dataset(session, result, "pool", POOL_NAME)
     held_out = _dataset(session, result, "held_out", HELD_OUT_NAME)
+    # Last, so that lists, which show the newest first, begin with it.
+    dataset = _dataset(session, result, "pairs", DATASET_NAME)
     suite = _suite(session, result)
     by_role = {role: _model(session, result[part], part) for role, part in _MODELS.items()}
     scoring = _scoring(session, dataset, by_role)
