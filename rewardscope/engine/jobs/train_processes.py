@@ -36,6 +36,8 @@ from rewardscope.engine.types import Progress
 KEY = "REWARDSCOPE_TRAIN_KEY"
 """Where the started processes find the word by which they are known to the one that listens."""
 POLL_SECONDS = 0.2
+END_SECONDS = 15.0
+"""How long the processes may take to end by themselves once there is a result."""
 
 
 class TrainingRefused(EngineError):
@@ -56,11 +58,12 @@ def launch(request: dict[str, Any], processes: int, report: ReportCallable) -> d
         asked = Path(scratch) / "request.json"
         asked.write_text(json.dumps(request), encoding="utf-8")
         address = str(Path(scratch) / "socket")
-        with Listener(address, "AF_UNIX", authkey=key) as listener:
-            with _started(processes, asked, address, key) as torchrun:
-                connection = _accepted(listener, torchrun)
-                with connection:
-                    return _follow(connection, torchrun, report)
+        with (
+            Listener(address, "AF_UNIX", authkey=key) as listener,
+            _started(processes, asked, address, key) as torchrun,
+            _accepted(listener, torchrun) as connection,
+        ):
+            return _follow(connection, torchrun, report)
 
 
 @contextlib.contextmanager
@@ -114,6 +117,8 @@ def _follow(
             report(event.progress, event.chunk, event.message)  # Cancelled ends the processes on its way out.
             connection.send(Verdict())
         elif isinstance(event, Result):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                torchrun.wait(END_SECONDS)
             return event.result
         elif isinstance(event, Refusal):
             raise TrainingRefused(event.code, event.detail)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rewardscope.engine.errors import DataError, ResourceError
@@ -82,7 +83,7 @@ class Checkpoints:
             weights = load_file(path / WEIGHTS, device=str(model.loaded.device))
             moments = torch.load(path / OPTIMISER, map_location=model.loaded.device, weights_only=True)
             state = _from_json(json.loads((path / STATE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise DataError(
                 f"The checkpoint `{path}` cannot be read ({error}); remove its folder to go on from an "
                 "earlier one."

@@ -38,6 +38,8 @@ def save_finished(
         model.tokenizer.save_pretrained(work)
         (work / REQUEST).write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
         (work / "README.md").write_text(_card(request, settled, figures), encoding="utf-8")
+        for path in work.rglob("*.safetensors"):
+            path.chmod(0o644)  # They come as temporary files do, for their owner alone.
 
 
 @torch.no_grad()

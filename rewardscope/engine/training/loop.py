@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import torch
@@ -45,14 +45,9 @@ class Diverged(EngineError):
     code = "diverged"
 
 
-class Reporting(Protocol):
-    """How the loop tells what happens; it may raise to stop it."""
-
-    def __call__(
-        self, progress: Progress | None = None, chunk: object = None, message: str | None = None
-    ) -> None: ...
-
-
+Reporting = Callable[..., None]
+"""How the loop tells what happens: report(progress, chunk, message), as `jobs.protocol` has it. It
+may raise to stop the loop."""
 Look = Callable[[TrainedModel], Mapping[str, float]]
 """Further figures of the model as it is now, such as success on a task suite; told in the first process."""
 

@@ -104,9 +104,9 @@ def _offline_loop(data: OfflineData, request: TrainingRequest) -> MethodLoop[Any
 def _sampling_loop(
     request: TrainingRequest, chosen: ChosenRows, frozen: FrozenModels, model: TrainedModel
 ) -> MethodLoop[Any]:
-    from rewardscope.engine.training.methods.grpo import GrpoLoop
+    from rewardscope.engine.training.methods.grpo import GroupLoop
     from rewardscope.engine.training.methods.ppo import PpoLoop
-    from rewardscope.engine.training.methods.rjs_sampled import RjsSampledLoop
+    from rewardscope.engine.training.methods.rjs_sampled import SampledRjsLoop
     from rewardscope.engine.training.rollouts import Prompts
 
     method, rule, source = request.method, request.supervision.rule, request.supervision.source
@@ -124,7 +124,7 @@ def _sampling_loop(
         )
 
     arguments = (request, prompts(chosen.trained), prompts(chosen.held_out), frozen, model, rule, source)
-    loops: dict[str, Any] = {"ppo": PpoLoop, "grpo": GrpoLoop, "rloo": GrpoLoop, "rjs": RjsSampledLoop}
+    loops: dict[str, Any] = {"ppo": PpoLoop, "grpo": GroupLoop, "rloo": GroupLoop, "rjs": SampledRjsLoop}
     made: MethodLoop[Any] = loops[method.name](*arguments)
     return made
 
