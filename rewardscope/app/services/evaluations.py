@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -165,8 +166,8 @@ def list_figures(
         after = run_id, place
         query = query.where(Run.id <= run_id)
     limit = page_limit(limit)
-    runs = session.scalars(query.execution_options(yield_per=50))
-    found = list(itertools.islice(_rows(runs, after), limit + 1))
+    with closing(session.scalars(query.execution_options(yield_per=50))) as runs:
+        found = list(itertools.islice(_rows(runs, after), limit + 1))
     rows = [row for _, row in found[:limit]]
     return Page(rows, encode_cursor(rows[-1].run_id, found[limit - 1][0]) if len(found) > limit else None)
 
