@@ -19,43 +19,22 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, joinedload
 
 from rewardscope.app.db import queue as job_queue
-from rewardscope.app.db.models import Dataset, Job, JobStatus, Model, Recipe, Run, TaskSuite
+from rewardscope.app.db.models import Job, JobStatus, Recipe, Run
 from rewardscope.app.db.notifications import notify
-from rewardscope.app.errors import AppError, Conflict, Invalid, NotFound, NotReady, Problem
+from rewardscope.app.errors import AppError, Conflict, NotFound, NotReady
 from rewardscope.app.services import evaluations, jobs, scorings, trainings
-from rewardscope.app.services.datasets import ACTIVE, check_disk, get_dataset
+from rewardscope.app.services.datasets import ACTIVE
 from rewardscope.app.services.evaluations import EvaluationBody
-from rewardscope.app.services.models import check_same_tokens, choose, reference_of
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
-from rewardscope.app.services.recipe_requests import (
-    MAX_NAME_CHARACTERS,
-    SAME_PAIRS,
-    RecipeBody,
-    Step,
-    filled,
-    make_plan,
-)
+from rewardscope.app.services.recipe_defaults import defaults as defaults
+from rewardscope.app.services.recipe_plans import RecipePlan, plan_recipe
+from rewardscope.app.services.recipe_requests import RecipeBody, filled
 from rewardscope.app.services.scorings import ScoringRequest
-from rewardscope.app.services.task_suites import resolve_suites
-from rewardscope.app.services.training_checks import usable_rows
 from rewardscope.app.services.training_requests import TrainingBody
 from rewardscope.app.settings import Settings
 from rewardscope.engine.errors import EngineError
-from rewardscope.engine.training.checks import check_training
-from rewardscope.engine.training.request import TrainingNumbers, TrainingRequest
-from rewardscope.engine.types import ModelReference
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a recipe would do."""
-
-    name: str
-    steps: list[Step]
-    warnings: list[str]
-    """Sentences to read before it is submitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,74 +75,22 @@ class RecipeState:
         return sum(step.status == JobStatus.succeeded for step in self.steps)
 
 
-def defaults(session: Session, dataset: Dataset) -> dict[str, Any]:
-    """What a form proposes for a data set: fields of `RecipeBody` that its scorings and the demo know better.
+def preview(session: Session, settings: Settings, body: RecipeBody) -> RecipePlan:
+    """What a recipe would do, without submitting it; nothing is written, nor any model registered.
 
-    For the demo's data set the pool of its scorer, its held-out pairs, base model and task suite; for others
-    the reference of their latest scoring as the base.
+    Raises as `submit`, but for a training that finds no room: that is told among the warnings.
     """
-    proposed: dict[str, Any] = {"dataset_id": dataset.id}
-    if dataset.origin.get("kind") == "demo":
-        demo = _demo_of(session, dataset)
-        if demo is not None:
-            return proposed | demo
-    latest = session.scalar(
-        select(Run)
-        .where(Run.kind == "scoring", Run.dataset_id == dataset.id)
-        .order_by(Run.id.desc())
-        .limit(1)
-    )
-    reference = None if latest is None else latest.request.get("reference")
-    if reference is not None and session.get(Model, reference["id"]) is not None:
-        proposed["model"] = reference["id"]
-    return proposed
-
-
-def preview(session: Session, settings: Settings, body: RecipeBody) -> Preview:
-    """The plan and what to know of it. Everything that can be wrong with the request is said now.
-
-    Raises NotFound (a data set), Invalid, ModelError, RequestError, Forbidden.
-    """
-    dataset = get_dataset(session, body.dataset_id)
-    others = {
-        name: get_dataset(session, dataset_id)
-        for name in ("scorer_dataset_id", "held_out_dataset_id")
-        if (dataset_id := getattr(body, name)) is not None
-    }
-    resolve_suites(session, settings, body.suite_ids)
-    base, scorer, reward_model = _models(session, settings, body)
-    body = body.model_copy(
-        update={
-            "model": base.id,
-            "scorer": None if scorer is None else scorer.id,
-            "reward_model": None if reward_model is None else reward_model.id,
-        }
-    )
-    scorer_data = others.get("scorer_dataset_id")
-    same_pairs = scorer_data is not None and dataset.content_hash == scorer_data.content_hash
-    union = body.union and not same_pairs and (body.splits or scorer_data is not None)
-    methods = ", ".join(method.name for method in body.methods)
-    name = _clean_name(body.name or f"{dataset.name}: {methods}"[:MAX_NAME_CHARACTERS])
-    steps = make_plan(body, name, union=union)
-    warnings = [SAME_PAIRS] if same_pairs and body.masks_from == "implicit" else []
-    warnings += _check_trainings(session, steps, base)
-    if body.union and not union:
-        warnings.append(
-            "There is no row `union`: sample-wise training on the scorer's data as well needs data that only "
-            "the scorer has seen. Name them as `scorer_dataset_id`."
-        )
-    if not body.suite_ids:
-        warnings.append(
-            "Without a task suite nobody sees whether answers get better: the table compares losses and "
-            "accuracies only. Name one in `suite_ids`."
-        )
-    return Preview(name, steps, list(dict.fromkeys(warnings)))
+    nested = session.begin_nested()
+    try:
+        return plan_recipe(session, settings, body)
+    finally:
+        nested.rollback()
 
 
 def submit(session: Session, settings: Settings, body: RecipeBody) -> Recipe:
-    """A recipe whose first runs are queued. Raises as `preview`, and StorageFull."""
-    check_disk(settings)
-    found = preview(session, settings, body)
+    """A recipe whose first runs are queued. Everything that can be wrong with the request is said now:
+    NotFound (a data set), Invalid, RequestError, ModelError, Forbidden, StorageFull."""
+    found = plan_recipe(session, settings, body)
     recipe = Recipe(
         name=found.name,
         request=body.model_dump(mode="json") | {"warnings": found.warnings},
@@ -433,94 +360,3 @@ def _status(recipe: Recipe, steps: Sequence[StepState]) -> str:
     if statuses == {"succeeded"}:
         return "succeeded"
     return "cancelled" if recipe.cancel_requested else "failed"
-
-
-# ---------------------------------------------------------------------------------------------- what is asked
-
-
-def _clean_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not name or not name.isprintable():
-        raise Invalid(
-            f"A recipe's name has 1 to {MAX_NAME_CHARACTERS} printable characters, which its runs and models "
-            "take too; choose another one.",
-            errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
-        )
-    return name
-
-
-def _models(
-    session: Session, settings: Settings, body: RecipeBody
-) -> tuple[Model, Model | None, Model | None]:
-    base = choose(session, settings, body.model, "model", "causal_lm")
-    scorer = None if body.scorer is None else choose(session, settings, body.scorer, "scorer", "causal_lm")
-    reward_model = (
-        None
-        if body.reward_model is None
-        else choose(session, settings, body.reward_model, "reward_model", "sequence_classifier")
-    )
-    check_same_tokens({"model": base, "scorer": scorer})
-    return base, scorer, reward_model
-
-
-def _check_trainings(session: Session, steps: Sequence[Step], base: Model) -> list[str]:
-    """Warnings of all trainings. Raises for the first that could not be submitted later on.
-
-    What a step makes that has not run yet is stood in for by a name.
-    """
-    to_come = ModelReference(path="(made by this recipe)")
-    warnings: list[str] = []
-    for step in steps:
-        if step.kind != "training":
-            continue
-        body = TrainingBody.model_validate(filled(step.request, _StandIns()))
-        datasets = [get_dataset(session, one) for one in (body.dataset_id, *body.extra_dataset_ids)]
-        roles = ("scorer", "scorer_reference", "reward_model")
-        request = TrainingRequest.model_validate(
-            {
-                **{name: getattr(body, name) for name in TrainingNumbers.model_fields},
-                "model": reference_of(base),
-                **{role: _stood_in(session, getattr(body, role), to_come) for role in roles},
-            }
-        )
-        usable_rows(session, request.method, datasets)
-        warnings += check_training(request, has_rewards=body.scoring_run_id is not None)
-    return warnings
-
-
-class _StandIns(dict[str, int]):
-    """An id for whatever is yet to be made: none that exists."""
-
-    def __missing__(self, step: str) -> int:
-        return _NO_ID
-
-
-_NO_ID = 2**63 - 1
-
-
-def _stood_in(session: Session, wanted: Any, to_come: ModelReference) -> ModelReference | None:
-    if wanted is None:
-        return None
-    model = None if wanted == _NO_ID else session.get(Model, wanted)
-    return to_come if model is None else reference_of(model)
-
-
-def _demo_of(session: Session, dataset: Dataset) -> dict[str, Any] | None:
-    """What the demo brought beside its pairs; None where some of it is gone."""
-    run = session.scalar(
-        select(Run)
-        .where(Run.kind == "demo", Run.result["dataset_id"].as_integer() == dataset.id)
-        .order_by(Run.id.desc())
-        .limit(1)
-    )
-    result = {} if run is None or run.result is None else run.result
-    parts = {
-        "scorer_dataset_id": (Dataset, result.get("pool_id")),
-        "held_out_dataset_id": (Dataset, result.get("held_out_id")),
-        "model": (Model, result.get("models", {}).get("reference")),
-    }
-    if any(key is None or session.get(table, key) is None for table, key in parts.values()):
-        return None
-    suite = result.get("suite_id")
-    suites = [] if suite is None or session.get(TaskSuite, suite) is None else [suite]
-    return {name: key for name, (_, key) in parts.items()} | {"suite_ids": suites}

@@ -393,6 +393,31 @@ def test_a_scorer_of_the_very_pairs_that_it_masks_is_warned_of(
     assert "rjs union" not in [step.name for step in found.steps]
 
 
+def test_a_scorer_that_learned_from_these_pairs_is_warned_of(
+    session: Session, settings: Settings, world: World, succeed: Succeed
+) -> None:
+    scorer = recipe_handlers.make_scorer(session, settings)
+    scorer.origin = {"data": [world.pairs.content_hash], "part": {"start": 0.0, "end": 0.5}}
+    assert SAME_PAIRS in recipes.preview(session, settings, world.body(scorer=scorer.id)).warnings
+    rest = {"part": {"start": 0.5, "end": 1.0}}
+    assert (
+        SAME_PAIRS not in recipes.preview(session, settings, world.body(scorer=scorer.id, data=rest)).warnings
+    )
+
+
+def test_the_base_is_no_scorer(session: Session, settings: Settings, world: World) -> None:
+    with pytest.raises(Invalid, match="is the base policy itself"):
+        recipes.submit(session, settings, world.body(scorer=world.base.id))
+
+
+def test_a_preview_writes_nothing(session: Session, settings: Settings, world: World, tmp_path: Path) -> None:
+    folder = factories.make_model_folder(tmp_path / "unknown")
+    found = recipes.preview(session, settings, world.body(model=str(folder)))
+    assert [step.name for step in found.steps] == ALL
+    assert models.find_model(session, str(folder)) is None
+    assert recipes.list_recipes(session).total == 0
+
+
 def test_a_scorer_that_is_there_is_not_trained(session: Session, settings: Settings, world: World) -> None:
     scorer = recipe_handlers.make_scorer(session, settings)
     found = recipes.preview(session, settings, world.body(scorer=scorer.id))
