@@ -105,6 +105,7 @@ def download_model(model_id: Id, database: DatabaseDep, settings: SettingsDep) -
     headers = {
         "Content-Disposition": f'attachment; filename="{found.name}"',
         "Content-Length": str(found.size),
+        "Content-Encoding": "identity",  # Weights do not compress, and a length lets a client show progress.
     }
     return StreamingResponse(found.chunks, media_type="application/x-tar", headers=headers)
 

@@ -12,18 +12,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Float64, Int32, Int64
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from tsdownsample import MinMaxDownsampler
 
 from rewardscope.app.db.models import MetricBlock
 
 BLOCK_STEPS = 1024
 LARGEST_STEP = 2**31 - 1
-MIN_POINTS = 4
-"""A curve is never thinned to less: its two ends, and the extremes of one stretch."""
+MIN_POINTS = 6
+"""A curve is never thinned to less: its two ends, and the extremes of two stretches."""
 
 
 class Points(NamedTuple):
@@ -225,7 +224,19 @@ def _thinned(points: Points, max_points: int | None) -> Series:
     count = len(points.steps)
     if max_points is None or count <= max(max_points, MIN_POINTS):
         return Series(points, count, binned=False)
-    inner = max(max_points, MIN_POINTS) - 2
-    extremes = MinMaxDownsampler().downsample(points.steps, points.values, n_out=inner - inner % 2)
-    left = np.union1d(extremes.astype(np.int64), [0, count - 1])
+    extremes = _extremes(points, (max(max_points, MIN_POINTS) - 2) // 2)
+    left = np.union1d(extremes, [0, count - 1])
     return Series(Points(points.steps[left], points.values[left]), count, binned=True)
+
+
+def _extremes(points: Points, stretches: int) -> Int64[np.ndarray, " found"]:
+    """Where the first least and the first greatest value of each of equally long stretches of steps are."""
+    edges = np.linspace(points.steps[0], int(points.steps[-1]) + 1, stretches + 1)[:-1]
+    starts = np.unique(np.searchsorted(points.steps, edges))
+    counts = np.diff(starts, append=len(points.steps))
+    stretch = np.repeat(np.arange(len(starts)), counts)
+    found = []
+    for extreme in (np.minimum, np.maximum):
+        at_extreme = np.flatnonzero(points.values == extreme.reduceat(points.values, starts)[stretch])
+        found.append(at_extreme[np.unique(stretch[at_extreme], return_index=True)[1]])
+    return np.concatenate(found)

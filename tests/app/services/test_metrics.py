@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -113,6 +114,30 @@ def test_a_thinned_curve_keeps_its_ends_and_its_peaks(session: Session, run_id: 
     assert len(found) <= 100
     assert found == sorted(found)
     assert {(1, values[0]), (20_000, values[-1]), (7_778, 50.0), (12_346, -50.0)} <= set(found)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_stretch_of_a_thinned_curve_keeps_its_extremes(session: Session, run_id: int, seed: int) -> None:
+    """With gaps, and steps up to the largest."""
+    dice = np.random.default_rng(seed)
+    steps = np.unique(dice.integers(0, dice.choice([500, metrics.LARGEST_STEP]), 400, endpoint=True))
+    values = dice.normal(size=len(steps)).round(1)
+    metrics.store(session, run_id, {LOSS: list(zip(steps.tolist(), values.tolist(), strict=True))})
+    found = dict(points_of(metrics.read(session, run_id, [LOSS], max_points=22)[LOSS]))
+    assert len(found) <= 22
+    edges = np.linspace(steps[0], steps[-1] + 1, 11)
+    for start, end in itertools.pairwise(edges):
+        inside = values[(steps >= start) & (steps < end)]
+        kept = [value for step, value in found.items() if start <= step < end]
+        assert not len(inside) or {inside.min(), inside.max()} <= set(kept)
+
+
+@pytest.mark.parametrize("max_points", [-5, 0, 1, 6, 7, 8, 9, 20, 99])
+def test_no_wish_is_too_small(session: Session, run_id: int, max_points: int) -> None:
+    metrics.store(session, run_id, {LOSS: [(step, float(step % 7)) for step in range(0, 300, 3)]})
+    found = points_of(metrics.read(session, run_id, [LOSS], max_points=max_points)[LOSS])
+    assert 4 <= len(found) <= max(max_points, metrics.MIN_POINTS)
+    assert (found[0][0], found[-1][0]) == (0, 297)
 
 
 def test_a_short_curve_is_not_thinned(session: Session, run_id: int) -> None:
