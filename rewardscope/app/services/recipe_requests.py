@@ -137,9 +137,14 @@ class RecipeBody(BaseModel):
         return "implicit" if self.reward_model is None or self.scorer is not None else "rm_increment"
 
     @property
+    def is_rewarded(self) -> bool:
+        """Whether anything asks for token rewards: a mask, or responses that are sampled."""
+        return any(samples(method) or densities_of(self, method) != ["sample"] for method in self.methods)
+
+    @property
     def trains_scorer(self) -> bool:
         """Whether the scorer is made on the way."""
-        return self.masks_from == "implicit" and self.scorer is None
+        return self.is_rewarded and self.masks_from == "implicit" and self.scorer is None
 
     @property
     def splits(self) -> bool:

@@ -12,14 +12,16 @@ import httpx
 import pytest
 import uvicorn
 
-from rewardscope.app.client.errors import Fault, RunNotSucceeded, ServerRefused
+from rewardscope.app.client.errors import Fault, RecipeNotSucceeded, RunNotSucceeded, ServerRefused
 from rewardscope.app.client.rewardscope import RemoteRun, RewardScope
 from rewardscope.app.db.models import JobStatus
 from rewardscope.app.db.session import Database
 from rewardscope.app.main import create_app
 from rewardscope.app.services import jobs, runs
 from rewardscope.app.settings import Settings
+from rewardscope.app.worker import Worker
 from rewardscope.engine.types import Progress
+from tests.app import recipe_handlers
 from tests.app.factories import claim, make_scored_run
 
 ROWS = [{"id": str(n), "prompt": f"{n}?", "chosen": "yes", "rejected": "no"} for n in range(3)]
@@ -188,3 +190,46 @@ def test_the_environment_names_the_server(
     monkeypatch.setenv("REWARDSCOPE_TOKEN", settings.token.get_secret_value())
     with RewardScope.from_environment() as server:
         assert list(server.datasets()) == []
+
+
+def test_a_suite_an_evaluation_and_a_recipe_are_asked_for(
+    server: RewardScope, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    with database.session() as session:
+        world = recipe_handlers.make_world(session, settings)
+    (tmp_path / "more.jsonl").write_text('{"prompt": "2 + 2 =", "answer": 4}\n')
+    suite = server.import_suite(tmp_path / "more.jsonl")
+    assert [found["name"] for found in server.suites()] == ["more", "sums"]
+    assert server.submit_evaluation("base", suite_ids=[suite["id"]]).kind == "evaluation"
+    assert list(server.figures(model_ids=[world.base.id])) == []
+
+    asked = {"methods": ["rjs"], "densities": ["sample"], "suite_ids": [suite["id"]]}
+    steps = server.preview_recipe(world.pairs.id, "base", **asked)["steps"]
+    assert [step["name"] for step in steps] == ["rjs sample", "evaluate base", "evaluate rjs sample"]
+    recipe = server.submit_recipe(world.pairs.id, "base", **asked)
+    with pytest.raises(TimeoutError, match="goes on without us"):
+        server.wait_for_recipe(recipe["id"], timeout_seconds=0.05)
+    assert server.cancel_recipe(recipe["id"])["status"] == "cancelled"
+    with pytest.raises(RecipeNotSucceeded, match="It needs `rjs sample`, which is cancelled") as ended:
+        server.wait_for_recipe(recipe["id"])
+    assert ended.value.status == "cancelled"
+    assert server.retry_recipe(recipe["id"])["status"] == "queued"
+    assert [one["id"] for one in server.recipes()] == [recipe["id"]]
+
+
+def test_a_recipe_is_waited_for(
+    server: RewardScope, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    with database.session() as session:
+        body = recipe_handlers.make_world(session, settings).body(densities=["sample"], union=False)
+    recipe = server.submit_recipe(**body.model_dump(mode="json"))
+    worker = Worker(settings, database, recipe_handlers.handlers(tmp_path, set()))
+    seen: list[int] = []
+    while worker.run_once():
+        seen.append(server.recipe(recipe["id"])["done"])
+    worker.close()
+    done = server.wait_for_recipe(recipe["id"], on_progress=lambda current: seen.append(current["done"]))
+    assert seen == [1, 2, 3, 3]
+    assert [row["density"] for row in done["table"]["rows"]] == ["base", "sample"]
+    (figure,) = server.figures(run_ids=[done["table"]["rows"][0]["evaluation_ids"][0]])
+    assert (figure["model"], figure["value"]) == ("base", 0.5)

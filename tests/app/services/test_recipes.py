@@ -313,7 +313,7 @@ def test_a_recipe_is_deleted_and_its_runs_stay(
     recipe = recipes.submit(session, settings, world.body(densities=["sample"], union=False))
     with pytest.raises(Conflict, match="cancel it before"):
         recipes.delete(session, recipe.id)
-    for step in ("scorer", "rjs sample", "evaluate base", "evaluate rjs sample"):
+    for step in ("rjs sample", "evaluate base", "evaluate rjs sample"):
         succeed(step)
     for refused in (recipes.cancel, lambda *given: recipes.retry(given[0], settings, given[1])):
         with pytest.raises(Conflict, match="nothing"):
@@ -426,6 +426,14 @@ def test_a_scorer_that_is_there_is_not_trained(session: Session, settings: Setti
     assert any("no row `union`" in warning for warning in found.warnings)
     recipe = recipes.submit(session, settings, world.body(scorer="scorer"))
     assert recipes.get_recipe(session, recipe.id).runs["scores"].request["policy"]["id"] == scorer.id
+
+
+def test_nothing_is_scored_for_trainings_without_masks(
+    session: Session, settings: Settings, world: World
+) -> None:
+    found = recipes.preview(session, settings, world.body(methods=["sft", "rjs"], densities=["sample"]))
+    assert [step.name for step in found.steps if step.kind != "evaluation"] == ["sft sample", "rjs sample"]
+    assert {step.request["data"]["part"]["start"] for step in found.steps[:2]} == {0.0}
 
 
 def test_on_policy_methods_are_rewarded_by_the_scorer_itself(
