@@ -82,6 +82,8 @@ class DatasetPage(PageContext):
     """Line and reason of rows that the import left out."""
     skipped_count: int
     score_url: str
+    train_url: str
+    recipe_url: str
     delete_url: str
     is_scored: bool
     runs: list[Option]
@@ -192,7 +194,7 @@ def create_dataset(
     except (AppError, EngineError) as error:
         page = _upload_page(request, settings.max_upload_mib)
         page = replace(
-            page, name=name, folder=folder, skips=skips, problem=_sentence(error), faults=_faults(error)
+            page, name=name, folder=folder, skips=skips, problem=_sentence(error), faults=faults_of(error)
         )
         return render(request, "datasets/new.html", page, status=_status_of(error))
     return see_other(url_of(request, "dataset", dataset_id=dataset.id))
@@ -294,6 +296,8 @@ def _page(
         skipped=[(f"line {row['line']}", str(row["reason"])) for row in dataset.skipped_rows[:100]],
         skipped_count=dataset.skipped_count,
         score_url=url_of(request, "score", dataset_id=dataset.id),
+        train_url=url_of(request, "training_new", {"dataset": dataset.id}),
+        recipe_url=url_of(request, "recipe_new", {"dataset": dataset.id}),
         delete_url=url_of(request, "dataset_delete", dataset_id=dataset.id),
         is_scored=query.run_id is not None,
         runs=run_options(found, run) if run else [],
@@ -446,7 +450,7 @@ def _status_of(error: AppError | EngineError) -> int:
     return error.status if isinstance(error, AppError) else 422
 
 
-def _faults(error: AppError | EngineError) -> list[RowFault]:
+def faults_of(error: AppError | EngineError) -> list[RowFault]:
     """The rows of an import that cannot be used: places such as ("line", 12, "chosen")."""
     if not isinstance(error, AppError):
         return []

@@ -40,6 +40,7 @@ class ModelRow:
     """A line of a list of models."""
 
     name: str
+    address: str
     kind: str
     parameters: int | None
 
@@ -105,7 +106,7 @@ def show_home(request: Request, session: SessionDep) -> Response:
             for dataset in datasets.list_datasets(session, limit=SHOWN_DATASETS).items
         ],
         demo=_active_demo(request, session),
-        models=[model_row(model) for model in models.list_models(session, limit=SHOWN_MODELS).items],
+        models=[model_row(request, model) for model in models.list_models(session, limit=SHOWN_MODELS).items],
         activity=_activity(request, session),
     )
     return render(request, "home/show.html", page)
@@ -145,9 +146,10 @@ def dataset_row(request: Request, dataset: Dataset) -> DatasetRow:
     )
 
 
-def model_row(model: Model) -> ModelRow:
+def model_row(request: Request, model: Model) -> ModelRow:
     """A model as a line."""
-    return ModelRow(model.name, KINDS.get(model.kind, model.kind), model.parameters)
+    address = url_of(request, "model", model_id=model.id)
+    return ModelRow(model.name, address, KINDS.get(model.kind, model.kind), model.parameters)
 
 
 def _active_demo(request: Request, session: Session) -> RunRow | None:

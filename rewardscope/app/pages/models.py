@@ -28,6 +28,7 @@ class ModelLine:
     """A model with what its files say."""
 
     name: str
+    address: str
     path: str
     revision: str | None
     kind: str
@@ -119,6 +120,7 @@ def _page(
 def _line(request: Request, model: Model) -> ModelLine:
     return ModelLine(
         name=model.name,
+        address=url_of(request, "model", model_id=model.id),
         path=model.path,
         revision=model.revision,
         kind=KINDS.get(model.kind, model.kind),

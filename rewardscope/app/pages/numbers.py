@@ -66,6 +66,17 @@ def size(parameters: int | None) -> str:
     return str(parameters)
 
 
+def data_size(count: float | None) -> str:
+    """Bytes in binary units: `512 B`, `3.25 MiB`, `120 GiB`."""
+    if count is None:
+        return MISSING
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1000:
+            return f"{count:.3g}\N{NARROW NO-BREAK SPACE}{unit}"
+        count /= 1024
+    return f"{count:,.3g}\N{NARROW NO-BREAK SPACE}TiB"
+
+
 def duration(seconds: float | None) -> str:
     """`45 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None or math.isnan(seconds) or math.isinf(seconds):

@@ -146,6 +146,9 @@ def _runs() -> list[RunStatus]:
         "result_label": "Open the pairs",
         "cancel_url": None,
         "retry_url": None,
+        "retry_label": "Retry",
+        "clone_url": None,
+        "notes": [],
         "delete_url": None,
         "is_active": False,
     }

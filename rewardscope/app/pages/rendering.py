@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rewardscope.app.pages import numbers
 
 WEB = Path(__file__).parents[2] / "web"
-Section = Literal["home", "runs", "models"] | None
+Section = Literal["home", "runs", "recipes", "models"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,18 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    filters = ("signed", "plain_number", "percent", "count", "counted", "size", "duration", "age", "moment")
+    filters = (
+        "signed",
+        "plain_number",
+        "percent",
+        "count",
+        "counted",
+        "size",
+        "data_size",
+        "duration",
+        "age",
+        "moment",
+    )
     environment.filters.update({name: getattr(numbers, name) for name in (*filters, "shortened")})
     environment.globals["static"] = static_url
     return environment

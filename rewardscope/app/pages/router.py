@@ -5,11 +5,41 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from rewardscope.app.pages import datasets, home, login, models, pairs, patterns, runs
+from rewardscope.app.pages import (
+    compare,
+    datasets,
+    evaluations,
+    home,
+    login,
+    model,
+    models,
+    pairs,
+    patterns,
+    recipe_forms,
+    recipes,
+    runs,
+    task_suites,
+    trainings,
+)
 from rewardscope.app.pages.rendering import static_url
 
 router = APIRouter(include_in_schema=False)
-for page in (home, datasets, pairs, runs, models, login, patterns):
+for page in (
+    home,
+    datasets,
+    pairs,
+    compare,
+    runs,
+    trainings,
+    recipe_forms,
+    recipes,
+    evaluations,
+    task_suites,
+    models,
+    model,
+    login,
+    patterns,
+):
     router.include_router(page.router)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,19 +11,29 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.dependencies import SessionDep
+from rewardscope.app.pages.evaluation_figures import FigureTable, figure_table
 from rewardscope.app.pages.forms import filled
-from rewardscope.app.pages.numbers import count
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
-from rewardscope.app.pages.rule_controls import rule_query
+from rewardscope.app.pages.run_facts import facts
 from rewardscope.app.pages.run_rows import RunRow, percent_done, run_row, seconds_of
-from rewardscope.app.services import jobs, runs
-from rewardscope.engine.types import SegmentationRule
+from rewardscope.app.pages.training_curves import CurvesPanel, curves_panel
+from rewardscope.app.pages.training_runs import (
+    ConfigGroup,
+    LinkedRun,
+    TrainingRest,
+    config_groups,
+    failure_notes,
+    links_of,
+    training_rest,
+)
+from rewardscope.app.services import checkpoints, evaluations, jobs, runs
+from rewardscope.app.services.run_views import find_model
 
 LOG_LINES = 200
-FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
-"""Fields that lines begin with, in this order."""
-UNTOLD = ("dataset_id", "dataset_name", "run_id", "id", "fingerprint", "trust_remote_code")
-"""What the page says elsewhere, or nobody reads."""
+FORMS = {"training": "training_new", "evaluation": "evaluation_new"}
+"""Kinds of runs that a form can ask for again with changes."""
+COMPARED = ("training", "evaluation")
+"""Kinds of runs that can stand side by side."""
 
 router = APIRouter()
 
@@ -37,6 +45,8 @@ class RunsPage(PageContext):
     runs: list[RunRow]
     next_url: str | None
     first_url: str | None
+    compare_url: str
+    compared_kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +79,16 @@ class RunStatus:
     seconds: float | None
     error: str | None
     traceback: str | None
+    notes: list[str]
+    """What is left of a run that failed, in sentences."""
     log: list[LogLine]
     result_url: str | None
     """Where to see what it left, as soon as there is something."""
     result_label: str
     cancel_url: str | None
     retry_url: str | None
+    retry_label: str
+    clone_url: str | None
     delete_url: str | None
 
 
@@ -83,6 +97,14 @@ class RunFragment:
     """What a refresh draws anew."""
 
     status: RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFragment:
+    """What a refresh draws anew of a training, beside its status."""
+
+    status: RunStatus
+    training: TrainingRest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +122,36 @@ class RunPage(PageContext):
     status: RunStatus
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPage(PageContext):
+    """The whole page of a training."""
+
+    id: int
+    name: str
+    created_at: datetime
+    dataset_name: str | None
+    dataset_url: str | None
+    method: str
+    links: list[LinkedRun]
+    notes: list[str]
+    """What the job had to say of its own result."""
+    status: RunStatus
+    curves: CurvesPanel
+    training: TrainingRest
+    config: list[ConfigGroup]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPage(RunPage):
+    """The whole page of an evaluation."""
+
+    model_name: str
+    model_url: str | None
+    reference_name: str | None
+    links: list[LinkedRun]
+    figures: list[FigureTable]
+
+
 @router.get("/runs", name="pages:runs")
 def show_runs(request: Request, session: SessionDep) -> Response:
     """All runs, newest first."""
@@ -112,6 +164,8 @@ def show_runs(request: Request, session: SessionDep) -> Response:
         runs=[run_row(request, run) for run in found.items],
         next_url=url_of(request, "runs", {"cursor": found.next_cursor}) if found.next_cursor else None,
         first_url=here if cursor else None,
+        compare_url=url_of(request, "compare"),
+        compared_kinds=COMPARED,
     )
     return render(request, "runs/index.html", page)
 
@@ -120,30 +174,35 @@ def show_runs(request: Request, session: SessionDep) -> Response:
 def show_run(request: Request, session: SessionDep, run_id: int) -> Response:
     """One run."""
     run = runs.get_run(session, run_id)
-    line = run_row(request, run)
-    page = RunPage(
-        title=f"Run {run.id}: {run.name}",
-        section="runs",
-        id=run.id,
-        kind=run.kind,
-        name=run.name,
-        created_at=run.created_at,
-        dataset_name=line.dataset_name,
-        dataset_url=line.dataset_url,
-        request_facts=facts(run.request),
-        result_facts=facts(run.result or {}),
-        status=_status(request, session, run),
-    )
+    if run.kind == "training":
+        return render(request, "runs/training.html", _training_page(request, session, run))
+    if run.kind == "evaluation":
+        return render(request, "runs/evaluation.html", _evaluation_page(request, session, run))
+    page = RunPage(**_common(request, session, run))
     return render(request, "runs/show.html", page)
 
 
 @router.get("/runs/{run_id:int}/status", name="pages:run_status")
 def show_status(request: Request, session: SessionDep, run_id: int) -> Response:
-    """The part of the page that refreshes itself; once the run is over it asks for the whole page again."""
+    """The part of the page that refreshes itself; once the run is over it asks for the whole page again.
+
+    The page of a training stays, with its curves as somebody has zoomed them: all that its end changes is in
+    the parts that refresh themselves.
+    """
     run = runs.get_run(session, run_id)
     over = JobStatus(run.job.status).is_over
     fragment = RunFragment(_status(request, session, run))
+    if run.kind == "training":
+        return render(request, "runs/_bare_status.html", fragment)
     return render(request, "runs/_status.html", fragment, headers={"HX-Refresh": "true"} if over else {})
+
+
+@router.get("/runs/{run_id:int}/rest", name="pages:run_rest")
+def show_rest(request: Request, session: SessionDep, run_id: int) -> Response:
+    """What a training left so far: last values, checkpoints, the end of its log."""
+    run = runs.get_run(session, run_id)
+    fragment = TrainingFragment(_status(request, session, run), training_rest(request, session, run))
+    return render(request, "runs/_training_rest.html", fragment)
 
 
 @router.post("/runs/{run_id:int}/cancel", name="pages:run_cancel")
@@ -167,41 +226,58 @@ def delete_run(request: Request, session: SessionDep, run_id: int) -> Response:
     return see_other(url_of(request, "runs"))
 
 
-def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A request or result as lines: models and sources first, what the page tells elsewhere left out."""
-    told = {
-        name: value for name, value in values.items() if name not in UNTOLD and value not in (None, [], {})
+def _common(request: Request, session: Session, run: Run) -> dict[str, Any]:
+    """The fields of every page of a run."""
+    line = run_row(request, run)
+    return {
+        "title": f"Run {run.id}: {run.name}",
+        "section": "runs",
+        "id": run.id,
+        "kind": run.kind,
+        "name": run.name,
+        "created_at": run.created_at,
+        "dataset_name": line.dataset_name,
+        "dataset_url": line.dataset_url,
+        "request_facts": facts(run.request),
+        "result_facts": facts(run.result or {}),
+        "status": _status(request, session, run),
     }
-    names = sorted(told, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
-    return [(name.replace("_", " "), _told(told[name])) for name in names]
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return count(value) if isinstance(value, int) else f"{value:g}"
-    if isinstance(value, Mapping) and "rule" in value:
-        return f"{value['name']} ({_told(_rule(value['rule']))})"
-    if isinstance(value, Mapping) and "name" in value:
-        rest = {key: item for key, item in value.items() if key not in ("name", *UNTOLD) and item is not None}
-        return f"{value['name']} ({_told(rest)})" if rest else str(value["name"])
-    if isinstance(value, Mapping):
-        return ", ".join(
-            f"{key.replace('_', ' ')} {_told(item)}" for key, item in value.items() if item is not None
-        )
-    if isinstance(value, list):
-        return "\n".join(_told(item) for item in value)
-    return json.dumps(value)
+def _training_page(request: Request, session: Session, run: Run) -> TrainingPage:
+    line = run_row(request, run)
+    method, supervision = run.request["method"]["name"], run.request["supervision"]["density"]
+    return TrainingPage(
+        title=f"Run {run.id}: {run.name}",
+        section="runs",
+        id=run.id,
+        name=run.name,
+        created_at=run.created_at,
+        dataset_name=line.dataset_name,
+        dataset_url=line.dataset_url,
+        method=f"{method}, {supervision}-wise",
+        links=links_of(request, session, run),
+        notes=list((run.result or {}).get("notes", [])),
+        status=_status(request, session, run),
+        curves=curves_panel(request, session, [run], compares=False),
+        training=training_rest(request, session, run),
+        config=config_groups(run),
+    )
 
 
-def _rule(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule by what matters most, and what of the rest is not as usual."""
-    rule = SegmentationRule.model_validate(values)
-    main = {"segmenter": rule.segmenter.name, "baseline": rule.baseline, "scale": rule.scale}
-    return {**main, **rule_query(rule, SegmentationRule())}
+def _evaluation_page(request: Request, session: Session, run: Run) -> EvaluationPage:
+    common = _common(request, session, run)
+    common["result_facts"] = facts({k: v for k, v in (run.result or {}).items() if k != "figures"})
+    model, reference = run.request["model"], run.request.get("reference")
+    known = find_model(session, model["id"])
+    return EvaluationPage(
+        **common,
+        model_name=model["name"],
+        model_url=url_of(request, "model", model_id=known.id) if known else None,
+        reference_name=reference["name"] if reference else None,
+        links=links_of(request, session, run),
+        figures=figure_table(evaluations.figures_of(run)),
+    )
 
 
 def _status(request: Request, session: Session, run: Run) -> RunStatus:
@@ -213,6 +289,8 @@ def _status(request: Request, session: Session, run: Run) -> RunStatus:
         return url_of(request, name, run_id=run.id)
 
     result_url, result_label = _result(request, run)
+    resumes = run.kind == "training" and bool(checkpoints.list_checkpoints(session, run.id))
+    form = FORMS.get(run.kind)
     can_retry = status.is_over and status != JobStatus.succeeded
     return RunStatus(
         refresh_url=address("run_status"),
@@ -231,6 +309,7 @@ def _status(request: Request, session: Session, run: Run) -> RunStatus:
         seconds=seconds_of(job),
         error=error.get("detail"),
         traceback=error.get("traceback"),
+        notes=failure_notes(session, run) if run.kind == "training" else [],
         log=[
             LogLine(line.at, line.level, line.message) for line in jobs.log_tail(session, run.id, LOG_LINES)
         ],
@@ -238,6 +317,8 @@ def _status(request: Request, session: Session, run: Run) -> RunStatus:
         result_label=result_label,
         cancel_url=None if status.is_over or job.cancel_requested else address("run_cancel"),
         retry_url=address("run_retry") if can_retry else None,
+        retry_label="Resume" if resumes else "Retry",
+        clone_url=url_of(request, form, {"clone": run.id}) if form else None,
         delete_url=address("run_delete") if status.is_over else None,
     )
 
@@ -254,4 +335,6 @@ def _result(request: Request, run: Run) -> tuple[str | None, str]:
     if run.kind == "scoring" and run.dataset_id is not None and (run.job.resume_from or run.result):
         query = {"run": run.id, "sort": "conflict"}
         return url_of(request, "dataset", query, dataset_id=run.dataset_id), "Open the pairs, conflicts first"
+    if run.kind == "training" and "model_id" in result:
+        return url_of(request, "model", model_id=result["model_id"]), "Open the model"
     return None, ""

@@ -56,7 +56,7 @@ CHARTS = (
     _plan("preference", "Margin", train="train/margin", held_out="held_out/margin"),
     _plan("preference", "Accuracy", train="train/accuracy", held_out="held_out/accuracy"),
     _plan("preference", "Rewards", chosen="train/chosen_reward", rejected="train/rejected_reward"),
-    _plan("policy", "Reward", train="train/reward"),
+    _plan("policy", "Reward", train="train/reward", held_out="held_out/reward"),
     _plan("mask", "Share of tokens kept", chosen="train/kept_chosen", rejected="train/kept_rejected"),
     _plan("mask", "Responses without a kept token", train="train/all_masked"),
     _plan("policy", "KL to the reference", train="train/kl", held_out="held_out/kl"),
@@ -115,25 +115,43 @@ class CurvesPanel:
 
 
 def curves_panel(
-    request: Request, session: Session, found: Sequence[Run], *, compares: bool, key: str = "curves"
+    request: Request,
+    session: Session,
+    found: Sequence[Run],
+    *,
+    compares: bool,
+    names: Mapping[int, str] | None = None,
+    key: str = "curves",
 ) -> CurvesPanel:
-    """Curves of runs whose jobs are loaded: of one, or of several laid over each other."""
+    """Curves of runs whose jobs are loaded: of one, or of several laid over each other, by `names` where
+    they should not be called by their own."""
     total = max((run.job.total or 0 for run in found), default=0)
     return CurvesPanel(
         key=key,
         compares=compares,
-        data=curves_data(curve_runs(request, found), compares=compares, total=total or None),
-        lines=[line for run in found for line in last_values(session, run.id, run.name if compares else "")],
+        data=curves_data(curve_runs(request, found, names), compares=compares, total=total or None),
+        lines=[
+            line
+            for run in found
+            for line in last_values(session, run.id, named(run, names) if compares else "")
+        ],
         empty="The curves begin with the first step." if found else "No training has begun yet.",
     )
 
 
-def curve_runs(request: Request, found: Sequence[Run]) -> list[CurveRun]:
+def named(run: Run, names: Mapping[int, str] | None) -> str:
+    """What the line of a run is called."""
+    return (names or {}).get(run.id, run.name)
+
+
+def curve_runs(
+    request: Request, found: Sequence[Run], names: Mapping[int, str] | None = None
+) -> list[CurveRun]:
     """Runs as curves know them."""
     return [
         CurveRun(
             id=run.id,
-            name=run.name,
+            name=named(run, names),
             metrics=str(request.app.url_path_for("read_metrics", run_id=run.id)),
             state=str(request.app.url_path_for("read_run", run_id=run.id)),
             active=not JobStatus(run.job.status).is_over,

@@ -253,7 +253,7 @@
         height: HEIGHT,
         legend: { show: false },
         pxAlign: 0,
-        padding: [6, 18, 0, 0],
+        padding: [6, 26, 0, 0],
         cursor: {
           y: false,
           points: { show: false },
