@@ -132,6 +132,12 @@ class Step(_Strict):
     name: Literal["step"] = "step"
 
 
+class Clause(_Strict):
+    """A segment ends with a punctuation mark or a line break: step-wise supervision of plain text."""
+
+    name: Literal["clause"] = "clause"
+
+
 class Sentence(_Strict):
     """A segment a sentence, as a sentence-splitting library sees them."""
 
@@ -159,7 +165,8 @@ class Changepoint(_Strict):
 
 
 Segmenter = Annotated[
-    Hysteresis | Whole | Token | Fixed | Step | Sentence | Entropy | Changepoint, Field(discriminator="name")
+    Hysteresis | Whole | Token | Fixed | Step | Clause | Sentence | Entropy | Changepoint,
+    Field(discriminator="name"),
 ]
 
 Baseline = Literal["zero", "batch_mean", "median", "otsu", "sequence_mean"]
@@ -211,7 +218,7 @@ class SegmentationRequest(SegmentationRule):
     entropies: list[float] | None = None
     """Nats, one a token: the `entropy` segmenter needs them."""
     text: str | None = None
-    """The response; the `step` and `sentence` segmenters need it, together with `offsets`."""
+    """The response; the `step`, `clause` and `sentence` segmenters need it, together with `offsets`."""
     offsets: list[tuple[int, int]] | None = None
     """Code points [start, end) of every token in `text`."""
 
@@ -224,7 +231,9 @@ class SegmentationRequest(SegmentationRule):
                 raise ValueError(f"`{name}` has {len(values)} entries for {tokens} token rewards.")
         if self.segmenter.name == "entropy" and self.entropies is None:
             raise ValueError("The `entropy` segmenter needs `entropies`, one a token.")
-        if self.segmenter.name in ("step", "sentence") and (self.text is None or self.offsets is None):
+        if self.segmenter.name in ("step", "clause", "sentence") and (
+            self.text is None or self.offsets is None
+        ):
             raise ValueError(f"The `{self.segmenter.name}` segmenter needs `text` and `offsets`.")
         return self
 

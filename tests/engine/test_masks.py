@@ -26,7 +26,7 @@ from rewardscope.engine.types import Segmentation, SegmentationRequest, Segmenta
 
 ORACLES = json.loads((Path(__file__).parents[1] / "oracles.json").read_text())
 NAN = math.nan
-SEGMENTERS = ["hysteresis", "whole", "token", "fixed", "step", "sentence", "entropy", "changepoint"]
+SEGMENTERS = ["hysteresis", "whole", "token", "fixed", "step", "clause", "sentence", "entropy", "changepoint"]
 
 
 def summary(rewards: Any) -> RewardStatistics:

@@ -14,6 +14,7 @@ from rewardscope.app.pages.rendering import Option
 from rewardscope.engine.types import (
     Aggregate,
     Changepoint,
+    Clause,
     Entropy,
     Fixed,
     Hysteresis,
@@ -30,6 +31,7 @@ SEGMENTERS: Mapping[str, tuple[type[Any], str]] = {
     "entropy": (Entropy, "Entropy"),
     "sentence": (Sentence, "Sentence"),
     "step": (Step, "Step (line break)"),
+    "clause": (Clause, "Clause (punctuation)"),
     "fixed": (Fixed, "Fixed length"),
     "token": (Token, "Token"),
     "whole": (Whole, "Whole response"),

@@ -27,7 +27,7 @@ from rewardscope.engine.types import SIDES, SIGN, RewardMap, SegmentationRule, S
 
 BATCH_RESPONSES = 4000
 """Responses that are cut at a time: what bounds the memory of a new cut."""
-_NEEDS_TEXT = ("step", "sentence")
+_NEEDS_TEXT = ("step", "clause", "sentence")
 _SEGMENT_COLUMNS = (
     "map_id",
     "source",

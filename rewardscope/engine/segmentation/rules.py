@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool
 
-from rewardscope.engine.segmentation import changepoint, entropy, fixed, sentence, step, token, whole
+from rewardscope.engine.segmentation import changepoint, clause, entropy, fixed, sentence, step, token, whole
 from rewardscope.engine.segmentation.rows import Rows
-from rewardscope.engine.types import Changepoint, Entropy, Fixed, Sentence, Step, Token, Whole
+from rewardscope.engine.types import Changepoint, Clause, Entropy, Fixed, Sentence, Step, Token, Whole
 
 
 def cut(
-    rows: Rows, rule: Whole | Token | Fixed | Step | Sentence | Entropy | Changepoint
+    rows: Rows, rule: Whole | Token | Fixed | Step | Clause | Sentence | Entropy | Changepoint
 ) -> Bool[np.ndarray, " tokens"]:
     """True where a segment starts, by any rule that has no signal of its own.
 
@@ -26,6 +26,8 @@ def cut(
             return fixed.cuts(rows, length)
         case Step():
             return step.cuts(rows)
+        case Clause():
+            return clause.cuts(rows)
         case Sentence(language=language):
             return sentence.cuts(rows, language)
         case Entropy(threshold=threshold):

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from rewardscope.engine.sources import SOURCES
 from rewardscope.engine.training.request import ON_POLICY, Density, MethodName
 from rewardscope.engine.types import (
+    Clause,
     Hysteresis,
     SegmentationRule,
     Segmenter,
     SourceName,
-    Step,
     Token,
     Whole,
 )
 
 SEGMENTERS: Mapping[Density, Segmenter] = {
     "sample": Whole(),
-    "step": Step(),
+    "step": Clause(),
     "token": Token(),
     "segment": Hysteresis(),
 }
@@ -30,7 +30,8 @@ SEGMENTERS: Mapping[Density, Segmenter] = {
 def rule_for(density: Density, source: SourceName, method: MethodName) -> SegmentationRule:
     """The rule of a density for rewards of this source in this method, unless a request states another.
 
-    It is the source's own rule but for the segmenter. Likelihood on what is kept wants implicit rewards cut
+    It is the source's own rule but for the segmenter. Steps end at punctuation and line breaks, which is what
+    step-wise methods cut at [paper]. Likelihood on what is kept wants implicit rewards cut
     at their median instead: it may mask a right token, and must not learn a wrong one (METHOD section 8)
     [ours]. Where segments are rewarded rather than masked, their rewards are sums, so that all of them
     together are the reward of the response.

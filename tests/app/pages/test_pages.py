@@ -343,7 +343,7 @@ def test_a_rule_that_was_tried_on_a_pair_becomes_that_of_the_run(browser_client,
 
 
 def test_every_segmenter_draws(browser_client, world):
-    for name in ("whole", "token", "fixed", "step", "sentence", "changepoint"):
+    for name in ("whole", "token", "fixed", "step", "clause", "sentence", "changepoint"):
         get(browser_client, f"/pairs/{world.pair_ids[0]}?segmenter={name}")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardscope.engine.errors import RequestError
-from rewardscope.engine.segmentation import sentence, step
+from rewardscope.engine.segmentation import clause, sentence, step
 from rewardscope.engine.segmentation.rows import Rows
 
 
@@ -77,16 +77,27 @@ def test_each_row_is_cut_on_its_own() -> None:
     assert starts_of(step.cuts(rows)) == [0, 1, 2, 4]
 
 
+def test_a_clause_ends_behind_its_punctuation_and_numbers_stay_whole() -> None:
+    rows = rows_of(
+        ["It", " costs", " 1,000.5", ",", " he", " said", ".", '"', " No", "\n", "So", " be", " it", "!"]
+    )
+    assert starts_of(clause.cuts(rows)) == [0, 4, 8, 10]
+
+
+def test_marks_of_chinese_need_no_space_behind_them() -> None:
+    assert starts_of(clause.cuts(rows_of(["天", "，", "地", "。", "人"], eos=True))) == [0, 2, 4]
+
+
 def test_an_unknown_language_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RequestError, match="choose one of am, ar"):
         sentence.cuts(rows_of(["a"]), "xx")
 
 
-@pytest.mark.parametrize("name", ["step", "sentence"])
+@pytest.mark.parametrize("name", ["step", "clause", "sentence"])
 def test_a_text_is_needed(name: str) -> None:
     rows = Rows(np.zeros(2), np.array([0, 2]), np.zeros(1), 1.0)
     with pytest.raises(RequestError, match=f"`{name}` segmenter needs `text` and `offsets`"):
-        step.cuts(rows) if name == "step" else sentence.cuts(rows, "en")
+        {"step": step.cuts, "clause": clause.cuts, "sentence": lambda of: sentence.cuts(of, "en")}[name](rows)
 
 
 @settings(deadline=None, max_examples=50)
