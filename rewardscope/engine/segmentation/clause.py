@@ -1,7 +1,7 @@
 """Segments between punctuation marks: what step-wise methods cut where a text has no lines of its own.
 
-A clause ends behind a punctuation mark that is followed by space, by the end of the text, or by anything where
-the mark is one of Chinese and Japanese; and behind a line break. Points and commas inside numbers end nothing.
+A clause ends behind a punctuation mark that is followed by space or by the end of the text, behind a mark of
+Chinese and Japanese whatever follows, and behind a line break. Points and commas inside numbers end nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rewardscope.engine.segmentation.characters import cuts_at
 from rewardscope.engine.segmentation.rows import Rows
 
 # Marks, with the quotes and brackets that close behind them; the space after them belongs to the next clause.
-ENDS = re.compile(r"""(?:[.,;:!?…]+["'”’»)\]]*(?=\s|$)|[。，；：！？、]+[」』”）]*|[\r\n]\s*)+""")
+ENDS = re.compile(r"""(?:[.,;:!?…]+["'”’»)\]]*(?=\s|$)|[。，；：！？、]+[」』”）]*|[\r\n]\s*)+""")  # noqa: RUF001
 
 
 def cuts(rows: Rows) -> Bool[np.ndarray, " tokens"]:

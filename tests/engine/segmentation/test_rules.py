@@ -47,7 +47,9 @@ def test_entropies_are_needed() -> None:
         cut(rows, Entropy())
 
 
-@pytest.mark.parametrize("name", ["whole", "token", "fixed", "step", "clause", "sentence", "entropy", "changepoint"])
+@pytest.mark.parametrize(
+    "name", ["whole", "token", "fixed", "step", "clause", "sentence", "entropy", "changepoint"]
+)
 def test_every_rule_of_the_requests_is_served_and_partitions_the_rows(name: str) -> None:
     rows = two_rows()
     offsets = np.array([(t, t + 1) for t in [*range(5), *range(3)]])
