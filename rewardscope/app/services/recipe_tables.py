@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.services.evaluations import figures_of
@@ -16,10 +17,11 @@ COLLAPSE_POINTS = 0.02
 """A success that lies further below the base counts as collapsed."""
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a two-sided 95% interval, with 1 to 9 degrees of freedom."""
+METRICS: Sequence[str] = get_args(Figure.model_fields["metric"].annotation)
 _BAD = ("failed", "crashed", "cancelled", "refused", "deleted", "blocked")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """What one column of figures shows."""
 
@@ -86,7 +88,8 @@ def table(state: RecipeState) -> Table:
     for step in state.steps:
         if step.density is not None:
             groups.setdefault((step.method, step.density), []).append(step)
-    columns = sorted({_column(figure) for run in state.runs.values() for figure in figures_of(run)})
+    figures = [figure for run in state.runs.values() for figure in figures_of(run)]
+    columns = sorted({_column(figure) for figure in figures}, key=_place)
     base_steps = groups.pop((None, "base"), [])
     base = _row(state, None, "base", base_steps, columns, None) if base_steps else None
     rows = [] if base is None else [base]
@@ -129,6 +132,11 @@ def _row(
 
 def _column(figure: Figure) -> Column:
     return Column(figure.suite or "", figure.metric, figure.part)
+
+
+def _place(column: Column) -> tuple[int, str, str]:
+    """Success comes first, then what the engine's list of metrics has next."""
+    return METRICS.index(column.metric), column.suite, column.part
 
 
 def _cells(evaluations: Sequence[Run], columns: Sequence[Column], base: Row | None) -> list[Cell | None]:

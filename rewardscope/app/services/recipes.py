@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, defer, joinedload
+from sqlalchemy.sql.base import ExecutableOption
 
 from rewardscope.app.db import queue as job_queue
 from rewardscope.app.db.models import Job, JobStatus, Recipe, Run
@@ -113,7 +114,8 @@ def list_recipes(
         query = query.where(Recipe.id < decode_cursor(cursor, [int])[0])
     found = list(session.scalars(query))
     shown = found[:limit]
-    runs = _runs(session, [recipe.id for recipe in shown])
+    # A request and a result are some kilobytes each, and a list shows neither.
+    runs = _runs(session, [recipe.id for recipe in shown], defer(Run.request), defer(Run.result))
     states = [_state(recipe, runs.get(recipe.id, {})) for recipe in shown]
     total = session.scalar(select(func.count()).select_from(Recipe))
     return Page(states, encode_cursor(shown[-1].id) if len(found) > limit else None, total)
@@ -301,12 +303,14 @@ def _locked(session: Session, recipe_id: int) -> Recipe:
 # -------------------------------------------------------------------------------------------------- how it is
 
 
-def _runs(session: Session, recipe_ids: Sequence[int]) -> dict[int, dict[str, Run]]:
+def _runs(
+    session: Session, recipe_ids: Sequence[int], *options: ExecutableOption
+) -> dict[int, dict[str, Run]]:
     """The runs of recipes by recipe and step, as the tables have them now."""
     query = (
         select(Run)
         .where(Run.recipe_id.in_(recipe_ids))
-        .options(joinedload(Run.job))
+        .options(joinedload(Run.job), *options)
         .order_by(Run.id)
         .execution_options(populate_existing=True)
     )
