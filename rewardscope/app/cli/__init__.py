@@ -21,6 +21,8 @@ from rewardscope.app.cli import (
     scoring,
     server,
     serving,
+    training,
+    trainings,
 )
 
 app = typer.Typer(
@@ -47,7 +49,18 @@ def _root(
     pass
 
 
-for module in (serving, scoring, laboratory, datasets_and_models, runs, recipes, server, database):
+for module in (
+    serving,
+    scoring,
+    training,
+    laboratory,
+    datasets_and_models,
+    runs,
+    trainings,
+    recipes,
+    server,
+    database,
+):
     module.register(app)
 
 

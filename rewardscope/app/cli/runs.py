@@ -23,7 +23,14 @@ def register(app: typer.Typer) -> None:
         app,
         "runs",
         "What was asked of the server, and what came of it.",
-        {"list": list_runs, "show": show_run, "submit": submit_run, "delete": delete_run},
+        {
+            "list": list_runs,
+            "show": show_run,
+            "submit": submit_run,
+            "metrics": show_metrics,
+            "checkpoints": list_checkpoints,
+            "delete": delete_run,
+        },
     )
     add_group(
         app,
@@ -123,6 +130,59 @@ def delete_run(run_id: RunId) -> None:
     """Remove a run that is over, with all it left."""
     with server_at_hand() as server:
         server.delete_run(run_id)
+
+
+def show_metrics(
+    run_id: RunId,
+    name: Annotated[list[str] | None, typer.Option(help="A curve; repeat for several.")] = None,
+    since: Annotated[int, typer.Option(min=-1, help="Only points of later steps.")] = -1,
+    as_json: Json = False,
+) -> None:
+    """Show the last value of every curve of a training; with --json their points."""
+    with server_at_hand() as server:
+        found = server.metrics(run_id, name, since=since)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["curve", "step", "last", "least", "greatest", "points"],
+        [
+            [
+                called,
+                curve["steps"][-1],
+                *(
+                    f"{value:.5g}"
+                    for value in (curve["values"][-1], min(curve["values"]), max(curve["values"]))
+                ),
+                curve["points"],
+            ]
+            for called, curve in sorted(found.items())
+        ],
+        nothing="No curve.",
+    )
+
+
+def list_checkpoints(run_id: RunId, as_json: Json = False) -> None:
+    """List the checkpoints of a training that are on disk."""
+    with server_at_hand() as server:
+        found = server.checkpoints(run_id)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["step", "best", "MiB", "figures", "folder"],
+        [
+            [
+                one["step"],
+                "best" if one["is_best"] else None,
+                f"{one['bytes'] / 2**20:.1f}",
+                ", ".join(f"{called} {value:.4g}" for called, value in sorted(one["metrics"].items())),
+                one["path"],
+            ]
+            for one in found
+        ],
+        nothing="No checkpoint.",
+    )
 
 
 def export(

@@ -277,6 +277,75 @@ class RewardScope:
             f"Recipe {recipe_id} is not over after {timeout_seconds} s; it goes on without us."
         )
 
+    # ----------------------------------------------------------------------------------------------- training
+
+    def submit_training(
+        self,
+        dataset_id: int,
+        *,
+        model: int | str,
+        method: str | Mapping[str, Any],
+        density: str | None = None,
+        scoring_run: RemoteRun | int | None = None,
+        name: str | None = None,
+        **fields: Any,
+    ) -> RemoteRun:
+        """Queues a training; `fields` are further ones of the request, such as `optimisation={"steps": 100}`.
+
+        `method` is a name, or {"name": ..., ...} with its numbers. Raises ServerRefused where the request is
+        wrong, before anything starts.
+        """
+        body = _training(dataset_id, model, method, density, scoring_run, name, fields)
+        return RemoteRun.of(self._post("trainings", json=body))
+
+    def preview_training(
+        self,
+        dataset_id: int,
+        *,
+        model: int | str,
+        method: str | Mapping[str, Any],
+        density: str | None = None,
+        scoring_run: RemoteRun | int | None = None,
+        name: str | None = None,
+        **fields: Any,
+    ) -> Json:
+        """What `submit_training` would do: rows, steps, memory, what the mask keeps, warnings."""
+        body = _training(dataset_id, model, method, density, scoring_run, name, fields)
+        return self._post("trainings/preview", json=body)
+
+    def metrics(
+        self,
+        run_id: int,
+        names: Sequence[str] | None = None,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        max_points: int | None = None,
+    ) -> dict[str, Json]:
+        """Curves of a run by name: {"steps", "values", "points", "binned"}, of later steps than `since`."""
+        wanted = None if names is None else ",".join(names)
+        found = self._get(
+            f"runs/{run_id}/metrics", names=wanted, since=since, until=until, max_points=max_points
+        )
+        series: dict[str, Json] = found["series"]
+        return series
+
+    def checkpoints(self, run_id: int) -> list[Json]:
+        """Checkpoints of a training that are on disk, oldest first."""
+        found: list[Json] = self._request("GET", f"runs/{run_id}/checkpoints").json()
+        return found
+
+    def clone_run(self, run_id: int, **changes: Any) -> RemoteRun:
+        """Asks for the same scoring, training or evaluation once more, with some fields changed."""
+        found = self._get(f"runs/{run_id}/clone")
+        return RemoteRun.of(
+            self._post(found["address"].removeprefix("/api/v1/"), json=found["body"] | changes)
+        )
+
+    def download_model(self, model_id: int, path: str | Path) -> Path:
+        """Writes a model that a training made into a tar file; the file appears once it is whole."""
+        return self._stream(f"models/{model_id}/download", Path(path))
+
     # --------------------------------------------------------------------------------------------------- runs
 
     def run(self, run_id: int) -> RemoteRun:
@@ -374,10 +443,15 @@ class RewardScope:
 
     def download(self, what: str, path: str | Path, kind: TableFormat = "jsonl") -> Path:
         """Writes a whole list, such as `runs/1/records`, into a file; the file appears once it is whole."""
-        target = Path(path)
+        return self._stream(what, Path(path), format=kind)
+
+    # ----------------------------------------------------------------------------------------------- the wire
+
+    def _stream(self, what: str, target: Path, **query: str) -> Path:
+        """Writes an answer into a file that appears once it is whole."""
         beside = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
         try:
-            with self._http.stream("GET", what, params={"format": kind}) as answer, beside.open("wb") as file:
+            with self._http.stream("GET", what, params=query) as answer, beside.open("wb") as file:
                 if answer.is_error:
                     answer.read()
                     raise ServerRefused.of(answer)
@@ -387,8 +461,6 @@ class RewardScope:
         finally:
             beside.unlink(missing_ok=True)
         return target
-
-    # ----------------------------------------------------------------------------------------------- the wire
 
     def _repeatedly(self, ask: Callable[[], Answer], timeout_seconds: float | None) -> Iterator[Answer]:
         """The answer again and again, less and less often, until the time is over."""
@@ -442,3 +514,26 @@ class RewardScope:
         if answer.is_error:
             raise ServerRefused.of(answer)
         return answer
+
+
+def _training(
+    dataset_id: int,
+    model: int | str,
+    method: str | Mapping[str, Any],
+    density: str | None,
+    scoring_run: RemoteRun | int | None,
+    name: str | None,
+    fields: Mapping[str, Any],
+) -> Json:
+    """The body of a training."""
+    body = {
+        "dataset_id": dataset_id,
+        "model": model,
+        "method": {"name": method} if isinstance(method, str) else dict(method),
+        "scoring_run_id": scoring_run.id if isinstance(scoring_run, RemoteRun) else scoring_run,
+        "name": name,
+        **fields,
+    }
+    if density is not None:
+        body["supervision"] = {**fields.get("supervision", {}), "density": density}
+    return body

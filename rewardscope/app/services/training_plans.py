@@ -52,6 +52,8 @@ class Plan:
     rows: Rows
     split: Split
     warnings: list[str]
+    remarks: list[str]
+    """Those of the warnings that the job does not know of."""
     memory: MemoryEstimate
     memory_needed: int
     """Bytes that a worker must have: of all processes that share its memory."""
@@ -139,7 +141,7 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
     if run is None:
         check_brought_rewards(request, asked.datasets)
     rows = usable_rows(session, body.method, asked.datasets)
-    warnings += _own_pairs(session, asked)
+    remarks = _own_pairs(session, asked)
     if rows.unusable:
         warnings.append(
             f"{rows.unusable} of {sum(rows)} rows lack a response that is needed, and are left out."
@@ -152,7 +154,8 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
         settled=settled,
         rows=rows,
         split=split(settled, rows.usable),
-        warnings=warnings,
+        warnings=[*remarks, *warnings],
+        remarks=remarks,
         memory=memory,
         memory_needed=memory.total * shared,
         largest_worker_bytes=workers.largest_memory(session, settled.machine.device),

@@ -75,7 +75,7 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
     run.request = {**run.request, "folder": str(folder_of(settings, run.id))}
     run.cloned_from = body.cloned_from
     run.job.total, run.job.unit = plan.steps, "steps"
-    jobs.remark(session, run.job, "warning", preview_of(session, plan).warnings)
+    jobs.remark(session, run.job, "warning", plan.remarks)
     session.flush()
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -12,17 +13,18 @@ import httpx
 import pytest
 import uvicorn
 
+from rewardscope.app.attempt import Handler
 from rewardscope.app.client.errors import Fault, RecipeNotSucceeded, RunNotSucceeded, ServerRefused
 from rewardscope.app.client.rewardscope import RemoteRun, RewardScope
 from rewardscope.app.db.models import JobStatus
 from rewardscope.app.db.session import Database
 from rewardscope.app.main import create_app
-from rewardscope.app.services import jobs, runs
+from rewardscope.app.services import jobs, runs, trainings
 from rewardscope.app.settings import Settings
 from rewardscope.app.worker import Worker
 from rewardscope.engine.types import Progress
-from tests.app import recipe_handlers
-from tests.app.factories import claim, make_scored_run
+from tests.app import recipe_handlers, training_job
+from tests.app.factories import claim, make_dataset, make_model, make_scored_run
 
 ROWS = [{"id": str(n), "prompt": f"{n}?", "chosen": "yes", "rejected": "no"} for n in range(3)]
 
@@ -233,3 +235,27 @@ def test_a_recipe_is_waited_for(
     assert [row["density"] for row in done["table"]["rows"]] == ["base", "sample"]
     (figure,) = server.figures(run_ids=[done["table"]["rows"][0]["evaluation_ids"][0]])
     assert (figure["model"], figure["value"]) == ("base", 0.5)
+
+
+def test_a_training_is_asked_for_followed_and_fetched(
+    server: RewardScope, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    with database.session() as session:
+        dataset_id = make_dataset(session, 4).id
+        make_model(session, settings, "base")
+    asked = {"model": "base", "method": "dpo", "density": "sample", "optimisation": {"steps": 7}}
+    assert server.preview_training(dataset_id, **asked)["steps"] == 7  # type: ignore[arg-type]
+    run = server.submit_training(dataset_id, name="tuned", **asked)  # type: ignore[arg-type]
+    worker = Worker(settings, database, {"training": Handler(training_job.NAME, trainings)})
+    while worker.run_once():
+        pass
+    worker.close()
+    done = server.wait(run)
+    assert server.metrics(run.id, ["train/loss"], since=5)["train/loss"]["steps"] == [6, 7]
+    assert [one["step"] for one in server.checkpoints(run.id)] == [3, 6]
+    path = server.download_model(done.raw["result"]["model_id"], tmp_path / "tuned.tar")
+    with tarfile.open(path) as tar:
+        assert "tuned/model.safetensors" in tar.getnames()
+    again = server.clone_run(run.id, name="once more", optimisation={"steps": 3})
+    assert again.raw["cloned_from"] == run.id
+    assert again.raw["request"]["optimisation"]["steps"] == 3

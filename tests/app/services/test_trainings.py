@@ -158,8 +158,9 @@ def test_data_without_the_side_that_the_method_learns_from_are_refused(
 def test_rows_that_lack_a_side_are_told_of(session: Session, settings: Settings, model: Model) -> None:
     rows = [factories.preference_pair(1), factories.preference_pair(2, rejected=None)]
     dataset = factories.make_dataset(session, rows)
-    run = trainings.submit(session, settings, body(dataset_id=dataset.id))
-    assert any("1 of 2 rows lack a response" in line for line in said(session, run))
+    preview = trainings.preview(session, settings, body(dataset_id=dataset.id))
+    assert any("1 of 2 rows lack a response" in warning for warning in preview.warnings)
+    assert (preview.rows, preview.held_out) == (1, 0)
 
 
 @pytest.mark.parametrize("role", ["model", "reference", "scorer", "scorer_reference"])
@@ -246,6 +247,8 @@ def test_a_scorer_that_learned_from_the_pairs_that_it_masks_is_warned_of(
     scorer.origin = {"kind": "training", "run": 1, "data": [data_hash], "part": {"start": 0.0, "end": 0.5}}
     same = trainings.preview(session, settings, masked(scored))
     assert any("learned from the very pairs" in warning for warning in same.warnings)
+    run = trainings.submit(session, settings, masked(scored))
+    assert any("learned from the very pairs" in line for line in said(session, run))
     other_half = masked(scored, data={"part": {"start": 0.5, "end": 1.0}})
     assert not any("very pairs" in w for w in trainings.preview(session, settings, other_half).warnings)
 
