@@ -114,14 +114,16 @@ def _batches(
 @contextmanager
 def _only_as_told(model: Any) -> Iterator[None]:
     """While this lasts the model is in evaluation mode, and its own generation settings are nobody's."""
-    training, settings = model.training, model.generation_config
+    modes = {module: module.training for module in model.modules()}
+    settings = model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()
     try:
         yield
     finally:
         model.generation_config = settings
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
 
 
 @torch.no_grad()

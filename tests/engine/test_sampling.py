@@ -158,10 +158,12 @@ def test_the_models_own_settings_change_nothing_and_stay(monkeypatch):
     )
     settings.update(suppress_tokens=plain[0], min_new_tokens=30, eos_token_id=plain[1][0])
     model.train()
+    model.lm_head.eval()
 
     assert all_ids(sample(model, prompts, [1, 2], eos=[], max_new_tokens=8)) == plain
     assert model.generation_config is settings
     assert model.training
+    assert not model.lm_head.training
 
 
 def test_adapters_take_part():

@@ -103,19 +103,25 @@ def label_boundaries(labels: np.ndarray) -> list[int]:
 
 def boundary_f1(pivots: Sequence[int], boundaries: Sequence[int], tolerance: int = 0) -> BoundaryScores:
     """How well pivots hit true boundaries, each of which may be hit once, at most `tolerance` tokens away."""
-    found, true = sorted(pivots), sorted(boundaries)
+    hits, found, true = boundary_hits(pivots, boundaries, tolerance), len(pivots), len(boundaries)
+    return BoundaryScores(
+        hits / found if found else None,
+        hits / true if true else None,
+        2 * hits / (found + true) if found or true else None,
+    )
+
+
+def boundary_hits(pivots: Sequence[int], boundaries: Sequence[int], tolerance: int = 0) -> int:
+    """How many true boundaries are hit, each at most once, by a pivot at most `tolerance` tokens away."""
+    true = sorted(boundaries)
     hits = first = 0
-    for pivot in found:
+    for pivot in sorted(pivots):
         while first < len(true) and true[first] < pivot - tolerance:
             first += 1
         if first < len(true) and true[first] <= pivot + tolerance:
             hits += 1
             first += 1
-    return BoundaryScores(
-        hits / len(found) if found else None,
-        hits / len(true) if true else None,
-        2 * hits / (len(found) + len(true)) if found or true else None,
-    )
+    return hits
 
 
 class LocalisationTally:
