@@ -182,6 +182,11 @@ def delete(session: Session, recipe_id: int) -> None:
     session.flush()
 
 
+def body_of(recipe: Recipe) -> RecipeBody:
+    """The body that asks for the same recipe once more, to be changed first."""
+    return RecipeBody.model_validate({name: recipe.request[name] for name in RecipeBody.model_fields})
+
+
 def after_run(session: Session, settings: Settings, run_id: int) -> None:
     """Submits what waited for this run, which has just succeeded, where it is a step of a recipe."""
     recipe_id = session.scalar(select(Run.recipe_id).where(Run.id == run_id))
