@@ -11,6 +11,8 @@ import pytest
 
 from rewardscope.engine.formats.maps import RECORD_FIELDS, MapWriter, read_maps
 from rewardscope.engine.formats.reading import read
+from rewardscope.engine.formats.task_rows import read_tasks
+from rewardscope.engine.tasks import Task
 from rewardscope.engine.types import Message, PreferencePair
 
 DOC = Path(__file__).parents[3] / "docs" / "formats.md"
@@ -46,6 +48,13 @@ def test_the_examples_mean_what_the_text_says() -> None:
     assert rewarded.rejected.token_offsets == ((0, 1), (1, 2))
     assert {pair.prompt for pair in conversations} == {(Message("user", "Hi"),)}
     assert single[0].chosen is None
+
+
+def test_every_example_task_is_read() -> None:
+    ours, public = (list(read_tasks(io.BytesIO(block.encode()))) for block in blocks("ndjson"))
+    assert [task.key for task in ours if isinstance(task, Task)] == list("abcde")
+    kinds = [task.checker.kind for task in public if isinstance(task, Task)]
+    assert kinds == ["number", "choice", "exact", "number"]
 
 
 def test_the_example_map_is_a_record(tmp_path: Path) -> None:
