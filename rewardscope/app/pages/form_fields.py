@@ -174,6 +174,11 @@ def status_of(error: AppError | EngineError) -> int:
     return error.status if isinstance(error, AppError) else 422
 
 
+def words(typed: object) -> list[str]:
+    """What was typed with commas between."""
+    return [word.strip() for word in str(typed).split(",") if word.strip()]
+
+
 def shown(
     groups: Iterable[FieldGroup], typed: Typed, errors: Sequence[Problem] = (), method: str = ""
 ) -> tuple[list[FieldGroup], list[str]]:
@@ -255,6 +260,8 @@ def _read(field: FormField, value: str) -> Any:
 def _written(field: FormField, value: Any) -> str:
     if field.kind in ("json", "area"):
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

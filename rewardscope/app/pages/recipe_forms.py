@@ -24,6 +24,7 @@ from rewardscope.app.pages.form_fields import (
     sentence_of,
     shown,
     status_of,
+    words,
 )
 from rewardscope.app.pages.forms import filled, page_number, validated
 from rewardscope.app.pages.numbers import counted
@@ -304,11 +305,10 @@ def _proposed(session: Session, dataset_id: int | None) -> dict[str, list[str]]:
 def _body(groups: Sequence[FieldGroup], typed: Typed) -> RecipeBody:
     body = body_from(groups, typed)
     if "seeds" in body:
-        body["seeds"] = [part.strip() for part in str(body["seeds"]).split(",") if part.strip()]
+        body["seeds"] = words(body["seeds"])
     if "scorer_optimisation" in body:
         body["scorer_optimisation"].setdefault("steps", COMPARED_STEPS)
-    if (lora := body.get("lora")) and lora.get("targets", "all-linear") != "all-linear":
-        lora["targets"] = [part.strip() for part in str(lora["targets"]).split(",") if part.strip()]
+    fields.name_layers(body)
     if "scorer_method" in body:
         body["scorer_method"]["name"] = "scorer"
     return validated(RecipeBody, body, "body")

@@ -374,7 +374,7 @@ def _table(request: Request, table: Table) -> CompareTable:
             CompareGroup("" if method is None else METHODS.get(method, method), rows)
             for method, rows in groups.items()
         ],
-        compute=table.compute,
+        compute=table.compute.replace("`", ""),
         base_is_missing=bool(table.rows) and None not in groups,
     )
 

@@ -20,7 +20,7 @@ from rewardscope.app.pages.rendering import PageContext, render, see_other, url_
 from rewardscope.app.services import task_suites
 from rewardscope.engine.errors import EngineError
 
-SNIPPET = 400
+SNIPPET = 280
 CHECKERS = {
     "exact": "is one of",
     "regex": "matches",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rewardscope.app.pages.form_fields import FieldGroup, FormField
+from rewardscope.app.pages.form_fields import FieldGroup, FormField, words
 from rewardscope.engine.sources import SOURCES
 from rewardscope.engine.training.request import (
     Data,
@@ -39,7 +39,7 @@ METHODS = {
 }
 DENSITIES = {
     "segment": "segment: cut where the reward turns",
-    "step": "step: cut at line breaks",
+    "step": "step: cut at punctuation",
     "token": "token: each by itself",
     "sample": "sample: the whole response",
 }
@@ -72,6 +72,7 @@ PRECISIONS = (
     ("float32", "float32"),
     ("bfloat16", "bfloat16"),
 )
+ALL_LAYERS = "all-linear"
 Choices = Sequence[tuple[str, str]]
 
 
@@ -453,6 +454,13 @@ def rule_group() -> FieldGroup:
     return FieldGroup(
         "The mask", (replace(scorer_reference, methods=REWARDED), replace(rule, methods=MASKED))
     )
+
+
+def name_layers(body: dict[str, Any]) -> None:
+    """Makes a list of the layers that were typed with commas between, in a body that has adapters."""
+    adapters = body.get("lora") or {}
+    if adapters.get("targets", ALL_LAYERS) != ALL_LAYERS:
+        adapters["targets"] = words(adapters["targets"])
 
 
 OPEN = tuple(group.title for group in (what_group((), ()), length_group(), name_group(())) if group.is_open)

@@ -185,8 +185,7 @@ def _dataset_id(typed: Typed) -> int | None:
 def _body(groups: Sequence[FieldGroup], typed: Typed) -> TrainingBody:
     method = first(typed, "method.name")
     body = body_from(groups, typed, method)
-    if isinstance(lora := body.get("lora"), dict) and lora.get("targets", "all-linear") != "all-linear":
-        lora["targets"] = [name.strip() for name in str(lora["targets"]).split(",") if name.strip()]
+    fields.name_layers(body)
     if method not in fields.MASKED.split():
         body["supervision"] = {"density": "sample"}
     if first(typed, "cloned_from"):

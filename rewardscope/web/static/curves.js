@@ -340,11 +340,14 @@
       }
       const words = [];
       if (isBinned && all === null) words.push(`binned: ${grouped(drawn)} points shown, raw ones are on their way`);
-      else if (isBinned && drawn < all) words.push(`binned: ${grouped(drawn)} of ${grouped(all)} points shown, the lowest and highest of each bin`);
+      else if (isBinned && drawn < all) words.push(`binned: ${grouped(drawn)} of ${grouped(all)} points shown`);
       else if (range) words.push(`all ${grouped(drawn)} points of this range`);
-      if (this.lost) words.push(`${grouped(this.lost)} not above 0, which a logarithmic axis cannot show`);
+      if (this.lost) words.push(`${grouped(this.lost)} not above 0 left out`);
       this.note.textContent = words.join("; ") || "\u00a0";
-      this.note.title = this.note.textContent;
+      this.note.title = [
+        isBinned ? "The lowest and the highest value of each bin are drawn, and the smooth line goes through their middle; zoom in to see every point." : "",
+        this.lost ? "A logarithmic axis cannot show what is not above 0." : "",
+      ].join(" ").trim();
       const last = this.lines.map((line) => `${line.label} ${line.value?.textContent}`).join(", ");
       this.element.setAttribute("aria-label", `${this.spec.title}: ${last}`);
     }
