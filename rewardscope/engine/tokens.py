@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
+from tokenizers.decoders import DecodeStream
 
 from rewardscope.engine.errors import DataError, ModelError
 from rewardscope.engine.types import Message, PreferencePair, Response, Side
+
+CONTEXT_OF_DECODING = 16
+"""Tokens of a prompt that are decoded before a response: a word's first space depends on what precedes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,13 @@ def tokenise(
     return tokenised
 
 
+def tokenise_prompts(pairs: Sequence[PreferencePair], tokenizer: Any) -> list[Int32[np.ndarray, " prompt"]]:
+    """The prompts alone, as `tokenise` reads them. Raises as it does."""
+    texts = [_prompt_text(pair, tokenizer) for pair in pairs]
+    ids = _encode_prompts(texts, tokenizer)
+    return [ids[text] for text in texts]
+
+
 def fit(one: TokenisedResponse, context: int | None, bos: int | None = None) -> TokenisedResponse:
     """The response with as much of its prompt as the context leaves, cut from the left but for the `bos`.
 
@@ -101,6 +112,15 @@ def _last(prompt: Int32[np.ndarray, " prompt"], room: int, bos: int | None) -> I
     if room == 0 or prompt[0] != bos:
         return prompt[len(prompt) - room :]
     return np.concatenate([prompt[:1], prompt[len(prompt) - room + 1 :]])
+
+
+def ends_of_responses(tokenizer: Any, prompts: Iterable[str | tuple[Message, ...]]) -> list[int]:
+    """The tokens after which a response to one of these prompts is over: the EOS, and where a prompt is a
+    conversation also what the chat template ends a turn with."""
+    ends = [tokenizer.eos_token_id]
+    if any(not isinstance(prompt, str) for prompt in prompts):
+        ends.append(_end_of_turn(tokenizer))
+    return list(dict.fromkeys(end for end in ends if end is not None))
 
 
 # ------------------------------------------------------------------------------------------------- encoding
@@ -302,3 +322,36 @@ def align_values(
         after = np.minimum(after, len(units) - 1)
     after[-1] = len(units)
     return np.concatenate([values[:1], values[after]]).astype(np.float32)
+
+
+# -------------------------------------------------------------------------------------------------- decoding
+
+
+class Decoded(NamedTuple):
+    """Tokens that a policy drew, as text."""
+
+    text: str
+    """Special tokens are not in it."""
+    offsets: Int32[np.ndarray, "response 2"]
+    """Code points [start, end) of the text that each token stands for, together all of it; tokens that make
+    one character together share it, and special tokens have none."""
+
+
+def decode(prompt: Sequence[int], ids: Sequence[int], tokenizer: Any) -> Decoded:
+    """The text of a response, which begins as it does after its prompt, and where its tokens stand in it."""
+    core, stream = tokenizer.backend_tokenizer, DecodeStream(skip_special_tokens=True)
+    for one in prompt[-CONTEXT_OF_DECODING:]:
+        stream.step(core, int(one))
+    text = ""
+    offsets: list[tuple[int, int]] = []
+    pending = 0
+    for one in ids:
+        piece = stream.step(core, int(one))
+        if piece is None and int(one) not in tokenizer.all_special_ids:
+            pending += 1
+            continue
+        start, text = len(text), text + (piece or "")
+        offsets += [(start, len(text))] * (pending + 1)
+        pending = 0
+    offsets += [(len(text), len(text))] * pending
+    return Decoded(text, np.array(offsets, np.int32).reshape(-1, 2))
