@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from rewardscope.app.attempt import Handler
-from rewardscope.app.db.models import Model
+from rewardscope.app.db.models import Model, Run
 from rewardscope.app.db.session import Database
 from rewardscope.app.services import checkpoints, jobs, metrics, models, runs, trainings
 from rewardscope.app.services.trainings import TrainingBody
 from rewardscope.app.settings import Settings
 from rewardscope.app.worker import Worker
+from rewardscope.engine.training.reports import MetricPoints
 from tests.app import factories, training_job
 
 STEPS = 10
@@ -108,6 +110,33 @@ def test_a_killed_training_goes_on_without_hole_or_double_point(
     begun = dies_at - dies_at % training_job.EVERY
     assert curve(database, run_id, "train/attempt_began") == [
         (step, 0.0 if step <= begun else begun) for step in range(1, STEPS + 1)
+    ]
+
+
+class CancelledAtFive:
+    """Trainings that somebody cancels once five updates are done."""
+
+    prepare, finish = staticmethod(trainings.prepare), staticmethod(trainings.finish)
+
+    def store(self, session: Session, run: Run, attempt: int, chunk: Any) -> None:
+        trainings.store(session, run, attempt, chunk)
+        if isinstance(chunk, MetricPoints) and chunk.end == 5 and attempt == 1:
+            jobs.cancel(session, run.id)
+
+
+def test_a_cancelled_training_is_taken_up_again(settings: Settings, database: Database, run_id: int) -> None:
+    worker = Worker(settings, database, {"training": Handler(training_job.NAME, CancelledAtFive())})
+    work(worker)
+    assert show(database, run_id).job.status == "cancelled"
+    # It hears of it in the answer to its next report.
+    assert [step for step, _ in curve(database, run_id, "train/loss")] == [1, 2, 3, 4, 5, 6]
+    with database.session() as session:
+        jobs.retry(session, run_id)
+    work(worker)
+    worker.close()
+    assert show(database, run_id).job.status == "succeeded"
+    assert curve(database, run_id, "train/attempt_began") == [
+        (step, 0.0 if step <= 3 else 3.0) for step in range(1, STEPS + 1)
     ]
 
 
