@@ -174,7 +174,7 @@ class Job(Base):
     """When the phase began in this attempt, with `phase_start_done` of it done: what an ETA is made of."""
     phase_start_done: Mapped[int] = mapped_column(server_default=text("0"))
     resume_from: Mapped[int] = mapped_column(server_default=text("0"))
-    """Position of the first pair that is not stored yet."""
+    """Position of the first pair that is not stored yet; of a training, updates whose points are stored."""
     error: Mapped[dict[str, Any] | None]
     """{code, detail, traceback?} of a failed or crashed attempt."""
     worker_name: Mapped[str | None]

@@ -10,6 +10,8 @@ from rewardscope.app.errors import Conflict, NotFound
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from rewardscope.app.services.run_folders import remove_with
 
+ACTIVE = (JobStatus.queued, JobStatus.running)
+
 
 def list_runs(
     session: Session,
@@ -52,7 +54,7 @@ def get_run(session: Session, run_id: int) -> Run:
 def delete_run(session: Session, run_id: int) -> None:
     """Delete a run and all that it left, but for the model that it trained while that is registered.
 
-    Raises NotFound, and Conflict while its job waits or runs.
+    Raises NotFound, and Conflict while its job waits or runs, or a training works with its rewards.
     """
     query = (
         select(Job).where(Job.run_id == run_id).with_for_update().execution_options(populate_existing=True)
@@ -62,6 +64,14 @@ def delete_run(session: Session, run_id: int) -> None:
         raise NotFound(f"There is no run {run_id}.")
     if not JobStatus(job.status).is_over:
         raise Conflict(f"Run {run_id} is {job.status}; cancel it before you delete it.")
+    uses = Run.request.contains({"scoring_run": {"id": run_id}})
+    training = session.scalar(select(Run.id).join(Job).where(uses, Job.status.in_(ACTIVE)).limit(1))
+    if training is not None:
+        raise Conflict(
+            f"Run {training} is masked by the rewards of run {run_id}; cancel it, or wait until it is over, "
+            "and delete this one then.",
+            code="run_in_use",
+        )
     remove_with(session, [session.get_one(Run, run_id)])
     session.execute(delete(Run).where(Run.id == run_id))
 

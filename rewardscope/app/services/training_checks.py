@@ -15,6 +15,7 @@ from rewardscope.app.services.run_sources import source_names
 from rewardscope.app.services.training_requests import TrainingBody
 from rewardscope.engine.model_files import same_tokens
 from rewardscope.engine.training.request import ON_POLICY, Method, Rjs, Supervision, TrainingRequest
+from rewardscope.engine.training.settle import split
 from rewardscope.engine.types import ModelReference, SourceName
 
 Need = Literal["prompt", "chosen", "pair"]
@@ -78,6 +79,32 @@ def check_brought_rewards(request: TrainingRequest, datasets: Sequence[Dataset])
         raise Invalid(
             f"The data set `{dataset.name}` has no {what}; choose another source, or data that have some.",
             errors=[Problem(("body", "supervision", "source"), f"needs {what} in the data")],
+        )
+
+
+def check_part(settled: TrainingRequest, usable: int) -> None:
+    """Raises Invalid where the part of the data that is asked for leaves no row to train on."""
+    if split(settled, usable).trained < 1:
+        raise Invalid(
+            f"{usable} usable rows leave none to train on; take a larger part of the data, or hold out less.",
+            code="nothing_to_learn_from",
+            errors=[Problem(("body", "data", "part"), "leaves no row to train on")],
+        )
+
+
+def check_entropies(run: Run | None, settled: TrainingRequest) -> None:
+    """Raises Invalid where the rule cuts by entropies, and the scoring run has none."""
+    rule = settled.supervision.rule
+    if (
+        run is not None
+        and rule is not None
+        and rule.segmenter.name == "entropy"
+        and not run.request["policy"]
+    ):
+        raise Invalid(
+            f"Run {run.id} scored without a policy, so it has no entropies to cut by; choose another rule, or a "
+            "scoring run with a policy.",
+            errors=[Problem(("body", "supervision", "rule"), "needs entropies, which the run does not have")],
         )
 
 

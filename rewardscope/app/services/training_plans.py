@@ -16,7 +16,9 @@ from rewardscope.app.services.models import reference_of
 from rewardscope.app.services.training_checks import (
     Rows,
     check_brought_rewards,
+    check_entropies,
     check_models,
+    check_part,
     chosen_rewards,
     is_masked,
     usable_rows,
@@ -147,6 +149,8 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
             f"{rows.unusable} of {sum(rows)} rows lack a response that is needed, and are left out."
         )
     settled = settle(request, rows=rows.usable, parameters=model.parameters or 0)
+    check_part(settled, rows.usable)
+    check_entropies(run, settled)
     memory = _memory(session, asked, settled)
     shared = settled.machine.processes if settled.machine.device == "cpu" else 1
     return Plan(

@@ -20,9 +20,11 @@ from rewardscope.app.services import (
     metrics,
     models,
     runs,
+    scorings,
     trainings,
     workers,
 )
+from rewardscope.app.services.scorings import ScoringRequest
 from rewardscope.app.services.trainings import TrainingBody
 from rewardscope.app.settings import Settings
 from rewardscope.engine.formats.maps import read_maps
@@ -153,6 +155,26 @@ def test_data_without_the_side_that_the_method_learns_from_are_refused(
     with pytest.raises(Invalid, match="No row of the data set `capitals`") as error:
         trainings.submit(session, settings, body(dataset_id=dataset.id, method={"name": method}))
     assert fields_of(error) == [("body", "dataset_id")]
+
+
+def test_a_part_without_rows_is_refused(session: Session, settings: Settings, scored: Run) -> None:
+    with pytest.raises(Invalid, match="leave none to train on") as error:
+        trainings.submit(session, settings, masked(scored, data={"part": {"start": 0.0, "end": 0.1}}))
+    assert fields_of(error) == [("body", "data", "part")]
+
+
+def test_a_rule_that_needs_entropies_needs_a_run_with_some(
+    session: Session, settings: Settings, model: Model
+) -> None:
+    factories.make_model(session, settings, "scorer", "LlamaForSequenceClassification")
+    asked = {"dataset_id": factories.make_dataset(session, 2).id, "reward_model": "scorer"}
+    run = scorings.submit(
+        session, settings, ScoringRequest.model_validate(asked | {"sources": ["rm_prefix"]})
+    )
+    factories.score(session, run)
+    rule = {"segmenter": {"name": "entropy"}}
+    with pytest.raises(Invalid, match="no entropies to cut by"):
+        trainings.submit(session, settings, masked(run, supervision={"density": "segment", "rule": rule}))
 
 
 def test_rows_that_lack_a_side_are_told_of(session: Session, settings: Settings, model: Model) -> None:
@@ -398,7 +420,11 @@ def test_what_was_deleted_meanwhile_is_told_of(
     session: Session, settings: Settings, scored: Run, tmp_path: Path
 ) -> None:
     run = trainings.submit(session, settings, masked(scored))
+    with pytest.raises(Conflict, match=f"Run {run.id} is masked by the rewards"):
+        runs.delete_run(session, scored.id)
+    jobs.cancel(session, run.id)
     runs.delete_run(session, scored.id)
+    jobs.retry(session, run.id)
     with pytest.raises(Conflict, match="was deleted"):
         prepared(session, run, tmp_path)
 
