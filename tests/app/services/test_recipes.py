@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,28 @@ def test_advancing_twice_is_advancing_once(
     before = session.scalar(select(func.count()).select_from(Run))
     recipes.after_run(session, settings, recipes.get_recipe(session, recipe.id).runs["scorer"].id)
     assert session.scalar(select(func.count()).select_from(Run)) == before
+
+
+def test_several_who_advance_at_once_submit_each_step_once(
+    database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    with database.session() as session:
+        recipe = recipes.submit(session, settings, make_world(session, settings).body())
+        scorer = recipes.get_recipe(session, recipe.id).runs["scorer"]
+        attempt = factories.claim(session, scorer)
+        jobs.finish(session, scorer.job.id, attempt, recipe_handlers.leave(session, scorer, tmp_path))
+
+    def advance(_: int) -> None:
+        with database.session() as session:
+            recipes.after_run(session, settings, scorer.id)
+
+    with ThreadPoolExecutor(4) as all_at_once:
+        list(all_at_once.map(advance, range(4)))
+    with database.session() as session:
+        steps = list(session.scalars(select(Run.recipe_step).where(Run.recipe_id == recipe.id)))
+    assert sorted(filter(None, steps)) == sorted(
+        ["scorer", "scores", "rjs sample", "rjs union", "evaluate base"]
+    )
 
 
 def test_a_run_of_no_recipe_is_followed_by_nothing(session: Session, settings: Settings) -> None:
