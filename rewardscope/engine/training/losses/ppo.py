@@ -37,6 +37,7 @@ def surrogate_loss(
     mask: Bool[Tensor, "batch tokens"],
     *,
     clip: float = 0.2,
+    total: float | None = None,
 ) -> SurrogateLoss:
     """The clipped surrogate (arXiv 1707.06347, eq. 7), averaged over the tokens that count:
 
@@ -45,14 +46,16 @@ def surrogate_loss(
 
     No gradient flows to old_logprobs and advantages. With ratio 1 the loss is -masked mean of A. Where
     nothing counts, the loss and its gradient are 0.
+
+    total: tokens that count in the batch that these rows are a part of; None where they are all of it.
     """
     log_ratios = masked(logprobs - old_logprobs.detach(), mask)
     ratios, advantages = log_ratios.exp(), masked(advantages.detach(), mask)
     free, bounded = ratios * advantages, ratios.clamp(1 - clip, 1 + clip) * advantages
     return SurrogateLoss(
-        loss=-masked_mean(torch.minimum(free, bounded), mask),
-        clipped=masked_mean((bounded < free).to(ratios.dtype), mask).detach(),
-        kl_to_old=masked_mean(ratios - 1 - log_ratios, mask).detach(),
+        loss=-masked_mean(torch.minimum(free, bounded), mask, total),
+        clipped=masked_mean((bounded < free).to(ratios.dtype), mask, total).detach(),
+        kl_to_old=masked_mean(ratios - 1 - log_ratios, mask, total).detach(),
     )
 
 
@@ -63,13 +66,15 @@ def value_loss(
     completion_mask: Bool[Tensor, "batch tokens"],
     *,
     clip: float | None = 0.2,
+    total: float | None = None,
 ) -> Float[Tensor, ""]:
     """Half the mean squared error of the critic over the completion, clipped as PPO's first code did:
 
         near = old_values + clip(values - old_values, -clip, clip)
         loss = 0.5 * masked mean of max((values - returns)**2, (near - returns)**2)
 
-    clip: in the units of the values; None leaves the plain error.
+    clip: in the units of the values; None leaves the plain error. total: tokens of the completions of the
+    batch that these rows are a part of; None where they are all of it.
     """
     values = masked(values, completion_mask)
     old_values = masked(old_values.detach(), completion_mask)
@@ -78,7 +83,7 @@ def value_loss(
     if clip is not None:
         near = old_values + (values - old_values).clamp(-clip, clip)
         errors = torch.maximum(errors, (near - returns) ** 2)
-    return 0.5 * masked_mean(errors, completion_mask)
+    return 0.5 * masked_mean(errors, completion_mask, total)
 
 
 def token_kl(
@@ -109,11 +114,14 @@ def kl_loss(
     completion_mask: Bool[Tensor, "batch tokens"],
     *,
     estimator: KLEstimator = "k3",
+    total: float | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of `token_kl` over the completion, masked tokens included; to be weighted and added to a loss."""
-    return masked_mean(
-        token_kl(logprobs, reference_logprobs, completion_mask, estimator=estimator), completion_mask
-    )
+    """Mean of `token_kl` over the completion, masked tokens included; to be weighted and added to a loss.
+
+    total: tokens of the completions of the batch that these rows are a part of.
+    """
+    kl = token_kl(logprobs, reference_logprobs, completion_mask, estimator=estimator)
+    return masked_mean(kl, completion_mask, total)
 
 
 def penalised_rewards(
