@@ -102,8 +102,8 @@ def check_entropies(run: Run | None, settled: TrainingRequest) -> None:
         and not run.request["policy"]
     ):
         raise Invalid(
-            f"Run {run.id} scored without a policy, so it has no entropies to cut by; choose another rule, or a "
-            "scoring run with a policy.",
+            f"Run {run.id} scored without a policy, and has no entropies to cut by; choose another rule, or "
+            "a scoring run with a policy.",
             errors=[Problem(("body", "supervision", "rule"), "needs entropies, which the run does not have")],
         )
 

@@ -167,10 +167,9 @@ def test_a_rule_that_needs_entropies_needs_a_run_with_some(
     session: Session, settings: Settings, model: Model
 ) -> None:
     factories.make_model(session, settings, "scorer", "LlamaForSequenceClassification")
-    asked = {"dataset_id": factories.make_dataset(session, 2).id, "reward_model": "scorer"}
-    run = scorings.submit(
-        session, settings, ScoringRequest.model_validate(asked | {"sources": ["rm_prefix"]})
-    )
+    dataset_id = factories.make_dataset(session, 2).id
+    asked = {"dataset_id": dataset_id, "reward_model": "scorer", "sources": ["rm_prefix"]}
+    run = scorings.submit(session, settings, ScoringRequest.model_validate(asked))
     factories.score(session, run)
     rule = {"segmenter": {"name": "entropy"}}
     with pytest.raises(Invalid, match="no entropies to cut by"):
