@@ -104,7 +104,7 @@ def finish(session: Session, run: Run, attempt: int) -> int:
     return int(result["model_id"])
 
 
-def make_suite(session: Session, name: str = "sums") -> int:
+def make_suite(session: Session, name: str = "questions") -> int:
     """A suite of two tasks, one with a text that is hard to show; its id."""
     tasks = [
         Task(key="one", prompt="1 + 1 = <b>", checker=Number(value=2), category="sums", kept=True),
@@ -114,7 +114,7 @@ def make_suite(session: Session, name: str = "sums") -> int:
 
 
 def evaluate(session: Session, settings: Settings, model: str, success: float) -> Run:
-    """An evaluation of a model on `sums` that has succeeded."""
+    """An evaluation of a model on `questions` that has succeeded."""
     suite_id = make_suite(session)
     body = EvaluationBody(model=model, reference="base", suite_ids=[suite_id])
     run = evaluations.submit(session, settings, body)
@@ -122,15 +122,15 @@ def evaluate(session: Session, settings: Settings, model: str, success: float) -
     figures = [
         {
             "metric": "success",
-            "suite": "sums",
+            "suite": "questions",
             "value": success,
             "low": success - 0.1,
             "high": success + 0.1,
             "count": 2,
             "reference": 0.5,
         },
-        {"metric": "kl", "suite": "sums", "value": 0.0823, "count": 40},
-        {"metric": "success", "suite": "sums", "part": "sums", "value": None, "count": 0},
+        {"metric": "kl", "suite": "questions", "value": 0.0823, "count": 40},
+        {"metric": "success", "suite": "questions", "part": "sums", "value": None, "count": 0},
     ]
     result = evaluations.finish(session, run, {"figures": figures, "seconds": 1.0, "notes": []})
     jobs.finish(session, run.job.id, attempt, result)

@@ -207,8 +207,8 @@
       const data = this.data();
       if (this.plot) this.plot.setData(data);
       else this.build(width, data);
-      this.say();
       this.tellAt(this.curves.step);
+      this.say();
     }
 
     data() {
@@ -390,7 +390,8 @@
         input.addEventListener("change", () => {
           const [from, to] = this.inputs.map((one) => (one.value === "" ? null : Number(one.value)));
           const [low, high] = this.extent();
-          this.zoom(from === null && to === null ? null : [from ?? low, to ?? high]);
+          // A field that was left blank stays so: somebody may be about to fill it.
+          this.zoom(from === null && to === null ? null : [from ?? low, to ?? high], false);
         });
       }
       this.reset.addEventListener("click", () => this.zoom(null));
@@ -596,15 +597,14 @@
       });
     }
 
-    zoom(range) {
+    zoom(range, isWritten = true) {
       const [low, high] = this.extent();
       if (range) {
         range = [Math.max(low, Math.min(...range)), Math.min(high, Math.max(...range))];
         if (range[1] - range[0] < 1) return;
       }
       this.range = range;
-      this.inputs[0].value = range ? range[0] : "";
-      this.inputs[1].value = range ? range[1] : "";
+      if (isWritten) this.inputs.forEach((input, end) => { input.value = range ? range[end] : ""; });
       this.reset.disabled = !range;
       this.asked += 1;
       for (const run of this.runs) for (const series of run.series.values()) series.detail = null;
