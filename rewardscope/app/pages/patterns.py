@@ -9,8 +9,11 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
 from rewardscope.app.db.models import JobStatus
+from rewardscope.app.pages import training_samples
 from rewardscope.app.pages.curve_samples import CurveSample, curve_samples
 from rewardscope.app.pages.datasets import RowFault
+from rewardscope.app.pages.evaluation_figures import FigureTable
+from rewardscope.app.pages.form_fields import FieldGroup
 from rewardscope.app.pages.highlight import colouring_of
 from rewardscope.app.pages.numbers import MISSING
 from rewardscope.app.pages.pair_view import (
@@ -27,6 +30,7 @@ from rewardscope.app.pages.rendering import PageContext, render
 from rewardscope.app.pages.run_rows import RunRow
 from rewardscope.app.pages.runs import LogLine, RunStatus
 from rewardscope.app.pages.samples import SAMPLES, sample_side
+from rewardscope.app.pages.training_runs import TrainingRest
 from rewardscope.app.services.maps import Agreement
 from rewardscope.engine.types import Fixed, SegmentationRule, Side
 
@@ -58,6 +62,11 @@ class PatternsPage(PageContext):
     problem: str
     faults: list[RowFault]
     curve_samples: list[CurveSample]
+    group: FieldGroup
+    previews: list[training_samples.Previewed]
+    rest: TrainingRest
+    figures: list[FigureTable]
+    recipe: training_samples.RecipeSample
 
 
 @router.get("/patterns", name="pages:patterns")
@@ -85,6 +94,11 @@ def show_patterns(request: Request) -> Response:
             RowFault("12345679", "token_rewards", "There are 5 rewards for 7 tokens."),
         ],
         curve_samples=curve_samples(),
+        group=training_samples.field_group(),
+        previews=training_samples.previews(),
+        rest=training_samples.training_rest(),
+        figures=training_samples.figures(),
+        recipe=training_samples.recipe(),
     )
     return render(request, "patterns/show.html", page)
 
