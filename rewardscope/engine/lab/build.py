@@ -49,7 +49,8 @@ class BuildSettings:
     """A world, and how long its models learn."""
 
     world: WorldSettings = field(default_factory=WorldSettings)
-    policy_steps: int = 500
+    policy_steps: int = 850
+    """Fewer leave it without the skills that training may forget."""
     scorer_steps: int = 160
     reward_model_steps: int = 120
     """0 builds no reward model."""
