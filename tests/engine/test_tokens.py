@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardscope.engine.errors import DataError, ModelError
-from rewardscope.engine.tokens import TokenisedResponse, align_values, cover, fit, tokenise
+from rewardscope.engine.tokens import TokenisedResponse, align_values, cover, decode, fit, tokenise
 from rewardscope.engine.types import Message, PreferencePair, Response
 from tests.engine.tiny_models import byte_tokenizer
 
@@ -261,3 +261,23 @@ def test_one_tokenizer_against_itself_changes_nothing():
     assert (
         align_values(read, offsets(2, 5, 6, eos=True), offsets(2, 5, 6, eos=True)).tolist() == read.tolist()
     )
+
+
+def test_drawn_tokens_become_text_that_they_cover() -> None:
+    tokenizer = byte_tokenizer()
+    text = " cat, 漢字 and 😀"
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    decoded = decode(tokenizer("A small")["input_ids"], ids, tokenizer)
+    assert decoded.text == text
+    assert len(decoded.offsets) == len(ids)
+    assert decoded.offsets[-1].tolist() == [len(text), len(text)]
+    covered = {at for start, end in decoded.offsets.tolist() for at in range(start, end)}
+    assert covered == set(range(len(text)))
+
+
+def test_a_character_that_is_not_whole_is_no_text() -> None:
+    tokenizer = byte_tokenizer(merges=0)
+    cut = tokenizer("a漢", add_special_tokens=False)["input_ids"][:-1]
+    decoded = decode([], cut, tokenizer)
+    assert decoded.text == "a"
+    assert decoded.offsets.tolist() == [[0, 1], [1, 1], [1, 1]]

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from rewardscope.engine.training.method import Sums
-from rewardscope.engine.training.rollouts import Rollout, rows_by_prompt
+from rewardscope.engine.training.rollouts import Rollout
+from rewardscope.engine.training.shared_prompts import rows_by_prompt
 from rewardscope.engine.training.trained_model import TrainedModel
 
 

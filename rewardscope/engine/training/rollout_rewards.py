@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -24,10 +23,13 @@ from rewardscope.engine.sources.rm_increment import rm_increment_rewards
 from rewardscope.engine.sources.rm_prefix import rm_prefix_rewards
 from rewardscope.engine.tokens import Decoded, TokenisedResponse, align_values, decode, fit, tokenise
 from rewardscope.engine.training.frozen import FrozenModels
+from rewardscope.engine.training.shared_prompts import RowsByPrompt
 from rewardscope.engine.types import Message, PreferencePair, Response, ScoreRequest, SourceName
 
 BETA = float(ScoreRequest.model_fields["beta"].default)
 """Of the implicit reward; scales what is shown, for training takes rewards in their own deviations."""
+_Lane = Float32[np.ndarray, " _places"]
+"""One number a token, or with one before them."""
 PromptSaid = str | tuple[Message, ...]
 
 
@@ -43,16 +45,6 @@ class Said:
     """What each token adds: the token rewards of an increment, the changes of a level."""
     decoded: Decoded | None
     """None where nobody asked for the text."""
-
-
-class Rows(Protocol):
-    """Responses as branches of rows (see `rollouts.RowsByPrompt`)."""
-
-    @property
-    def rows(self) -> list[Row]: ...
-
-    @property
-    def places(self) -> list[tuple[int, int]]: ...
 
 
 class RolloutRewards:
@@ -80,7 +72,9 @@ class RolloutRewards:
         self.context = min(contexts, default=None)
         """The most tokens, of prompt and response, that every model with the policy's tokenizer reads."""
 
-    def __call__(self, rows: Rows, prompts: Sequence[PromptSaid], drawn: Sequence[Drawn]) -> list[Said]:
+    def __call__(
+        self, rows: RowsByPrompt, prompts: Sequence[PromptSaid], drawn: Sequence[Drawn]
+    ) -> list[Said]:
         """The rewards of the responses `drawn` to `prompts`, which stand in `rows` in the same order."""
         decoded: list[Decoded | None] = [None] * len(drawn)
         if self._needs_text:
@@ -98,12 +92,7 @@ class RolloutRewards:
             for index in range(len(drawn))
         ]
 
-    def _said(
-        self,
-        implicit: Float32[np.ndarray, " response"] | None,
-        values: Float32[np.ndarray, " response+1"] | None,
-        decoded: Decoded | None,
-    ) -> Said:
+    def _said(self, implicit: _Lane | None, values: _Lane | None, decoded: Decoded | None) -> Said:
         if implicit is not None:
             total = float(implicit.sum(dtype=np.float64)) if values is None else float(values[-1])
             return Said(total, implicit, implicit, decoded)
@@ -112,12 +101,12 @@ class RolloutRewards:
         rewards = rm_prefix_rewards(values) if self._source == "rm_prefix" else increments
         return Said(float(values[-1]), rewards, increments, decoded)
 
-    def _decoded(self, rows: Rows, index: int) -> Decoded:
+    def _decoded(self, rows: RowsByPrompt, index: int) -> Decoded:
         row, branch = rows.places[index]
         prompt, ids = rows.rows[row].prompt, rows.rows[row].branches[branch]
         return decode(prompt.tolist(), ids.tolist(), self._policy.tokenizer)
 
-    def _implicit(self, rows: Rows) -> list[Float32[np.ndarray, " response"]]:
+    def _implicit(self, rows: RowsByPrompt) -> list[Float32[np.ndarray, " _response"]]:
         scorer, reference = self._frozen.scorer, self._frozen.scorer_reference
         assert scorer is not None, "check_training asks for the scorer of this source"
         assert reference is not None, "load_frozen gives every scorer its reference"
@@ -132,11 +121,11 @@ class RolloutRewards:
 
     def _values(
         self,
-        rows: Rows,
+        rows: RowsByPrompt,
         prompts: Sequence[PromptSaid],
         drawn: Sequence[Drawn],
         decoded: Sequence[Decoded | None],
-    ) -> list[Float32[np.ndarray, " response+1"]]:
+    ) -> list[Float32[np.ndarray, " _response"]]:
         judge = self._frozen.reward_model
         assert judge is not None
         if self._judge_has_our_tokens:

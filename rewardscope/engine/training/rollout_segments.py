@@ -23,13 +23,13 @@ from jaxtyping import Float32, Float64, Int64
 from rewardscope.engine.masks import RunSegmentation, segment_run
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.training.rollouts import Rollout
-from rewardscope.engine.types import SegmentationRule, Sentence, SourceName, Step
+from rewardscope.engine.types import Clause, SegmentationRule, Sentence, SourceName, Step
 
 
 class Earned(NamedTuple):
     """What rollouts earn: what training makes advantages of."""
 
-    increments: list[Float64[np.ndarray, " response"]]
+    increments: list[Float64[np.ndarray, " _response"]]
     """What each token adds."""
     rewards: list[float]
     """The reward of each response."""
@@ -102,10 +102,10 @@ class RolloutSegments:
 
 def needs_text(rule: SegmentationRule) -> bool:
     """Whether the rule cuts by what the tokens say."""
-    return isinstance(rule.segmenter, Step | Sentence)
+    return isinstance(rule.segmenter, Step | Sentence | Clause)
 
 
-def weights_of(cut: RunSegmentation) -> list[Float32[np.ndarray, " response"]]:
+def weights_of(cut: RunSegmentation) -> list[Float32[np.ndarray, " _response"]]:
     """How much each token of each rollout counts, from 0 to 1."""
     kept = cut.mask if cut.weights is None else cut.weights
     return np.split(kept.astype(np.float32), cut.rows.starts[1:-1])
@@ -113,7 +113,7 @@ def weights_of(cut: RunSegmentation) -> list[Float32[np.ndarray, " response"]]:
 
 def dense_rewards(
     earned: Earned, cut: RunSegmentation, *, placing: Literal["ends", "spread"]
-) -> list[Float64[np.ndarray, " response"]]:
+) -> list[Float64[np.ndarray, " _response"]]:
     """The reward of each token: what its segment earns, at the segment's last token or evenly on all of them,
     and at the last token of the response what is left of the sequence reward.
 
@@ -133,7 +133,7 @@ def dense_rewards(
     return rewards
 
 
-def whole_rewards(earned: Earned) -> list[Float64[np.ndarray, " response"]]:
+def whole_rewards(earned: Earned) -> list[Float64[np.ndarray, " _response"]]:
     """The sequence reward of each response at its last token, 0 elsewhere."""
     rewards = [np.zeros(len(lane)) for lane in earned.increments]
     for reward, of_one in zip(earned.rewards, rewards, strict=True):
@@ -141,7 +141,7 @@ def whole_rewards(earned: Earned) -> list[Float64[np.ndarray, " response"]]:
     return rewards
 
 
-def segment_means(earned: Earned, cut: RunSegmentation) -> list[Float64[np.ndarray, " response"]]:
+def segment_means(earned: Earned, cut: RunSegmentation) -> list[Float64[np.ndarray, " _response"]]:
     """u: on every token the mean increment of its segment."""
     lengths = _lengths(cut)
     return np.split(np.repeat(_segment_sums(earned, cut) / lengths, lengths), cut.rows.starts[1:-1])

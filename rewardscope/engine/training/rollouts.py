@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch.distributed
 from jaxtyping import Float32, Int32
 
 from rewardscope.engine.errors import RequestError
-from rewardscope.engine.ragged import Row
 from rewardscope.engine.sampling import sample
 from rewardscope.engine.tokens import ends_of_responses
 from rewardscope.engine.training.data import batch_of
@@ -31,10 +30,9 @@ from rewardscope.engine.training.frozen import FrozenModels
 from rewardscope.engine.training.method import Shard, Sums
 from rewardscope.engine.training.request import Sampling, TrainingRequest
 from rewardscope.engine.training.rollout_rewards import RolloutRewards, Said
+from rewardscope.engine.training.shared_prompts import rows_by_prompt
 from rewardscope.engine.training.trained_model import TrainedModel
 from rewardscope.engine.types import Message, SourceName
-
-Lane = TypeVar("Lane")
 
 LOOKED_AT = 64
 """Held-out prompts that a look answers, at most."""
@@ -49,7 +47,7 @@ class Prompts:
     keys: tuple[str, ...]
     texts: tuple[str | tuple[Message, ...], ...]
     """As the data hold them."""
-    ids: tuple[Int32[np.ndarray, " prompt"], ...]
+    ids: tuple[Int32[np.ndarray, " _prompt"], ...]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -92,6 +90,7 @@ class Rollout:
         return float((np.exp(-difference) - 1 + difference).sum())
 
 
+@runtime_checkable
 class Exchange(Protocol):
     """Tells every process what each of them has, in the order of their ranks."""
 
@@ -241,42 +240,3 @@ class _Wanted(NamedTuple):
     def seed(self, seed: int) -> int:
         state = np.random.SeedSequence([seed, self.gathering, self.place, self.number])
         return int(state.generate_state(1, np.uint64)[0])
-
-
-# ------------------------------------------------------------------------------------------------------ rows
-
-
-class RowsByPrompt(NamedTuple):
-    """Responses as branches of rows, so that a prompt is read once for all of them."""
-
-    rows: list[Row]
-    places: list[tuple[int, int]]
-    """Row and branch of each response."""
-
-    def flat(self, of_rows: Sequence[Sequence[Lane]]) -> list[Lane]:
-        """What was read of each branch of each row, in the order of the responses."""
-        return [of_rows[row][branch] for row, branch in self.places]
-
-
-def rows_by_prompt(
-    responses: Sequence[tuple[Int32[np.ndarray, " prompt"], Int32[np.ndarray, " response"]]],
-    token_budget: int | None = None,
-) -> RowsByPrompt:
-    """Rows of (prompt, response), each within the token budget if it can be."""
-    prompts: list[np.ndarray] = []
-    branches: list[list[np.ndarray]] = []
-    used: list[int] = []
-    open_row: dict[bytes, int] = {}
-    places = []
-    for prompt, ids in responses:
-        name = prompt.tobytes()
-        row = open_row.get(name)
-        if row is None or (token_budget is not None and used[row] + len(ids) > token_budget):
-            row = open_row[name] = len(prompts)
-            prompts.append(prompt)
-            branches.append([])
-            used.append(len(prompt))
-        places.append((row, len(branches[row])))
-        branches[row].append(ids)
-        used[row] += len(ids)
-    return RowsByPrompt([Row(p, tuple(b)) for p, b in zip(prompts, branches, strict=True)], places)

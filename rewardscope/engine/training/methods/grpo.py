@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rewardscope.engine.training.advantages import grpo_advantages, rloo_advantages, shaped_advantages
@@ -44,6 +44,9 @@ from rewardscope.engine.training.rollout_segments import (
 from rewardscope.engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
 from rewardscope.engine.training.trained_model import TrainedModel
 from rewardscope.engine.types import SegmentationRule, SourceName
+
+ROUNDING = 1e-5
+"""Of a float32 number, what sums over a response may be off by."""
 
 
 class GroupLoop:
@@ -150,10 +153,14 @@ class GroupLoop:
 def _shaped(
     advantages: Float[Tensor, " batch"],
     u: Float[Tensor, "batch tokens"],
-    completion: Float[Tensor, "batch tokens"] | Tensor,
+    completion: Bool[Tensor, "batch tokens"],
     alpha: float,
 ) -> Float[Tensor, "batch tokens"]:
-    """The shaping form with u in standard deviations of its difference from the mean of its response."""
+    """The shaping form with u in standard deviations of its difference from the mean of its response.
+
+    Where responses are not cut, u differs from its mean by rounding alone: that is 0, not a deviation.
+    """
     deviation = masked_mean(centred(u, completion) ** 2, completion).sqrt()
-    unit = u / torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-    return shaped_advantages(advantages, unit, completion, alpha=alpha)
+    if deviation <= ROUNDING * u.abs().max():
+        u, deviation = torch.zeros_like(u), torch.ones_like(deviation)
+    return shaped_advantages(advantages, u / deviation, completion, alpha=alpha)

@@ -173,7 +173,7 @@ class PpoLoop:
 
     def _rewards(
         self, earned: Earned, cut: RunSegmentation, mean: float
-    ) -> list[Float64[np.ndarray, " response"]]:
+    ) -> list[Float64[np.ndarray, " _response"]]:
         """What each token earns, in the units of the sequence rewards, which lose their mean."""
         if self._method.dense == "mask":
             rewards = whole_rewards(earned)

@@ -1,0 +1,144 @@
+"""A tiny policy, a scorer that likes one token more, and reward models, to try on-policy methods on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rewardscope.engine.training.frozen import FrozenModels, load_frozen
+from rewardscope.engine.training.method import PartLoss, Shard
+from rewardscope.engine.training.methods.grpo import GroupLoop
+from rewardscope.engine.training.methods.ppo import PpoLoop
+from rewardscope.engine.training.methods.rjs_sampled import SampledRjsLoop
+from rewardscope.engine.training.request import TrainingRequest
+from rewardscope.engine.training.rollouts import Exchange, Prompts, across_processes
+from rewardscope.engine.training.settle import settle
+from rewardscope.engine.training.trained_model import TrainedModel, load
+from rewardscope.engine.types import ModelReference
+from tests.engine.tiny_models import build, byte_tokenizer, write_model
+
+ALONE = Shard(0, 1)
+LIKED = 300
+"""The token that the scorer likes."""
+TEXTS = ("The sky", "Once upon a time", "Two and two", "A small cat", "Der Fuchs", "It liked")
+LOOPS: dict[str, Any] = {"ppo": PpoLoop, "grpo": GroupLoop, "rloo": GroupLoop, "rjs": SampledRjsLoop}
+
+
+@dataclass(frozen=True)
+class World:
+    """Folders of models."""
+
+    policy: ModelReference
+    scorer: ModelReference
+    reward_model: ModelReference
+    stranger: ModelReference
+    """A reward model with another tokenizer."""
+
+
+def make_world(folder: Path) -> World:
+    tokenizer = byte_tokenizer()
+    write_model(folder / "policy", "gpt2", tokenizer)
+    scorer = build("gpt2", tokenizer)
+    with torch.no_grad():
+        liked = scorer.lm_head.weight[LIKED]
+        scorer.transformer.ln_f.bias += 3.0 * liked / liked.square().sum()
+    scorer.save_pretrained(folder / "scorer")
+    tokenizer.save_pretrained(folder / "scorer")
+    write_model(folder / "judge", "reward", tokenizer, seed=1)
+    write_model(folder / "stranger", "reward", byte_tokenizer(merges=40), seed=2)
+    names = ("policy", "scorer", "judge", "stranger")
+    return World(*(ModelReference(path=str(folder / name)) for name in names))
+
+
+@dataclass
+class Trial:
+    """A loop with its model, as the training loop would hold them."""
+
+    request: TrainingRequest
+    model: TrainedModel
+    frozen: FrozenModels
+    loop: Any
+
+    def gradients(self, parts: Sequence[Sequence[Any]], totals: dict[str, float]) -> dict[str, torch.Tensor]:
+        """Gradients of the losses of all parts together."""
+        parameters = self.model.named_parameters()
+        for one in parameters.values():
+            one.grad = None
+        for part in parts:
+            self.loop.loss(self.model, part, totals).loss.backward()
+        return {name: one.grad.clone() for name, one in parameters.items() if one.grad is not None}
+
+    def train(self, updates: range, rate: float = 5e-3) -> list[float]:
+        """Takes optimiser steps; the mean reward of the rollouts of each."""
+        parameters = list(self.model.named_parameters().values())
+        optimiser = torch.optim.Adam(parameters, lr=rate)
+        rewards = []
+        for update in updates:
+            with torch.no_grad():
+                examples = self.loop.examples(update, self.model, ALONE)
+            optimiser.zero_grad()
+            found: PartLoss = self.loop.loss(self.model, examples, self.loop.totals(examples))
+            found.loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            total, count = found.sums["train/reward"]
+            rewards.append(total / count)
+        return rewards
+
+
+def trial(
+    world: World,
+    method: dict[str, Any],
+    *,
+    density: str = "sample",
+    source: str = "implicit",
+    exchange: Exchange = across_processes,
+    texts: Sequence[str] = TEXTS,
+    rule: dict[str, Any] | None = None,
+    models: dict[str, ModelReference] | None = None,
+    **optimisation: Any,
+) -> Trial:
+    """A loop of a method on the world's prompts."""
+    sampling = {"responses": 4, "max_new_tokens": 8} | method.pop("sampling", {})
+    request = TrainingRequest.model_validate(
+        {
+            "method": {**method, "sampling": sampling},
+            "supervision": {"density": density, "source": source},
+            "optimisation": {"steps": 4, "batch_size": 4, **optimisation},
+            "model": world.policy,
+            **({"scorer": world.scorer} if models is None else models),
+        }
+    )
+    request = settle(request, rows=len(texts), parameters=10_000)
+    settled = request.supervision.rule
+    assert settled is not None
+    settled = settled.model_copy(update=rule or {})
+    model = load(
+        request.model, "causal_lm", device="cpu", dtype=torch.float32, seed=0,
+        value_head=request.method.name == "ppo",
+    )  # fmt: skip
+    frozen = load_frozen(request, model, needs_reference=True)
+    asked = prompts(texts, model.tokenizer)
+    loop = LOOPS[request.method.name](
+        request, asked, prompts(texts[:2], model.tokenizer), frozen, model, settled, source, exchange
+    )
+    return Trial(request, model, frozen, loop)
+
+
+def prompts(texts: Sequence[str], tokenizer: Any) -> Prompts:
+    return Prompts(
+        tuple(str(at) for at in range(len(texts))),
+        tuple(texts),
+        tuple(np.array(tokenizer(text)["input_ids"], np.int32) for text in texts),
+    )
+
+
+def drawn(one: Trial, update: int = 0, shard: Shard = ALONE) -> list[Any]:
+    with torch.no_grad():
+        examples: list[Any] = one.loop.examples(update, one.model, shard)
+    return examples
