@@ -63,7 +63,7 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """The checkpoint of the highest step, None before the first."""
-        return max(self._all(), key=lambda path: path.name, default=None)
+        return max(self._all(), key=_step, default=None)
 
     def save(self, model: TrainedModel, optimiser: torch.optim.Optimizer, state: CheckpointState) -> Path:
         """Writes a checkpoint and removes those that need not stay. Raises ResourceError on a full disk."""

@@ -114,6 +114,8 @@ class _Training:
         began, first = time.monotonic(), self._state.step
         self._report(Progress("training", first, steps, "steps"), TrainingBegins(first, steps, settled))
         self._curves.begin(first)
+        if latest is not None:
+            self._tell(latest, self._state)  # It may have been written without having been told.
         if first == 0:
             self._evaluate(0)
         for update in range(first, steps):
@@ -225,19 +227,20 @@ class _Training:
         )
         self._accelerator.wait_for_everyone()
         if self._shard.rank == 0:
-            place = self._checkpoints.save(self._model, self._optimiser, self._state)
-            best = self._state.best
-            self._report(
-                chunk=CheckpointSaved(
-                    step=step,
-                    path=str(place),
-                    bytes=bytes_of(place),
-                    metrics=self._state.metrics,
-                    is_best=best is not None and best.step == step,
-                    kept=self._checkpoints.kept_steps(),
-                )
-            )
+            self._tell(self._checkpoints.save(self._model, self._optimiser, self._state), self._state)
         self._accelerator.wait_for_everyone()
+
+    def _tell(self, place: Path, state: CheckpointState) -> None:
+        self._report(
+            chunk=CheckpointSaved(
+                step=state.step,
+                path=str(place),
+                bytes=bytes_of(place),
+                metrics=state.metrics,
+                is_best=state.best is not None and state.best.step == state.step,
+                kept=self._checkpoints.kept_steps(),
+            )
+        )
 
     # ------------------------------------------------------------------------------------ over processes
 

@@ -51,6 +51,7 @@ class Heard:
         if isinstance(chunk, CheckpointSaved):
             self.checkpoints.append(chunk)
             if chunk.step == self._stop_after:
+                self._stop_after = None  # It is told again by whoever goes on from it.
                 raise Cancelled("stop")
 
 
