@@ -52,9 +52,9 @@ def test_a_static_address_changes_with_its_content():
 # ------------------------------------------------------------------------------------------------- contrast
 
 
-def colours():
-    """Name -> (light, dark) of every colour that the theme gives as two hexadecimal values."""
-    theme = (WEB / "static" / "theme.css").read_text()
+def colours(sheet="theme.css"):
+    """Name -> (light, dark) of every colour that a style sheet gives as two hexadecimal values."""
+    theme = (WEB / "static" / sheet).read_text()
     found = re.findall(r"(--[a-z0-9-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", theme)
     return {name: (light, dark) for name, light, dark in found}
 
@@ -87,3 +87,11 @@ def test_words_can_be_read_on_every_surface(theme):
     assert contrast(named["--accent-ink"][theme], named["--accent"][theme]) >= 4.5
     assert contrast(named["--ink"][theme], named["--bad-surface"][theme]) >= 4.5
     assert contrast(named["--ink"][theme], named["--warn-surface"][theme]) >= 4.5
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_line_of_a_chart_stands_out_from_its_ground(theme):
+    lines, surface = colours("curves.css"), colours()["--surface"][theme]
+    assert len(lines) == 6
+    for name, both in lines.items():
+        assert contrast(both[theme], surface) >= 4.5, name

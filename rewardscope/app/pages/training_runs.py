@@ -100,7 +100,7 @@ def failure_notes(session: Session, run: Run) -> list[str]:
             f"The last good checkpoint, of step {kept[-1].step:,}, is kept: to resume goes on from there."
         )
     elif job.started_at:
-        notes.append("No checkpoint was written before that: to retry begins anew.")
+        notes.append("There is no checkpoint yet: to retry begins anew.")
     return notes
 
 

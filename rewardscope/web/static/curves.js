@@ -69,6 +69,13 @@
     return out;
   }
 
+  // Both ends of a linear axis: a curve that stays where it is stands in the middle, or on the ground.
+  function reach(low, high) {
+    if (low === null || high === null) return [0, 1];
+    if (low !== high) return window.uPlot.rangeNum(low, high, 0.1, true);
+    return low === 0 ? [0, 1] : [Math.min(0, 2 * low), Math.max(0, 2 * low)];
+  }
+
   function element(name, className, text) {
     const made = document.createElement(name);
     if (className) made.className = className;
@@ -199,8 +206,8 @@
       this.plot = null;
     }
 
-    draw() {
-      if (this.plot && !this.isSeen) return; // Comes when it is scrolled to.
+    draw(isQuiet = false) {
+      if (this.plot && !this.isSeen && !isQuiet) return; // Comes when it is scrolled to, or nothing else is due.
       const width = this.place.clientWidth;
       if (!width) return;
       this.isStale = false;
@@ -262,7 +269,7 @@
         },
         scales: {
           x: { time: false, range: () => this.curves.limits() },
-          y: this.isLog ? { distr: 3 } : {},
+          y: this.isLog ? { distr: 3 } : { range: (u, low, high) => reach(low, high) },
         },
         axes: [
           { ...axis, size: 26, space: 60, values: (u, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? grouped(tick) : "")) },
@@ -693,6 +700,7 @@
           isNew = news.some(Boolean);
         }
         if (isNew) this.fit();
+        else for (const chart of this.charts.values()) if (chart.isStale) chart.draw(true);
         this.sayState();
         await new Promise((done) => { setTimeout(done, this.failed ? PAUSE_AFTER_FAILURE_MS : POLL_MS); });
       }
