@@ -166,16 +166,17 @@ class Rollouts:
     def _drawn(self, wanted: Sequence[_Wanted], model: TrainedModel, *, values: bool) -> list[Rollout]:
         if not wanted:
             return []
-        drawn = sample(
-            model.language_model,
-            [one.ids for one in wanted],
-            [one.seed(self._optimisation.seed) for one in wanted],
-            eos=self._ends,
-            max_new_tokens=[self._room(one) for one in wanted],
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-            token_budget=self._optimisation.token_budget,
-        )
+        with model.still():
+            drawn = sample(
+                model.language_model,
+                [one.ids for one in wanted],
+                [one.seed(self._optimisation.seed) for one in wanted],
+                eos=self._ends,
+                max_new_tokens=[self._room(one) for one in wanted],
+                temperature=self._sampling.temperature,
+                top_p=self._sampling.top_p,
+                token_budget=self._optimisation.token_budget,
+            )
         budget = self._optimisation.token_budget
         rows = rows_by_prompt(
             [(one.ids, answer.ids) for one, answer in zip(wanted, drawn, strict=True)], budget

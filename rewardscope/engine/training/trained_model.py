@@ -92,6 +92,19 @@ class TrainedModel:
         finally:
             self.loaded.model.enable_adapters()
 
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """While this lasts nothing is dropped out, and afterwards what was before: for sampling, and for
+        readings that the losses are compared with."""
+        dropping = [one for one in self.loaded.model.modules() if _drops(one)]
+        for module in dropping:
+            module.eval()
+        try:
+            yield
+        finally:
+            for module in dropping:
+                module.train()
+
     def __call__(
         self, rows: Sequence[Row], *, logprobs: bool = True, entropies: bool = False, values: bool = False
     ) -> Readings:
@@ -112,7 +125,7 @@ class TrainedModel:
         in passes of at most `token_budget` tokens: what rollouts and looks at held-out rows read."""
         lanes: list[list[dict[str, np.ndarray]]] = [[] for _ in rows]
         for batch in batches(rows, token_budget, self._plan):
-            with torch.no_grad():
+            with torch.no_grad(), self.still():
                 read = self([rows[index] for index in batch], entropies=entropies, values=values)
             at, value_at = 0, 0
             for index in batch:
@@ -256,6 +269,10 @@ def _set_dropout(model: Any, *, active: bool) -> None:
                 module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
+
+
+def _drops(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Dropout) and module.training and module.p > 0
 
 
 def weights_of(model: TrainedModel) -> Mapping[str, Tensor]:

@@ -101,6 +101,7 @@ def trial(
     texts: Sequence[str] = TEXTS,
     rule: dict[str, Any] | None = None,
     models: dict[str, ModelReference] | None = None,
+    lora: dict[str, Any] | None = None,
     **optimisation: Any,
 ) -> Trial:
     """A loop of a method on the world's prompts."""
@@ -111,6 +112,7 @@ def trial(
             "supervision": {"density": density, "source": source},
             "optimisation": {"steps": 4, "batch_size": 4, **optimisation},
             "model": world.policy,
+            "lora": lora,
             **({"scorer": world.scorer} if models is None else models),
         }
     )
@@ -120,7 +122,7 @@ def trial(
     settled = settled.model_copy(update=rule or {})
     model = load(
         request.model, "causal_lm", device="cpu", dtype=torch.float32, seed=0,
-        value_head=request.method.name == "ppo",
+        value_head=request.method.name == "ppo", lora=request.lora,
     )  # fmt: skip
     frozen = load_frozen(request, model, needs_reference=True)
     asked = prompts(texts, model.tokenizer)

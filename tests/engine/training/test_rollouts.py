@@ -182,3 +182,23 @@ def test_a_look_answers_alike_each_time_and_counts_the_processes_up(world: World
         assert sum(half[name][0] for half in halves) == pytest.approx(total, abs=1e-4)
         assert sum(half[name][1] for half in halves) == weight
     assert once["held_out/kl"][0] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_dropout_of_an_adapter_rests_while_responses_are_drawn_and_read(world: World) -> None:
+    one = trial(world, dict(PPO), lora={"rank": 4, "dropout": 0.5})
+    modules = dict(one.model.language_model.named_modules())
+    dropouts = [module for name, module in modules.items() if name.endswith("lora_dropout.default")]
+    with torch.no_grad():
+        for name, weight in one.model.named_parameters().items():
+            if "lora_B" in name:
+                weight.normal_(0, 0.3)
+    assert all(module.training for module in dropouts)
+    rollouts = [example.rollout for example in drawn(one)]
+    assert dropouts
+    assert all(module.training for module in dropouts)
+    for module in dropouts:
+        module.eval()
+    read = one.model.read_quietly([Row(rollout.prompt, (rollout.ids,)) for rollout in rollouts], 8192)
+    for rollout, lanes in zip(rollouts, read, strict=True):
+        np.testing.assert_allclose(lanes[0]["logprobs"], rollout.logprobs, atol=1e-4)
