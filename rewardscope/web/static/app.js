@@ -54,6 +54,18 @@ document.addEventListener("htmx:response:error", (event) => {
 });
 document.addEventListener("htmx:error", () => tell("The server cannot be reached; the page shows what was true before."));
 
+// What somebody unfolded stays unfolded when the part of the page around it is drawn anew.
+const unfolded = new Set();
+document.addEventListener("toggle", (event) => {
+  if (event.target.id && event.target.isConnected) unfolded[event.target.open ? "add" : "delete"](event.target.id);
+}, true);
+document.addEventListener("htmx:after:swap", () => {
+  for (const id of unfolded) {
+    const part = document.getElementById(id);
+    if (part) part.open = true;
+  }
+});
+
 // The log follows its end, unless somebody scrolled up to read.
 function followLog() {
   const log = document.querySelector(".log");
