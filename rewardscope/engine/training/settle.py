@@ -16,7 +16,7 @@ SMALL, LARGE = 2e5, 7e9
 RATES: Mapping[MethodName, tuple[float, float]] = {
     "sft": (2e-3, 1e-5),
     "rjs": (2e-3, 1e-5),
-    "dpo": (1e-3, 5e-7),
+    "dpo": (5e-4, 5e-7),
     "scorer": (4e-3, 2e-6),
     "ppo": (1e-3, 1e-6),
     "grpo": (1e-3, 1e-6),
