@@ -7,7 +7,9 @@ Departures:
 2. In the mask form the tokens that count are the loss's denominator, as in PPO's surrogate: sum(m ...) /
    sum(m). Masking the advantages alone would divide by all tokens (see `masked_advantages`). A response
    whose advantage is 0 keeps nothing, as it says nothing. [ours]
-3. In the shaping form u is the mean increment of a token's segment, and alpha counts in standard deviations
+3. RLOO's advantages are in standard deviations of all rewards so far, so that one learning rate, weight of
+   the KL and alpha do for rewards of any size. [ours]
+4. In the shaping form u is the mean increment of a token's segment, and alpha counts in standard deviations
    of u - mean_t u over the batch. [ours]
 """
 
