@@ -14,8 +14,8 @@ from rewardscope.engine.types import SourceName
 SMALL, LARGE = 2e5, 7e9
 """Parameters of the models for which the learning rates below were found: ours, and what people publish."""
 RATES: Mapping[MethodName, tuple[float, float]] = {
-    "sft": (2e-3, 1e-5),
-    "rjs": (2e-3, 1e-5),
+    "sft": (1e-3, 1e-5),
+    "rjs": (1e-3, 1e-5),
     "dpo": (5e-4, 5e-7),
     "scorer": (4e-3, 2e-6),
     "ppo": (1e-3, 1e-6),
