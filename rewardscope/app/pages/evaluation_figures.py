@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rewardscope.app.pages.figures import NOTHING, FigureCell, cell_of, figure_cell, hint_of, label_of
+from rewardscope.app.pages.figures import (
+    NOTHING,
+    FigureCell,
+    cell_of,
+    figure_cell,
+    hint_of,
+    label_of,
+    measured_on,
+)
 from rewardscope.engine.evaluation.request import Figure
 
 
@@ -47,7 +55,7 @@ def figure_table(figures: Sequence[Figure]) -> list[FigureTable]:
         groups.setdefault(figure.suite or "", []).append(figure)
     return [
         FigureTable(
-            title=suite or "On pairs",
+            title=suite or ("On its own answers" if {one.metric for one in group} == {"kl"} else "On pairs"),
             has_reference=any(one.reference is not None for one in group),
             lines=[_line(one) for one in group],
         )
@@ -63,7 +71,7 @@ def side_by_side(columns: Sequence[Mapping[tuple[str, str, str], Figure]]) -> li
         found = [column.get((suite, metric, part)) for column in columns]
         first = next((one for one in found if one is not None and one.value is not None), None)
         cells = [_against(one, first) if one is not None else NOTHING for one in found]
-        of = ", ".join(filter(None, [suite, part])) or "pairs"
+        of = measured_on(metric, suite, part)
         lines.append(SideLine(label_of(metric), hint_of(metric), of, cells))
     return lines
 
@@ -80,7 +88,7 @@ def _line(figure: Figure) -> FigureLine:
     return FigureLine(
         label=label_of(figure.metric),
         hint=hint_of(figure.metric),
-        part=figure.part,
+        part=figure.part or ("its own answers" if figure.metric == "kl" else ""),
         cell=figure_cell(figure),
         reference=cell_of(figure.metric, figure.reference, None, None, None).value,
         count=figure.count,

@@ -50,6 +50,12 @@ def label_of(metric: str) -> str:
     return LABELS[metric][0] if metric in LABELS else metric.replace("_", " ")
 
 
+def measured_on(metric: str, suite: str | None, part: str) -> str:
+    """What a figure is of, in words."""
+    what = suite or ("" if part else "its own answers" if metric == "kl" else "pairs")
+    return ", ".join(filter(None, [what, part]))
+
+
 def place_of(metric: str) -> tuple[int, str]:
     """By what figures are sorted: what matters most comes first."""
     return (list(LABELS).index(metric) if metric in LABELS else len(LABELS)), metric

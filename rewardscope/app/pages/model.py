@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import Model
 from rewardscope.app.dependencies import SessionDep
-from rewardscope.app.pages.figures import FigureCell, figure_cell, hint_of, label_of
+from rewardscope.app.pages.figures import FigureCell, figure_cell, hint_of, label_of, measured_on
 from rewardscope.app.pages.models import KINDS
 from rewardscope.app.pages.numbers import count, size
 from rewardscope.app.pages.rendering import PageContext, render, url_of
@@ -108,7 +108,7 @@ def _figures(request: Request, session: Session, model: Model) -> list[Evaluated
         EvaluatedFigure(
             label=label_of(row.figure.metric),
             hint=hint_of(row.figure.metric),
-            of=", ".join(filter(None, [row.figure.suite, row.figure.part])) or "pairs",
+            of=measured_on(row.figure.metric, row.figure.suite, row.figure.part),
             cell=figure_cell(row.figure),
             count=row.figure.count,
             run_name=row.run_name,

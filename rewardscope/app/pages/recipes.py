@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import Run
 from rewardscope.app.dependencies import SessionDep, SettingsDep
-from rewardscope.app.pages.figures import NOTHING, FigureCell, cell_of, hint_of, label_of, place_of
+from rewardscope.app.pages.figures import (
+    NOTHING,
+    FigureCell,
+    cell_of,
+    hint_of,
+    label_of,
+    measured_on,
+    place_of,
+)
 from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.numbers import plain_number
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
@@ -380,7 +388,7 @@ def _table(request: Request, table: Table) -> CompareTable:
 
 
 def _head(column: Column) -> FigureHead:
-    of = ", ".join(filter(None, [column.suite, column.part])) or "pairs"
+    of = measured_on(column.metric, column.suite, column.part)
     return FigureHead(label_of(column.metric), hint_of(column.metric), of)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from rewardscope.app.db.models import JobStatus, Run, StoredTask, TaskSuite
 from rewardscope.app.pages.compare import differences
-from rewardscope.app.pages.figures import cell_of
+from rewardscope.app.pages.figures import cell_of, measured_on
 from rewardscope.app.pages.numbers import MINUS, MISSING
 from rewardscope.app.services import jobs, recipes, runs
 from tests.app import factories, recipe_handlers, trained_runs
@@ -221,6 +221,13 @@ def test_a_figure_tells_its_change_by_sign_and_word():
     assert cell_of("held_out_loss", 1.5, None, None, -0.1).tone == "better"
     assert cell_of("kl", 0.2, None, None, 0.1).tone == ""
     assert cell_of("success", None, None, None, None).value == MISSING
+
+
+def test_a_figure_says_what_it_was_measured_on():
+    assert measured_on("success", "sums", "") == "sums"
+    assert measured_on("success", "sums", "easy") == "sums, easy"
+    assert measured_on("pair_accuracy", None, "") == "pairs"
+    assert measured_on("kl", None, "") == "its own answers"
 
 
 # ----------------------------------------------------------------------------------------------- task suites
