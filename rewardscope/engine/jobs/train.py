@@ -61,15 +61,15 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
     """The training, as this process's part of it."""
     rows, folder = Path(request["rows"]), Path(request["folder"])
     stored = _stored(request)
-    notes = check_training(asked, has_rewards=stored is not None)
+    warnings = check_training(asked, has_rewards=stored is not None)
     with memory_advice(OUT_OF_MEMORY), _threads(asked) as threads:
         report(progress=Progress("loading models", 0, None))
         model = _model(asked)
         asked = settle(asked, rows=count_usable(rows, asked), parameters=model.loaded.info.parameters)
         prepared = prepare(rows, asked, model, stored, lambda progress: report(progress=progress))
-        notes += prepared.notes + model.loaded.notes
-        for note in notes:
-            report(message=note)
+        warnings += prepared.warnings + model.loaded.notes
+        for sentence in [*prepared.notes, *warnings]:
+            report(message=sentence)
         settled = _settled(asked, model, rows, threads, request.get("origin") or {})
         outcome = train(
             prepared.loop, model, asked, folder, report, settled=settled, look=_look(request, asked)
@@ -85,7 +85,7 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         "model": str(place),
         "best_step": None if outcome.best is None else outcome.best.step,
         "metrics": outcome.metrics,
-        "notes": notes,
+        "notes": warnings,
         "settled": settled,
     }
 

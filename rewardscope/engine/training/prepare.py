@@ -44,6 +44,9 @@ class Prepared:
 
     loop: MethodLoop[Any]
     notes: list[str] = field(default_factory=list)
+    """For the log."""
+    warnings: list[str] = field(default_factory=list)
+    """For whoever reads the result."""
 
 
 def needs_value_head(request: TrainingRequest) -> bool:
@@ -59,14 +62,14 @@ def prepare(
     chosen = choose_rows(rows, request)
     reads_reference = isinstance(request.method, Dpo | Scorer) or needs_prompts_alone(request)
     frozen = load_frozen(request, model, needs_reference=reads_reference)
-    notes = [_about_rows(chosen, request)]
+    notes, warnings = [_about_rows(chosen, request)], []
     if needs_prompts_alone(request):
         return Prepared(_sampling_loop(request, chosen, frozen, model), notes)
     sides: Sequence[Side] = SIDES if needs_pairs(request) else ("chosen",)
     tokenised = tokenise_pairs([*chosen.trained, *chosen.held_out], model.loaded, request, sides=sides)
     left_out = set(tokenised.too_long)
     if left_out:
-        notes.append(
+        warnings.append(
             f"{len(left_out):,} rows are left out, for a response is longer than the context or than "
             f"`max_response_tokens`, {request.data.max_response_tokens:,}."
         )
@@ -86,10 +89,13 @@ def prepare(
         lambda done, total: tell(Progress("scoring the rows", done, total)),
     )
     notes += _about_mask(pairs, request)
+    drift = kept_tokens(pairs).warning()
+    if drift is not None:
+        warnings.append(drift)
     # What is looked at is compared between masks: no token of it is masked.
     whole = supervise(held_out, _unmasked(request), frozen, None)
     data = OfflineData(pairs, whole, request, frozen, reads_reference)
-    return Prepared(_offline_loop(data, request), notes)
+    return Prepared(_offline_loop(data, request), notes, warnings)
 
 
 def _offline_loop(data: OfflineData, request: TrainingRequest) -> MethodLoop[Any]:
@@ -170,5 +176,4 @@ def _about_mask(pairs: Sequence[TrainingPair], request: TrainingRequest) -> list
     nothing = sum(kept.nothing.values())
     if nothing:
         notes.append(f"{nothing:,} responses keep nothing; `{rule.nothing_kept}` says what becomes of them.")
-    warning = kept.warning()
-    return [*notes, warning] if warning else notes
+    return notes
