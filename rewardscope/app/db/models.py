@@ -9,6 +9,9 @@ run ── source statistics, pair scores, segments   what tables sort by
 run ── metric blocks, checkpoints   what a training left
 task suite ── tasks         what evaluations ask
 recipe ── runs              several runs that were asked for at once
+pair ── segment labels      what people said of stretches of its responses
+data set ── saved views     tables that somebody wants to come back to
+webhook ── deliveries       who is told of finished runs, and what was told
 """
 
 from __future__ import annotations
@@ -392,6 +395,69 @@ class Recipe(Base):
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
     error: Mapped[dict[str, Any] | None]
     """{code, detail, step}: why a step could not be submitted."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SegmentLabel(Base):
+    """What a person said of a stretch of a response. It is of characters: a new cut leaves it where it is."""
+
+    __tablename__ = "segment_labels"
+    __table_args__ = (Index("ix_segment_labels_pair_id_side", "pair_id", "side"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id", ondelete="CASCADE"))
+    side: Mapped[str]
+    start: Mapped[int]
+    """Code points [start, end) of the response."""
+    end: Mapped[int]
+    verdict: Mapped[str]
+    """`right`, `wrong` or `unsure`."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    removed_at: Mapped[datetime | None]
+    """When it was taken back, or another one took its place; None while it counts. Rows stay, for undo."""
+
+
+class SavedView(Base):
+    """A table of pairs as somebody wants to find it again: filters, sort, columns, as its page's query."""
+
+    __tablename__ = "saved_views"
+    __table_args__ = (UniqueConstraint("dataset_id", "name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    query: Mapped[dict[str, Any]]
+    """Parameters of the page's address."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Webhook(Base):
+    """An address that is told of runs that ended."""
+
+    __tablename__ = "webhooks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(unique=True)
+    secret: Mapped[str | None]
+    """Signs what is sent (HMAC-SHA256); None for no signature."""
+    statuses: Mapped[list[Any]]
+    """Which ends are told: `succeeded`, `failed`, `crashed`, `cancelled`."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WebhookDelivery(Base):
+    """One end of a run that a webhook is told of, until it has been."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index("ix_webhook_deliveries_due_at", "due_at"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    status: Mapped[str]
+    """How the run ended."""
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    """When it is tried next; None once it was delivered or given up."""
+    delivered_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+    """Why the last try failed."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
