@@ -13,17 +13,18 @@ import sys
 import time
 from types import SimpleNamespace
 
-from rewardscope.app.pages.highlight import colouring_of
-from rewardscope.app.pages.pair_view import ViewPanel, figures, legend, side_panel, view_data
+from rewardscope.app.pages.looks import Look
+from rewardscope.app.pages.pair_view import ViewPanel, drawing_of, figures, legend, side_panel, view_data
 from rewardscope.app.pages.pairs import PairFragment
 from rewardscope.app.pages.rendering import ENVIRONMENT, static_url
-from rewardscope.app.pages.samples import Sample, made_up_side, token_offsets
+from rewardscope.app.pages.samples import SOURCE, Sample, made_up_side, token_offsets
 from rewardscope.app.services.maps import Agreement, SideView
 from rewardscope.engine.types import SegmentationRule
 
 TEXT = 'The reward of a token says where the answer turns , and <b>bold</b> claims are "often" wrong .\n'
 WORDS = TEXT.split(" ")
 RULE = SegmentationRule()
+LOOKS = {"rewards": Look(), "log-probabilities": Look(lane="logprob"), "what differs": Look(diff=True)}
 
 
 def response(tokens: int, side: str, seed: int) -> SideView:
@@ -33,30 +34,31 @@ def response(tokens: int, side: str, seed: int) -> SideView:
     return made_up_side(text[: offsets[-1][1]], offsets, (), side, seed, RULE)  # type: ignore[arg-type]
 
 
-def page(sides: list[SideView]) -> str:
+def page(sides: list[SideView], look: Look) -> str:
     """The view, as a request draws it."""
-    values = [side.segmentation.scaled for side in sides]
-    colouring = colouring_of(values)
+    drawing = drawing_of(sides, SOURCE, RULE, look)
     panel = ViewPanel(
-        sides=[side_panel(s, v, colouring, RULE, "scaled") for s, v in zip(sides, values, strict=True)],
+        sides=[side_panel(side, drawing) for side in sides],
         figures=figures(Agreement(0.5, 0.4, 0.3, 1.0, False)),
         warnings=[],
-        legend=legend(sides, colouring, "scaled"),
-        data=view_data(sides),
+        legend=legend(sides, drawing),
+        data=view_data(sides, drawing),
         tokens_url="/pairs/1/tokens?run=1&source=implicit",
         mask_view=False,
+        lane=drawing.lane,
+        is_sequential=drawing.colouring.is_sequential,
     )
     return ENVIRONMENT.get_template("pairs/_view.html").render(page=PairFragment(panel))
 
 
-def measure(tokens: int) -> SimpleNamespace:
+def measure(tokens: int, look: Look) -> SimpleNamespace:
     """Bytes and milliseconds of processor time for a pair of responses of `tokens` tokens."""
     sides = [response(tokens, "chosen", 1), response(tokens, "rejected", 2)]
-    page(sides)
+    page(sides, look)
     taken = []
     for _ in range(30):
         started = time.process_time()
-        html = page(sides)
+        html = page(sides, look)
         taken.append(1000 * (time.process_time() - started))
     sent = html.encode()
     return SimpleNamespace(
@@ -67,9 +69,10 @@ def measure(tokens: int) -> SimpleNamespace:
 if __name__ == "__main__":
     static_url("theme.css")
     for tokens in [int(word) for word in sys.argv[1:]] or [200, 2000, 10_000]:
-        cost = measure(tokens)
-        print(
-            f"2 x {tokens:6,} tokens: {cost.bytes / 1000:7.1f} KB HTML, "
-            f"{cost.gzipped / 1000:6.1f} KB gzipped, "
-            f"{cost.median:6.1f} ms median, {cost.best:6.1f} ms best"
-        )
+        for name, look in LOOKS.items():
+            cost = measure(tokens, look)
+            print(
+                f"2 x {tokens:6,} tokens, {name:17}: {cost.bytes / 1000:7.1f} KB HTML, "
+                f"{cost.gzipped / 1000:6.1f} KB gzipped, "
+                f"{cost.median:6.1f} ms median, {cost.best:6.1f} ms best"
+            )

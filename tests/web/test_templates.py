@@ -73,7 +73,7 @@ def contrast(one, other):
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_ink_can_be_read_on_every_class_of_reward(theme):
     named = colours()
-    for sign in "pn":
+    for sign in "pns":
         for level in range(1, 11):
             assert contrast(named["--ink"][theme], named[f"--{sign}{level}"][theme]) >= 4.87
 

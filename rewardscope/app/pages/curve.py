@@ -34,6 +34,10 @@ class Curve:
     wrong: np.ndarray | None = None
     """True at tokens that are labelled as errors."""
     name: str = "response"
+    lane: str = "rewards"
+    """What the values are, for who cannot see them."""
+    is_sequential: bool = False
+    """Whether bars stand on the floor, because there is nothing below zero."""
 
 
 def draw(curve: Curve) -> Markup:
@@ -48,13 +52,14 @@ def draw(curve: Curve) -> Markup:
     known = np.nan_to_num(curve.values, nan=0.0)
     high = np.maximum(np.maximum.reduceat(known, starts), 0)
     low = np.minimum(np.minimum.reduceat(known, starts), 0)
+    zero = FLOOR if curve.is_sequential else FLOOR // 2
     parts = [
         f'<svg class=curve viewBox="0 0 {bins} {HEIGHT}" preserveAspectRatio=none role=img ',
         f'aria-label="{_says(curve, bins)}">',
         _band(curve, bins),
-        f"<path class=pos d='{_bars(high, curve.reach)}'/>",
-        f"<path class=neg d='{_bars(low, curve.reach)}'/>",
-        f'<path class=zero vector-effect=non-scaling-stroke d="M0 {FLOOR / 2}H{bins}"/>',
+        f"<path class=pos d='{_bars(high / curve.reach, zero)}'/>",
+        f"<path class=neg d='{_bars(low / curve.reach, zero)}'/>",
+        f'<path class=zero vector-effect=non-scaling-stroke d="M0 {zero}H{bins}"/>',
         _turns(curve.segments, tokens, bins),
         f"<path class=masked d='{_strip(_masked(curve.segments, tokens), starts, FLOOR + 3, 5)}'/>",
     ]
@@ -66,7 +71,7 @@ def draw(curve: Curve) -> Markup:
 def _says(curve: Curve, bins: int) -> str:
     tokens = len(curve.values)
     binned = "" if bins == tokens else f", in {bins} bins of which the lowest and highest value are drawn"
-    what = f"Rewards of the {tokens} tokens of the {curve.name} response{binned}"
+    what = f"{curve.lane.capitalize()} of the {tokens} tokens of the {curve.name} response{binned}"
     return f"{what}; the strip beneath marks masked tokens"
 
 
@@ -75,11 +80,10 @@ def _height(value: float, reach: float) -> float:
     return round(FLOOR / 2 * (1 - max(-1.0, min(1.0, value / reach))), 1)
 
 
-def _bars(values: np.ndarray, reach: float) -> str:
-    """A bar a value, in whole units: one is less than a pixel."""
-    zero = FLOOR // 2
-    tops = np.rint(zero * (1 - np.clip(values / reach, -1, 1))).astype(int).tolist()
-    return "".join([f"M{x} {zero}V{top}h.86V{zero}z" for x, top in enumerate(tops) if top != zero])
+def _bars(shares: np.ndarray, zero: int) -> str:
+    """A bar a value, in whole units: one is less than a pixel. A stroke is half as long as an outline."""
+    tops = np.rint(zero - zero * np.clip(shares, -1, 1)).astype(int).tolist()
+    return "".join([f"M{x}.5 {zero}V{top}" for x, top in enumerate(tops) if top != zero])
 
 
 def _band(curve: Curve, bins: int) -> str:

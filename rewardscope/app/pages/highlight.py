@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -23,10 +24,12 @@ from markupsafe import Markup
 from rewardscope.app.pages.numbers import signed
 from rewardscope.engine.types import Segment, Span
 
+Scale = Literal["diverging", "sequential", "logarithmic"]
+"""How values become colours: by sign and size, by size alone, or by the order of size."""
 LEVELS = 10
 """Classes of colour on each side of zero."""
 CLIP_QUANTILE = 0.99
-"""Rewards beyond this quantile of |reward| of the pair take the strongest colour."""
+"""Values beyond this quantile of |value| of the pair take the strongest colour."""
 GUTTER_CHARACTERS = 44
 """A gutter entry speaks for the segments that begin within about one line of text."""
 GUTTER_SEGMENTS = 2
@@ -53,26 +56,40 @@ class Colouring:
     """The scale that both sides of a pair share: values at `clip` or beyond take the strongest colour."""
 
     clip: float
+    scale: Scale = "diverging"
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether colours tell sizes only, from 0 to `LEVELS`."""
+        return self.scale != "diverging"
+
+    def shares(self, values: np.ndarray) -> np.ndarray:
+        """How far each value goes towards the strongest colour, -1 to 1; NaN where it is missing."""
+        if self.clip <= 0:
+            return np.where(np.isnan(values), np.nan, 0.0)
+        if self.scale == "logarithmic":
+            return np.asarray(np.minimum(np.log1p(np.abs(values)) / np.log1p(self.clip), 1.0))
+        if self.scale == "sequential":
+            return np.asarray(np.minimum(np.abs(values) / self.clip, 1.0))
+        return np.asarray(np.clip(values / self.clip, -1.0, 1.0))
 
     def levels(self, values: np.ndarray) -> list[int | None]:
         """The class of each value, -10 to 10; None where the value is missing."""
-        if self.clip <= 0:
-            return [None if value != value else 0 for value in values.tolist()]
-        missing = np.isnan(values)
-        scaled = np.where(missing, 0.0, values / self.clip * LEVELS)
-        levels: list[int | None] = np.rint(np.clip(scaled, -LEVELS, LEVELS)).astype(int).tolist()
+        shares = self.shares(values)
+        missing = np.isnan(shares)
+        levels: list[int | None] = np.rint(np.where(missing, 0.0, shares) * LEVELS).astype(int).tolist()
         for position in np.flatnonzero(missing).tolist():
             levels[position] = None
         return levels
 
 
-def colouring_of(values: Iterable[np.ndarray]) -> Colouring:
+def colouring_of(values: Iterable[np.ndarray], scale: Scale = "diverging") -> Colouring:
     """The scale of a pair: the 99th percentile of |value| over all its responses, missing values left out."""
     together = np.abs(
         np.concatenate([np.asarray(lane, dtype=np.float64) for lane in values] or [np.zeros(0)])
     )
-    together = together[~np.isnan(together)]
-    return Colouring(float(np.quantile(together, CLIP_QUANTILE)) if together.size else 0.0)
+    together = together[np.isfinite(together)]
+    return Colouring(float(np.quantile(together, CLIP_QUANTILE)) if together.size else 0.0, scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,10 @@ class MarkedResponse:
     """What is coloured; NaN where missing."""
     segments: Sequence[Segment]
     candidates: Sequence[int] = ()
+    refused: Sequence[int] = ()
+    """The candidates that did not clear the band."""
+    differing: np.ndarray | None = None
+    """True at the tokens that the other side does not have; None where the sides are not compared."""
     spans: Sequence[Span] = ()
     eos: str | None = None
     eos_kept: bool = True
@@ -209,7 +230,7 @@ class _Writer:
         self.levels = colouring.levels(response.values)
         self.pieces = pieces_of(response.text, response.offsets, response.eos is not None)
         self.ranks = pivot_ranks(response.segments)
-        self.candidates = set(response.candidates)
+        self.candidates = dict.fromkeys(response.candidates, "c") | dict.fromkeys(response.refused, "x")
 
     def write(self) -> Markup:
         cells = self._cells()
@@ -235,9 +256,9 @@ class _Writer:
         for piece in self._pieces_of([match.start() for match in _NEEDS_CARE.finditer(text)]):
             texts[piece] = _visible_piece(texts[piece])
         tags = [_TAGS[levels[token]] for token in pieces.first]
-        for token in self.candidates:
+        for token, mark in self.candidates.items():
             if (marked := self._piece_of(token)) is not None:
-                tags[marked] = _CANDIDATE_TAGS[levels[token]]
+                tags[marked] = _CANDIDATE_TAGS[mark][levels[token]]
         for token, rank in self.ranks.items():
             if (marked := self._piece_of(token)) is not None:
                 tags[marked] = _PIVOT_TAGS[levels[token]]
@@ -271,8 +292,9 @@ class _Writer:
         tokens = range(first, first + count)
         strongest = max(tokens, key=lambda token: abs(self.levels[token] or 0))
         is_pivot = any(token in self.ranks for token in tokens)
-        is_candidate = any(token in self.candidates for token in tokens)
-        return _open_tag(self.levels[strongest], is_pivot=is_pivot, is_candidate=is_candidate, tokens=count)
+        marks = sorted(self.candidates[token] for token in tokens if token in self.candidates)
+        mark = "p" if is_pivot else marks[0] if marks else ""
+        return _open_tag(self.levels[strongest], mark=mark, tokens=count)
 
     # -------------------------------------------------------------------------------------- the seams
 
@@ -281,17 +303,19 @@ class _Writer:
         begun = self._begun_segments()
         gutter = self._gutter()
         spans = self._span_changes()
+        differing = self._differing_changes()
         blocks = set(self._block_starts())
         kept: bool | None = None
-        labels = ""
-        for piece in sorted(begun.keys() | spans.keys() | blocks):
+        labels = difference = ""
+        for piece in sorted(begun.keys() | spans.keys() | differing.keys() | blocks):
             opening = "</div><div class=t>" if piece in blocks else ""
             for segment in begun.get(piece, ()):
                 opening += gutter.get(segment.start, "")
                 kept = segment.kept
             labels = spans.get(piece, labels)
-            opening += ("" if kept is None else _state_tag(kept)) + labels
-            yield piece, opening, "</span>" * ((kept is not None) + bool(labels))
+            difference = differing.get(piece, difference)
+            opening += ("" if kept is None else _state_tag(kept)) + labels + difference
+            yield piece, opening, "</span>" * ((kept is not None) + bool(labels) + bool(difference))
 
     def _begun_segments(self) -> dict[int, list[Segment]]:
         """The segments that begin within each piece."""
@@ -317,6 +341,16 @@ class _Writer:
                 changes[piece + 1] = ""
         return changes
 
+    def _differing_changes(self) -> dict[int, str]:
+        """Before which pieces a stretch begins that the other side lacks, and (empty) where it ends."""
+        differing, first = self.response.differing, self.pieces.first
+        if differing is None or not first:
+            return {}
+        tokens = first[-1] + self.pieces.tokens[-1]
+        marked = np.logical_or.reduceat(differing[:tokens], first)
+        changes = np.flatnonzero(np.diff(marked, prepend=False)).tolist()
+        return {piece: "<span class=d>" if marked[piece] else "" for piece in changes}
+
     def _block_starts(self) -> Iterator[int]:
         """Pieces that begin a block: after a line break when the block is long enough, and before a space
         where no line ever ends."""
@@ -336,12 +370,8 @@ class _Writer:
         """The EOS, marked as what it is, with the state that the mask gives it."""
         position = len(self.response.offsets) - 1
         rank = self.ranks.get(position)
-        tag = _open_tag(
-            self.levels[position],
-            is_pivot=rank is not None,
-            is_candidate=position in self.candidates,
-            extra="e",
-        )
+        mark = "p" if rank is not None else self.candidates.get(position, "")
+        tag = _open_tag(self.levels[position], mark=mark, extra="e")
         begins = any(segment.start == position for segment in self.response.segments[-1:])
         beside = self._gutter().get(position, "") if begins else ""
         state = _state_tag(self.response.eos_kept)
@@ -381,18 +411,10 @@ def _ringed(text: str, rank: int | None) -> str:
     return f"{_visible_piece(text[:lead])}{tag}{_visible_piece(text[lead:])}</em>"
 
 
-def _open_tag(
-    level: int | None,
-    *,
-    is_pivot: bool = False,
-    is_candidate: bool = False,
-    tokens: int = 1,
-    extra: str = "",
-) -> str:
-    """The opening tag of a piece."""
+def _open_tag(level: int | None, *, mark: str = "", tokens: int = 1, extra: str = "") -> str:
+    """The opening tag of a piece; `mark` is p (pivot), c (candidate) or x (a refused one)."""
     colour = "q" if level is None else f"b{level}" if level else ""
-    marks = ("p" if is_pivot else "", "c" if is_candidate and not is_pivot else "", extra)
-    classes = " ".join(word for word in (colour, *marks) if word)
+    classes = " ".join(word for word in (colour, mark, extra) if word)
     count = f" data-n={tokens}" if tokens > 1 else ""
     if not classes:
         return f"<i{count}>"
@@ -401,8 +423,8 @@ def _open_tag(
 
 _TAGS: dict[int | None, str] = {level: _open_tag(level) for level in (None, *range(-LEVELS, LEVELS + 1))}
 """The opening tags of pieces that are neither pivot nor candidate."""
-_CANDIDATE_TAGS = {level: _open_tag(level, is_candidate=True) for level in _TAGS}
-_PIVOT_TAGS = {level: _open_tag(level, is_pivot=True) for level in _TAGS}
+_CANDIDATE_TAGS = {mark: {level: _open_tag(level, mark=mark) for level in _TAGS} for mark in "cx"}
+_PIVOT_TAGS = {level: _open_tag(level, mark="p") for level in _TAGS}
 
 
 def gutter_entry(segments: Sequence[Segment]) -> str:

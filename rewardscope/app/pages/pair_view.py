@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from rewardscope.app.pages import curve
+from rewardscope.app.pages import curve, minimap
 from rewardscope.app.pages.highlight import (
     LEVELS,
     Colouring,
@@ -20,11 +20,15 @@ from rewardscope.app.pages.highlight import (
     colouring_of,
     highlight,
 )
-from rewardscope.app.pages.numbers import MISSING, count, counted, percent, plain_number, signed
+from rewardscope.app.pages.lanes import LANES, LaneName, ends, lane_values, ramp
+from rewardscope.app.pages.looks import Colour, Look
+from rewardscope.app.pages.numbers import count, counted, percent, plain_number, signed
 from rewardscope.app.services.maps import Agreement, PairView, SideView
+from rewardscope.engine.alignment import differences
+from rewardscope.engine.segmentation.hysteresis import reaches
+from rewardscope.engine.segmentation.smoothing import smooth
 from rewardscope.engine.types import SIGN, SegmentationRule, Side, Span
 
-Colour = Literal["scaled", "raw"]
 KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."
 
 
@@ -51,6 +55,7 @@ class SidePanel:
     text: Markup
     is_empty: bool
     """Whether the response holds no text, which is said instead."""
+    minimap: Markup = field(default_factory=Markup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,12 @@ class Legend:
     has_disputes: bool
     has_missing: bool
     has_candidates: bool
+    has_refused: bool
+    """Whether a candidate did not clear the band."""
+    band: str
+    """The threshold that a candidate must clear, with its sign; empty where the segmenter has none."""
+    differs: str
+    """What is said of the tokens that differ; empty where the sides are not compared."""
     formula: str
     """How the shown numbers come from the rewards, with the run's numbers filled in."""
 
@@ -84,57 +95,108 @@ class ViewPanel:
     mask_view: bool
     adopt_url: str | None = None
     """Where the shown rule becomes the run's own; None while it is, or while the run is still scored."""
+    lane: LaneName = "reward"
+    is_sequential: bool = False
+    """Whether colours tell sizes only."""
+    link: str = ""
+    """The address that gives exactly this view, whatever becomes of the run's own rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What the sides of a pair share when they are drawn."""
+
+    source: str
+    rule: SegmentationRule
+    colouring: Colouring
+    colour: Colour = "scaled"
+    lane: LaneName = "reward"
+    refused: Mapping[Side, Mapping[int, float]] = field(default_factory=dict)
+    """The candidates of each side that stayed within the band, and how far each went."""
+    differing: Mapping[Side, np.ndarray] = field(default_factory=dict)
+    """True at the tokens that the other side lacks; empty where the sides are not compared."""
 
 
 def view_panel(
-    view: PairView, colour: Colour, *, tokens_url: str, mask_view: bool, adopt_url: str | None = None
+    view: PairView, look: Look, *, tokens_url: str, adopt_url: str | None = None, link: str = ""
 ) -> ViewPanel:
     """The panel of a pair that a run has scored and a rule has cut."""
-    values = [shown_values(side, view.source.name, colour) for side in view.sides]
-    colouring = colouring_of(values)
-    sides = [
-        side_panel(side, shown, colouring, view.rule, colour)
-        for side, shown in zip(view.sides, values, strict=True)
-    ]
+    drawing = drawing_of(view.sides, view.source.name, view.rule, look)
     return ViewPanel(
-        sides=sides,
+        sides=[side_panel(side, drawing) for side in view.sides],
         figures=figures(view.agreement),
-        warnings=warnings(view),
-        legend=legend(view.sides, colouring, colour, view.rule.baseline) if view.sides else None,
-        data=view_data(view.sides),
+        warnings=[*warnings(view), *_not_compared(look, drawing, view.sides)],
+        legend=legend(view.sides, drawing) if view.sides else None,
+        data=view_data(view.sides, drawing),
         tokens_url=tokens_url,
-        mask_view=mask_view,
+        mask_view=look.mask_view,
         adopt_url=adopt_url,
+        lane=drawing.lane,
+        is_sequential=drawing.colouring.is_sequential,
+        link=link,
     )
 
 
-def shown_values(side: SideView, source: str, colour: Colour) -> np.ndarray:
-    """What is coloured: rewards as the source gave them, or less the baseline and in units of the scale."""
+def drawing_of(sides: Sequence[SideView], source: str, rule: SegmentationRule, look: Look) -> Drawing:
+    """How a pair is drawn: a lane that the run did not store gives way to the reward."""
+    lane = look.lane
+    if any(lane != "reward" and lane_values(side.map, lane) is None for side in sides):
+        lane = "reward"
+    values = [shown_values(side, source, lane, look.colour) for side in sides]
+    return Drawing(
+        source=source,
+        rule=rule,
+        colouring=colouring_of(values, LANES[lane].scale),
+        colour=look.colour,
+        lane=lane,
+        refused={side.side: refused_candidates(side, rule) for side in sides},
+        differing=differing_tokens(sides) if look.diff else {},
+    )
+
+
+def differing_tokens(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
+    """The tokens of each side that the other lacks; empty where there is no other, or both are too long."""
+    if len(sides) != 2:
+        return {}
+    found = differences(sides[0].map.token_ids, sides[1].map.token_ids)
+    return {} if found is None else {sides[0].side: found.left, sides[1].side: found.right}
+
+
+def shown_values(side: SideView, source: str, lane: LaneName, colour: Colour) -> np.ndarray:
+    """What is coloured: a stored lane; of rewards those that the source gave, or less the baseline and in
+    units of the scale."""
+    stored = None if lane == "reward" else lane_values(side.map, lane)
+    if stored is not None:
+        return stored
     return np.asarray(side.segmentation.scaled if colour == "scaled" else side.map.rewards[source])
 
 
-def side_panel(
-    side: SideView, values: np.ndarray, colouring: Colouring, rule: SegmentationRule, colour: Colour
-) -> SidePanel:
+def side_panel(side: SideView, drawing: Drawing) -> SidePanel:
     """One response, marked."""
-    cut = side.segmentation
+    cut, colouring = side.segmentation, drawing.colouring
+    values = shown_values(side, drawing.source, drawing.lane, drawing.colour)
+    differing = drawing.differing.get(side.side)
     marked = MarkedResponse(
         text=side.text,
         offsets=side.map.offsets,
         values=values,
         segments=cut.segments,
         candidates=cut.candidates.tolist(),
+        refused=list(drawing.refused.get(side.side, ())),
+        differing=differing,
         spans=side.spans or (),
         eos=side.map.eos,
         eos_kept=bool(cut.mask[-1]) if len(cut.mask) else True,
     )
     picture = curve.Curve(
-        values=values,
-        reach=colouring.clip,
+        values=colouring.shares(values),
+        reach=1.0 if colouring.clip > 0 else 0.0,
         segments=cut.segments,
-        band=_band(side, rule, colour),
+        band=_band(side, drawing),
         wrong=_wrong(side),
         name=side.side,
+        lane="rewards" if drawing.lane == "reward" else LANES[drawing.lane].label,
+        is_sequential=colouring.is_sequential,
     )
     return SidePanel(
         side=side.side,
@@ -143,7 +205,25 @@ def side_panel(
         curve=curve.draw(picture),
         text=highlight(marked, colouring),
         is_empty=not side.text,
+        minimap=minimap.draw(minimap.Minimap(colouring.shares(values), cut.segments, differing)),
     )
+
+
+def refused_candidates(side: SideView, rule: SegmentationRule) -> dict[int, float]:
+    """Zero crossings that stayed within the band, and how far each went; none where a rule has no band."""
+    if rule.segmenter.name != "hysteresis":
+        return {}
+    cut, segmenter = side.segmentation, rule.segmenter
+    signal: np.ndarray = cut.scaled
+    if segmenter.smoothing != "none":
+        # In the types that segmentation has compiled it for.
+        row = np.array([0, len(cut.scaled)], dtype=np.int64)
+        signal = smooth(cut.scaled.astype(np.float64), row, segmenter.smoothing)
+    reached = reaches(signal, cut.candidates)
+    within = np.abs(reached) <= np.float32(segmenter.delta)
+    pivots = set(cut.pivots.tolist())
+    found = zip(cut.candidates[within].tolist(), reached[within].tolist(), strict=True)
+    return {position: reach for position, reach in found if position not in pivots}
 
 
 def summary(side: SideView) -> list[Figure]:
@@ -214,40 +294,70 @@ def _side_warnings(side: SideView) -> list[str]:
     return told
 
 
-def legend(
-    sides: Sequence[SideView], colouring: Colouring, colour: Colour, baseline: str | float = "otsu"
-) -> Legend:
-    """The ramp, with the clip at both ends: rewards beyond it take the end's colour."""
+def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
+    """The ramp, with the clip at its ends: values beyond it take the end's colour."""
+    numbers = ends(drawing.colouring, drawing.lane)
+    rule, lane = drawing.rule, LANES[drawing.lane]
+    is_scaled = drawing.lane == "reward" and drawing.colour == "scaled"
+    refused = [drawing.refused[side.side].keys() for side in sides]
+    crossed = [
+        set(side.segmentation.candidates.tolist()) - set(side.segmentation.pivots.tolist()) for side in sides
+    ]
     return Legend(
-        low=signed(-colouring.clip) if colouring.clip else MISSING,
-        high=signed(colouring.clip) if colouring.clip else MISSING,
-        levels=list(range(-LEVELS, LEVELS + 1)),
-        unit="scaled reward" if colour == "scaled" else "reward",
+        low=numbers.low,
+        high=numbers.high,
+        levels=list(ramp(drawing.colouring, LEVELS)),
+        unit="scaled reward" if is_scaled else lane.unit,
         has_spans=any(side.spans for side in sides),
         has_disputes=any(segment.disputed for side in sides for segment in side.segmentation.segments),
         has_missing=any(side.segmentation.missing for side in sides),
-        has_candidates=any(
-            set(side.segmentation.candidates.tolist()) - set(side.segmentation.pivots.tolist())
-            for side in sides
-        ),
-        formula=formula(sides, baseline),
+        has_candidates=any(found - out for found, out in zip(crossed, refused, strict=True)),
+        has_refused=any(refused),
+        band=f"±{rule.segmenter.delta:g}" if rule.segmenter.name == "hysteresis" else "",
+        differs=_differs(sides, drawing),
+        formula=formula(sides, rule.baseline) if drawing.lane == "reward" else lane.hint.rstrip("."),
     )
 
 
-def view_data(sides: Sequence[SideView]) -> Markup:
+def _differs(sides: Sequence[SideView], drawing: Drawing) -> str:
+    """How many tokens of each side the other lacks."""
+    if not drawing.differing:
+        return ""
+    shares = ", ".join(
+        f"{percent(float(drawing.differing[side.side].mean()) if side.map.tokens else 0.0)} of {side.side}"
+        for side in sides
+    )
+    return f"not in the other response: {shares}"
+
+
+def _not_compared(look: Look, drawing: Drawing, sides: Sequence[SideView]) -> list[str]:
+    if not look.diff or drawing.differing or not sides:
+        return []
+    if len(sides) == 1:
+        return ["There is one response only, so there is nothing that it could differ from."]
+    return ["The responses are too long to be aligned token by token, so what differs is not marked."]
+
+
+def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
     """What the pointer needs beside the stored lanes: [start, reward, state] of each segment, where state is
-    1 for kept plus 2 for disputed."""
+    1 for kept plus 2 for disputed; the band, and where the signal is smoothed, how far candidates went."""
+    segmenter = drawing.rule.segmenter
     data: dict[str, Any] = {"sides": {}}
+    if segmenter.name == "hysteresis":
+        data["delta"] = segmenter.delta
     for side in sides:
         cut = side.segmentation
-        data["sides"][side.side] = {
+        data["sides"][side.side] = found = {
             "baseline": cut.baseline,
             "scale": cut.scale,
             "segments": [
-                [segment.start, _rounded(segment.reward), segment.kept + 2 * segment.disputed]
+                [segment.start, _rounded(segment.reward, 3), segment.kept + 2 * segment.disputed]
                 for segment in cut.segments
             ],
         }
+        if segmenter.name == "hysteresis" and segmenter.smoothing != "none":
+            refused = drawing.refused[side.side]
+            found["reaches"] = {position: _rounded(reach, 3) for position, reach in refused.items()}
     return script_json(data)
 
 
@@ -289,13 +399,15 @@ def _minus(baseline: float) -> str:
     return f"{sign} {plain_number(abs(baseline), 4)}"
 
 
-def _band(side: SideView, rule: SegmentationRule, colour: Colour) -> tuple[float, float] | None:
-    if rule.segmenter.name != "hysteresis":
+def _band(side: SideView, drawing: Drawing) -> tuple[float, float] | None:
+    """The dead band as shares of the clip; None where the curve shows something else than rewards."""
+    segmenter, clip = drawing.rule.segmenter, drawing.colouring.clip
+    if segmenter.name != "hysteresis" or drawing.lane != "reward" or clip <= 0:
         return None
-    delta, cut = rule.segmenter.delta, side.segmentation
-    if colour == "scaled":
-        return -delta, delta
-    return cut.baseline - delta * cut.scale, cut.baseline + delta * cut.scale
+    delta, cut = segmenter.delta, side.segmentation
+    if drawing.colour == "scaled":
+        return -delta / clip, delta / clip
+    return (cut.baseline - delta * cut.scale) / clip, (cut.baseline + delta * cut.scale) / clip
 
 
 def _wrong(side: SideView) -> np.ndarray | None:
@@ -310,7 +422,7 @@ def _wrong(side: SideView) -> np.ndarray | None:
     return wrong
 
 
-def _rounded(value: float) -> float | int | None:
+def _rounded(value: float, digits: int = 5) -> float | int | None:
     if isinstance(value, int):
         return value
-    return float(f"{value:.5g}") if value == value and abs(value) != float("inf") else None
+    return float(f"{value:.{digits}g}") if value == value and abs(value) != float("inf") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -16,18 +16,27 @@ from sqlalchemy.orm import Session
 from rewardscope.app.db.models import Dataset, Pair, Run
 from rewardscope.app.dependencies import SessionDep
 from rewardscope.app.errors import Invalid
+from rewardscope.app.pages.beside import Beside, SourceAddresses, beside
 from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.highlight import plain
+from rewardscope.app.pages.lanes import LaneChoice, choices, lanes_of
+from rewardscope.app.pages.looks import Look, look_from, look_query
 from rewardscope.app.pages.numbers import count
 from rewardscope.app.pages.pair_view import (
-    Colour,
     SidePanel,
     ViewPanel,
     token_lanes,
     view_panel,
 )
 from rewardscope.app.pages.rendering import Option, PageContext, render, url_of
-from rewardscope.app.pages.rule_controls import RuleForm, options, rule_form, rule_from, rule_query
+from rewardscope.app.pages.rule_controls import (
+    RuleForm,
+    options,
+    rule_form,
+    rule_from,
+    rule_query,
+    whole_rule_query,
+)
 from rewardscope.app.pages.scoring_runs import default_run, run_options, scoring_runs
 from rewardscope.app.pages.table import pair_query, query_parameters
 from rewardscope.app.services import datasets, maps, pairs, scorings
@@ -71,6 +80,10 @@ class Controls:
     carried: list[tuple[str, str]]
     """What the address says besides: run, source, and the table that the pair was opened from."""
     colours: list[Option]
+    lanes: list[LaneChoice]
+    look: Look
+    can_compare: bool
+    """Whether the run has several sources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +106,8 @@ class PairPage(PageContext):
     notice_url: str | None
     notice_link: str
     view: ViewPanel
+    beside: Beside | None = None
+    """The pair under every source; None where one is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,7 @@ class PairFragment:
     """What a moved control draws anew."""
 
     view: ViewPanel
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +124,16 @@ class _Asked:
 
     values: Mapping[str, str]
     query: PairQuery
-    colour: Colour
-    mask_view: bool
+    look: Look
 
-    def look(self) -> dict[str, Any]:
-        """The part of an address that is about looks, not about numbers."""
-        return {
-            "colour": None if self.colour == "scaled" else self.colour,
-            "view": "mask" if self.mask_view else None,
-        }
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What an address shows of a scored pair."""
+
+    view: PairView
+    every: list[PairView]
+    """The pair under every source; empty where one is shown."""
 
 
 @router.get("/pairs/{pair_id:int}", name="pages:pair")
@@ -140,9 +157,9 @@ def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
     asked = _read(request)
     if asked.query.run_id is None:
         raise Invalid("The address names no run; open the pair from its data set.")
-    view = _pair_view(session, pair_id, asked)
-    address = url_of(request, "pair", _parameters(asked, view), pair_id=pair_id)
-    fragment = PairFragment(_panel(request, view, asked))
+    shown = _shown(session, pair_id, asked)
+    address = url_of(request, "pair", _parameters(asked, shown.view), pair_id=pair_id)
+    fragment = PairFragment(_panel(request, shown.view, asked), _beside(request, shown, asked))
     return render(request, "pairs/_view.html", fragment, headers={"HX-Replace-Url": address})
 
 
@@ -152,9 +169,9 @@ def adopt_rule(request: Request, session: SessionDep, pair_id: int) -> Response:
     asked = _read(request)
     if asked.query.run_id is None:
         raise Invalid("The address names no run; open the pair from its data set.")
-    view = _pair_view(session, pair_id, asked)
+    view = _shown(session, pair_id, asked).view
     scorings.recut(session, view.run.id, view.source.name, view.rule)
-    shown = {**query_parameters(asked.query), **asked.look()}
+    shown = {**query_parameters(asked.query), **look_query(asked.look)}
     return RedirectResponse(url_of(request, "pair", shown, pair_id=pair_id), 303)
 
 
@@ -175,8 +192,7 @@ def show_tokens(request: Request, session: SessionDep, pair_id: int) -> Response
 
 def _read(request: Request) -> _Asked:
     values = filled(request.query_params)
-    colour: Colour = "raw" if values.get("colour") == "raw" else "scaled"
-    return _Asked(values, pair_query(values), colour, values.get("view") == "mask")
+    return _Asked(values, pair_query(values), look_from(values))
 
 
 def _with_run(asked: _Asked, runs: Sequence[Run]) -> _Asked:
@@ -184,23 +200,35 @@ def _with_run(asked: _Asked, runs: Sequence[Run]) -> _Asked:
     if asked.query.run_id is not None or not runs:
         return asked
     values = {**asked.values, "run": str(default_run(runs).id)}
-    return _Asked(values, pair_query(values), asked.colour, asked.mask_view)
+    return _Asked(values, pair_query(values), asked.look)
 
 
-def _pair_view(session: Session, pair_id: int, asked: _Asked) -> PairView:
-    """The pair as the address wants it cut."""
+def _shown(session: Session, pair_id: int, asked: _Asked) -> _Shown:
+    """The pair as the address wants it cut, and where it wants them, under the other sources too."""
     run_id = asked.query.run_id
     assert run_id is not None, "the caller has looked"
     sources = maps.sources_of(session, run_id)
     chosen = next((source for source in sources if source.name == asked.query.source), sources[0])
     rule = rule_from(asked.values, chosen.rule)
-    return maps.pair_view(session, pair_id, run_id=run_id, source=asked.query.source, rule=rule)
+    if not asked.look.beside:
+        view = maps.pair_view(session, pair_id, run_id=run_id, source=asked.query.source, rule=rule)
+        return _Shown(view, [])
+    every = maps.pair_views(session, pair_id, run_id=run_id, source=asked.query.source, rule=rule)
+    return _Shown(next(view for view in every if view.source.name == chosen.name), every)
 
 
-def _parameters(asked: _Asked, view: PairView) -> dict[str, Any]:
-    """The address of the page that shows this view."""
+def _parameters(asked: _Asked, view: PairView, *, elsewhere: bool = False) -> dict[str, Any]:
+    """The address of the page that shows this view, or (`elsewhere`) another pair in the same way."""
     table = query_parameters(asked.query)
-    return {**table, **rule_query(view.rule, view.source.rule), **asked.look()}
+    look = asked.look.of_another_pair() if elsewhere else asked.look
+    return {**table, **rule_query(view.rule, view.source.rule), **look_query(look)}
+
+
+def _link(request: Request, view: PairView, asked: _Asked) -> str:
+    """The address that names run, source and the whole rule, so that it shows the same for ever."""
+    query = query_parameters(asked.query) | {"run": view.run.id, "source": view.source.name}
+    query |= whole_rule_query(view.rule) | look_query(asked.look)
+    return url_of(request, "pair", query, pair_id=view.pair.id)
 
 
 def _panel(request: Request, view: PairView, asked: _Asked) -> ViewPanel:
@@ -210,29 +238,47 @@ def _panel(request: Request, view: PairView, asked: _Asked) -> ViewPanel:
     adopt = url_of(request, "pair_rule", _parameters(asked, view), pair_id=view.pair.id)
     return view_panel(
         view,
-        asked.colour,
+        asked.look,
         tokens_url=tokens,
-        mask_view=asked.mask_view,
         adopt_url=adopt if rule and view.source.numbers.final else None,
+        link=_link(request, view, asked),
     )
+
+
+def _beside(request: Request, shown: _Shown, asked: _Asked) -> Beside | None:
+    if not shown.every or not shown.view.sides:
+        return None
+    run_id, pair_id = shown.view.run.id, shown.view.pair.id
+    kept = {**query_parameters(asked.query), **look_query(replace(asked.look, beside=False))}
+
+    def addresses(source: str) -> SourceAddresses:
+        scored = {"run": run_id, "source": source}
+        page = url_of(request, "pair", {**kept, **scored}, pair_id=pair_id)
+        return SourceAddresses(page, url_of(request, "pair_tokens", scored, pair_id=pair_id))
+
+    return beside(shown.every, shown.view.source.name, asked.look, addresses)
 
 
 def _scored_page(
     request: Request, session: Session, pair: Pair, dataset: Dataset, asked: _Asked, runs: Sequence[Run]
 ) -> PairPage:
-    view = _pair_view(session, pair.id, asked)
+    shown = _shown(session, pair.id, asked)
+    view = shown.view
     table = query_parameters(asked.query)
-    parameters = _parameters(asked, view)
     carried = [(name, str(value)) for name, value in table.items()]
-    look = {name: value for name, value in asked.look().items() if value is not None}
+    look = {name: value for name, value in look_query(asked.look).items() if value is not None}
     kept = {name: value for name, value in table.items() if name not in ("run", "source")} | look
+    panel = _panel(request, view, asked) if view.sides else _plain_panel(pair)
     controls = Controls(
         form=rule_form(view.rule, view.source.rule),
         action=url_of(request, "pair", pair_id=pair.id),
         view_action=url_of(request, "pair_view", pair_id=pair.id),
         reset=url_of(request, "pair", table, pair_id=pair.id),
         carried=carried,
-        colours=options(COLOURS, asked.colour),
+        colours=options(COLOURS, asked.look.colour),
+        lanes=choices(lanes_of(side.map for side in view.sides), panel.lane),
+        look=asked.look,
+        can_compare=len(view.sources) > 1,
     )
     place = pairs.neighbours(session, pair.id, asked.query)
     return PairPage(
@@ -242,12 +288,13 @@ def _scored_page(
         runs=run_options(runs, view.run),
         run_carried=[(name, str(value)) for name, value in kept.items()],
         sources=_source_tabs(request, session, view, kept),
-        **_steps(request, place, parameters),
+        **_steps(request, place, _parameters(asked, view, elsewhere=True)),
         controls=controls if view.sides else None,
         notice=None if view.sides else f"Run {view.run.id} has not reached this pair yet.",
         notice_url=None if view.sides else url_of(request, "run", run_id=view.run.id),
         notice_link="Watch the run",
-        view=_panel(request, view, asked) if view.sides else _plain_panel(pair),
+        view=panel,
+        beside=_beside(request, shown, asked),
     )
 
 

@@ -14,12 +14,13 @@ from rewardscope.app.pages.curve_samples import CurveSample, curve_samples
 from rewardscope.app.pages.datasets import RowFault
 from rewardscope.app.pages.evaluation_figures import FigureTable
 from rewardscope.app.pages.form_fields import FieldGroup
-from rewardscope.app.pages.highlight import colouring_of
+from rewardscope.app.pages.looks import Look
 from rewardscope.app.pages.numbers import MISSING
 from rewardscope.app.pages.pair_view import (
     Figure,
     SidePanel,
     ViewPanel,
+    drawing_of,
     figures,
     legend,
     side_panel,
@@ -29,7 +30,7 @@ from rewardscope.app.pages.pairs import SourceTab
 from rewardscope.app.pages.rendering import PageContext, render
 from rewardscope.app.pages.run_rows import RunRow
 from rewardscope.app.pages.runs import LogLine, RunStatus
-from rewardscope.app.pages.samples import SAMPLES, sample_side
+from rewardscope.app.pages.samples import SAMPLES, SOURCE, sample_side
 from rewardscope.app.pages.training_runs import TrainingRest
 from rewardscope.app.services.maps import Agreement
 from rewardscope.engine.types import Fixed, SegmentationRule, Side
@@ -50,6 +51,7 @@ class PatternsPage(PageContext):
     """All components. `view`, `status`, `problem` and `faults` feed the partials of real pages."""
 
     view: ViewPanel
+    beside: None
     masked: ViewPanel
     samples: list[ShownSample]
     statuses: list[str]
@@ -75,6 +77,7 @@ def show_patterns(request: Request) -> Response:
     page = PatternsPage(
         title="Patterns",
         view=_view(mask_view=False),
+        beside=None,
         masked=_view(mask_view=True),
         samples=[ShownSample(s.title, _panel("chosen", index)) for index, s in enumerate(SAMPLES)],
         statuses=[*JobStatus],
@@ -105,19 +108,16 @@ def show_patterns(request: Request) -> Response:
 
 def _view(*, mask_view: bool) -> ViewPanel:
     sides = [sample_side(SAMPLES[0], "chosen", 3), sample_side(SAMPLES[0], "rejected", 4)]
-    colouring = colouring_of([side.segmentation.scaled for side in sides])
+    drawing = drawing_of(sides, SOURCE, SegmentationRule(), Look())
     numbers = Agreement(
         kept_chosen=sides[0].kept, kept_rejected=sides[1].kept, conflict=0.312, margin=-1.25, drifts=True
     )
     return ViewPanel(
-        sides=[
-            side_panel(side, side.segmentation.scaled, colouring, SegmentationRule(), "scaled")
-            for side in sides
-        ],
+        sides=[side_panel(side, drawing) for side in sides],
         figures=[*figures(numbers), Figure("Missing", MISSING, "a number that nobody knows")],
         warnings=["The mask keeps more of the rejected response than of the chosen one."],
-        legend=legend(sides, colouring, "scaled"),
-        data=view_data(sides) if not mask_view else Markup("null"),
+        legend=legend(sides, drawing),
+        data=view_data(sides, drawing) if not mask_view else Markup("null"),
         tokens_url="",
         mask_view=mask_view,
     )
@@ -126,8 +126,7 @@ def _view(*, mask_view: bool) -> ViewPanel:
 def _panel(side: Side, index: int) -> SidePanel:
     rule = SegmentationRule(segmenter=Fixed(length=1)) if index == 3 else SegmentationRule()
     shown = sample_side(SAMPLES[index], side, index + 5, rule)
-    colouring = colouring_of([shown.segmentation.scaled])
-    return side_panel(shown, shown.segmentation.scaled, colouring, rule, "scaled")
+    return side_panel(shown, drawing_of([shown], SOURCE, rule, Look()))
 
 
 def _demo(status: JobStatus, share: int | None) -> RunRow:

@@ -109,6 +109,13 @@ def rule_query(rule: SegmentationRule, default: SegmentationRule) -> dict[str, A
     return query
 
 
+def whole_rule_query(rule: SegmentationRule) -> dict[str, Any]:
+    """What an address must say so that `rule_from` gives `rule` whatever the run's own rule has become."""
+    fields = {field: getattr(rule, field) for field in RULE_FIELDS} | {"segmenter": rule.segmenter.name}
+    segmenter = {field: getattr(rule.segmenter, field, None) for field in SEGMENTER_FIELDS}
+    return fields | {field: value for field, value in segmenter.items() if value is not None}
+
+
 def rule_form(rule: SegmentationRule, default: SegmentationRule) -> RuleForm:
     """The controls, set to `rule`."""
     segmenter = rule.segmenter

@@ -147,27 +147,24 @@ def pair_view(
     Raises NotFound (pair, run, or a pair of another data set), Invalid (source), RequestError (a rule that
     asks for what was not scored, such as entropies without a policy).
     """
-    pair, run = get_pair(session, pair_id), scoring_run(session, run_id)
-    if pair.dataset_id != run.dataset_id:
-        raise NotFound(f"Run {run_id} did not score pair {pair_id}; choose a run of the pair's own data set.")
-    name = chosen_source(run, source)
-    known = known_sources(session, run)
-    shown = next(one for one in known if one.source.name == name)
-    rule = rule or shown.source.rule
-    sides = [
-        _side_view(view, name, rule, shown.statistics, pair)
-        for view in read_maps(session, run_id, pair_id=pair_id)
-        if name in view.map.rewards
-    ]
-    return PairView(
-        pair=pair,
-        run=run,
-        source=shown.source,
-        rule=rule,
-        sides=sides,
-        sources=[one.source for one in known],
-        agreement=_agreement(sides),
-    )
+    stored = _stored_pair(session, pair_id, run_id)
+    return _pair_view(stored, chosen_source(stored.run, source), rule)
+
+
+def pair_views(
+    session: Session,
+    pair_id: int,
+    *,
+    run_id: int,
+    source: str | None = None,
+    rule: SegmentationRule | None = None,
+) -> list[PairView]:
+    """A pair as every source of the run sees it, in the order of the request: `source` under `rule`, the
+    others under the run's own rules. Raises what `pair_view` raises."""
+    stored = _stored_pair(session, pair_id, run_id)
+    shown = chosen_source(stored.run, source)
+    names = [one.source.name for one in stored.known]
+    return [_pair_view(stored, name, rule if name == shown else None) for name in names]
 
 
 def cut(
@@ -187,6 +184,44 @@ def cut(
 
 
 # -------------------------------------------------------------------------------------------- one response
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredPair:
+    """A pair as it lies in the store, before any source is chosen."""
+
+    pair: Pair
+    run: Run
+    known: list[KnownSource]
+    maps: list[MapView]
+
+
+def _stored_pair(session: Session, pair_id: int, run_id: int) -> _StoredPair:
+    pair, run = get_pair(session, pair_id), scoring_run(session, run_id)
+    if pair.dataset_id != run.dataset_id:
+        raise NotFound(f"Run {run_id} did not score pair {pair_id}; choose a run of the pair's own data set.")
+    known = known_sources(session, run)
+    return _StoredPair(pair, run, known, read_maps(session, run_id, pair_id=pair_id))
+
+
+def _pair_view(stored: _StoredPair, source: str, rule: SegmentationRule | None) -> PairView:
+    """The pair under one source, cut by `rule` (None: the run's own)."""
+    shown = next(one for one in stored.known if one.source.name == source)
+    rule = rule or shown.source.rule
+    sides = [
+        _side_view(view, source, rule, shown.statistics, stored.pair)
+        for view in stored.maps
+        if source in view.map.rewards
+    ]
+    return PairView(
+        pair=stored.pair,
+        run=stored.run,
+        source=shown.source,
+        rule=rule,
+        sides=sides,
+        sources=[one.source for one in stored.known],
+        agreement=_agreement(sides),
+    )
 
 
 def _last_shown(cursor: str) -> tuple[int, str]:

@@ -85,3 +85,17 @@ def zero_crossings(scaled: Float32[np.ndarray, " response"]) -> Int32[np.ndarray
     present = np.flatnonzero(~np.isnan(scaled))
     signs = np.sign(scaled[present])
     return np.asarray(present[1:][signs[1:] != signs[:-1]], dtype=np.int32)
+
+
+def reaches(
+    scaled: Float32[np.ndarray, " response"], crossings: Int32[np.ndarray, " candidates"]
+) -> Float32[np.ndarray, " candidates"]:
+    """How far the rewards go from each crossing before the next one: the value furthest from zero.
+
+    A crossing that stays within the band was no turn: that value is what it lacks.
+    """
+    if not len(crossings):
+        return np.zeros(0, dtype=np.float32)
+    known = np.nan_to_num(scaled, nan=0.0)
+    high, low = np.maximum.reduceat(known, crossings), np.minimum.reduceat(known, crossings)
+    return np.where(high >= -low, high, low).astype(np.float32)

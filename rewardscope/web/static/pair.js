@@ -1,68 +1,104 @@
-// The pair page: what a token holds, on hover and focus; keys; the slider; the mask view.
-// Numbers come once, as arrays, from the address in [data-tokens]; one listener serves all tokens.
+// The pair page: what a token holds, on hover and focus; keys; the maps beside the responses; the link.
+// Numbers come once a source, as arrays, from the address in [data-tokens]; one listener serves all tokens.
 "use strict";
 
 const page = document.getElementById("pair");
 const inspector = document.getElementById("inspector");
-const spoken = document.getElementById("spoken");
 const resting = inspector.innerHTML;
+const form = document.getElementById("controls");
 const LANES = [
-  ["rewards", "reward"], ["scaled", "scaled"], ["logprobs", "log p"], ["reference_logprobs", "log p reference"],
-  ["entropies", "entropy"], ["ranks", "rank"],
+  ["reward", "reward"], ["scaled", "scaled"], ["logprob", "log p"], ["reference", "log p reference"],
+  ["ratio", "log-ratio"], ["entropy", "entropy"], ["rank", "rank"],
 ];
-let lanes = null;        // {chosen: {rewards: [...], ...}, rejected: ...}, fetched when first needed
-let asked = null;
-let view = null;         // segments and scale of what is shown now
-let positions = new WeakMap();
-let current = null;
+const STORED = {
+  reward: "rewards", logprob: "logprobs", reference: "reference_logprobs", entropy: "entropies", rank: "ranks",
+};
+const fetched = new Map(); // address -> lanes of both sides, or the promise of them
+let panels = new WeakMap(); // panel -> segments and scale of what is shown now
+let indexes = new WeakMap(); // response -> its tokens and the position of each
+let current = null; // the token whose numbers are shown
+let at = null; // the token with the focus, as the address says it: `chosen-17`
 
-function readView() {
-  const data = document.getElementById("view-data");
-  view = data ? JSON.parse(data.textContent) : null;
-  positions = new WeakMap();
-  current = null;
-  inspector.innerHTML = resting;
-  const wanted = document.getElementById("view")?.dataset.tokens;
-  if (wanted !== asked) { lanes = null; asked = null; }
-}
+// ------------------------------------------------------------------------------------------ what is shown
 
-// One fetch a source; hovering on before it has come shows the position alone.
-async function fetchLanes() {
-  const wanted = document.getElementById("view")?.dataset.tokens;
-  if (!wanted || asked === wanted) return;
-  asked = wanted;
-  const answer = await fetch(wanted, { headers: { Accept: "application/json" } });
-  if (answer.ok && asked === wanted) {
-    lanes = await answer.json();
-    if (current) show(current);
+const view = () => document.getElementById("view");
+const panelOf = (element) => element.closest("[data-tokens]");
+
+function dataOf(panel) {
+  if (!panel) return null;
+  if (!panels.has(panel)) {
+    const script = panel.querySelector("script[type='application/json']");
+    panels.set(panel, script ? JSON.parse(script.textContent) : null);
   }
+  return panels.get(panel);
 }
 
-function positionOf(token) {
-  if (!positions.has(token)) {
+function indexOf(response) {
+  if (!indexes.has(response)) {
+    const tokens = [...response.querySelectorAll("i")];
+    const starts = [];
     let position = 0;
-    for (const each of token.closest(".response").querySelectorAll("i")) {
-      positions.set(each, position);
-      position += Number(each.dataset.n || 1);
-    }
+    for (const token of tokens) { starts.push(position); position += Number(token.dataset.n || 1); }
+    indexes.set(response, { tokens, starts, places: new Map(tokens.map((token, index) => [token, index])), count: position });
   }
-  return positions.get(token);
+  return indexes.get(response);
+}
+
+const positionOf = (token) => {
+  const { starts, places } = indexOf(token.closest(".response"));
+  return starts[places.get(token)];
+};
+
+function lastAtMost(values, wanted) {
+  let low = 0, high = values.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (values[middle] <= wanted) low = middle; else high = middle - 1;
+  }
+  return low;
+}
+
+function tokenAt(response, position) {
+  const { tokens, starts } = indexOf(response);
+  return tokens[lastAtMost(starts, position)];
+}
+
+// The numbers of a panel, once they have come; asking again is free.
+function lanesOf(panel) {
+  const address = panel?.dataset.tokens;
+  if (!address) return null;
+  if (!fetched.has(address)) {
+    const coming = fetch(address, { headers: { Accept: "application/json" } })
+      .then((answer) => (answer.ok ? answer.json() : null))
+      .catch(() => null)
+      .then((lanes) => {
+        if (lanes) fetched.set(address, lanes); else fetched.delete(address);
+        if (current && panelOf(current)?.dataset.tokens === address) show(current);
+        nameTabStops();
+      });
+    fetched.set(address, coming);
+  }
+  const found = fetched.get(address);
+  return found instanceof Promise ? null : found;
+}
+
+function valueOf(lane, held, { baseline, scale }, position) {
+  const read = (name) => held[STORED[name]]?.[position];
+  if (lane === "scaled") {
+    const reward = read("reward");
+    return typeof reward === "number" ? (reward - baseline) / scale : reward;
+  }
+  if (lane === "ratio") {
+    const [policy, reference] = [read("logprob"), read("reference")];
+    return typeof policy === "number" && typeof reference === "number" ? policy - reference : undefined;
+  }
+  return read(lane);
 }
 
 function number(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   const text = Number.isInteger(value) ? String(Math.abs(value)) : String(Number(Math.abs(value).toPrecision(digits)));
   return (value < 0 ? "−" : "") + text;
-}
-
-function segmentAt(side, position) {
-  const segments = view.sides[side].segments;
-  let low = 0, high = segments.length - 1;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (segments[middle][0] <= position) low = middle; else high = middle - 1;
-  }
-  return [low, segments[low]];
 }
 
 function fact(name, value) {
@@ -73,47 +109,75 @@ function fact(name, value) {
   return span;
 }
 
+const written = (token) => token.textContent.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "(no text)";
+
 function show(token) {
-  const response = token.closest(".response");
-  const side = response?.dataset.side;
-  if (!view?.sides[side]) return;
+  const panel = panelOf(token);
+  const side = token.closest(".response")?.dataset.side;
+  const cut = dataOf(panel)?.sides[side];
+  if (!cut) return;
+  if (current && current !== token) current.classList.remove("told");
   current = token;
+  token.classList.add("told");
   const position = positionOf(token);
   const count = Number(token.dataset.n || 1);
   const text = document.createElement("span");
   text.className = "token";
-  text.textContent = token.textContent.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "(no text)";
+  text.textContent = written(token);
   const facts = [text, fact(`${side}, token`, count > 1 ? `${position}–${position + count - 1}` : position)];
-  const held = lanes?.[side];
+  const held = lanesOf(panel)?.[side];
   if (held) {
-    const { baseline, scale } = view.sides[side];
     for (const [lane, name] of LANES) {
-      const values = held[lane === "scaled" ? "rewards" : lane];
-      if (!values) continue;
-      const shown = values.slice(position, position + count).map((value) =>
-        number(lane === "scaled" && value !== null ? (value - baseline) / scale : value));
-      facts.push(fact(name, shown.join(" | ")));
+      const values = Array.from({ length: count }, (_, k) => valueOf(lane, held, cut, position + k));
+      if (values.every((value) => value === undefined)) continue;
+      facts.push(fact(name, values.map((value) => number(value)).join(" | ")));
     }
   }
-  const [index, [, reward, state]] = segmentAt(side, position);
+  const index = lastAtMost(cut.segments.map((segment) => segment[0]), position);
+  const [, reward, state] = cut.segments[index] ?? [0, null, 1];
   const ring = token.querySelector("em");
   if (ring) facts.push(fact("pivot", ring.dataset.p ? `rank ${ring.dataset.p}` : "✓"));
+  const crossing = held && aboutCandidate(token, dataOf(panel), cut, held, position);
+  if (crossing) facts.push(crossing);
   facts.push(fact(`segment ${index + 1}, reward`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "masked ✕"}${state & 2 ? " ≠" : ""}`));
   const label = token.closest(".l")?.title;
   if (label) facts.push(fact("label", label));
+  if (token.closest(".d")) facts.push(fact("differs", "from the other response"));
   inspector.replaceChildren(...facts);
+}
+
+// Why a zero crossing is no pivot: how far it went before the next one, against the band.
+function aboutCandidate(token, { delta }, cut, held, position) {
+  if (!token.matches(".c, .x")) return null;
+  if (delta === undefined) return fact("candidate", "zero crossing; this segmenter does not cut by the signal");
+  let end = position, reach = 0;
+  const sign = Math.sign(valueOf("scaled", held, cut, position));
+  for (; end < held.rewards.length; end++) {
+    const value = valueOf("scaled", held, cut, end);
+    if (value === null) continue;
+    if (Math.sign(value) !== sign) break;
+    if (Math.abs(value) > Math.abs(reach)) reach = value;
+  }
+  if (token.matches(".x")) {
+    const went = cut.reaches?.[position] ?? reach;
+    const lacks = number(delta - Math.abs(went), 3);
+    return fact("candidate refused", `goes to ${number(went, 3)}, lacks ${lacks} to leave ±${number(delta)}`);
+  }
+  const turn = cut.segments.find(([start]) => start > position && start < end);
+  return fact("candidate", turn ? `crosses here, leaves ±${number(delta)} at token ${turn[0]}` : "the signal was on this side already");
 }
 
 function rest() {
   const focused = document.activeElement?.closest?.(".response i");
   if (focused) { show(focused); return; }
+  current?.classList.remove("told");
   current = null;
   inspector.innerHTML = resting;
 }
 
 page.addEventListener("pointerover", (event) => {
   const token = event.target.closest(".response i");
-  if (token) { fetchLanes(); show(token); }
+  if (token) show(token);
 });
 page.addEventListener("pointerout", (event) => {
   if (event.target.closest(".response i") && !event.relatedTarget?.closest?.(".response i")) rest();
@@ -124,14 +188,54 @@ page.addEventListener("click", (event) => {
 });
 page.addEventListener("focusin", (event) => {
   const token = event.target.closest(".response i");
-  if (token) { fetchLanes(); show(token); spoken.textContent = inspector.textContent; }
+  if (!token) return;
+  show(token);
+  makeTabStop(token);
+  document.getElementById("spoken").textContent = [...inspector.children].slice(1).map((each) => each.textContent).join(", ");
+  remember(token);
 });
 page.addEventListener("focusout", () => setTimeout(rest));
+
+// --------------------------------------------------------------------------------- one token at a time, by keys
+
+// One token of each response is a stop of the tab key; arrows move on from it. Its name says text and reward.
+function makeTabStop(token) {
+  const response = token.closest(".response");
+  for (const other of response.querySelectorAll("[tabindex='0']")) other.tabIndex = -1;
+  token.tabIndex = 0;
+  nameToken(token);
+}
+
+function nameToken(token) {
+  const panel = panelOf(token);
+  const side = token.closest(".response").dataset.side;
+  const cut = dataOf(panel)?.sides[side];
+  if (!cut) return;
+  const position = positionOf(token);
+  const held = lanesOf(panel)?.[side];
+  const value = held ? valueOf("reward", held, cut, position) : undefined;
+  const said = value === undefined ? "" : value === null ? ", no reward" : `, reward ${number(value, 3)}`;
+  const [, , state] = cut.segments[lastAtMost(cut.segments.map((segment) => segment[0]), position)] ?? [0, null, 1];
+  token.setAttribute("role", "img");
+  token.setAttribute("aria-roledescription", "token");
+  token.setAttribute("aria-label", `${token.textContent.trim() || "space"}${said}, ${state & 1 ? "kept" : "masked"}`);
+  token.setAttribute("aria-describedby", "spoken");
+}
+
+function nameTabStops() {
+  for (const token of page.querySelectorAll(".response [tabindex='0']")) nameToken(token);
+}
 
 function focus(token) {
   token.tabIndex = -1;
   token.focus({ preventScroll: true });
+  bringIntoSight(token);
+}
+
+// Blocks off screen have guessed heights: once they are laid out, the token may have moved.
+function bringIntoSight(token) {
   token.scrollIntoView({ block: "center" });
+  requestAnimationFrame(() => token.scrollIntoView({ block: "center" }));
 }
 
 function step(selector, by) {
@@ -148,24 +252,247 @@ function step(selector, by) {
   if (next) focus(next);
 }
 
-function toggleMask() {
-  const box = page.querySelector("[name=view]");
-  if (!box) return;
-  box.checked = !box.checked;
-  showMask(box.checked);
+function stepInside(by) {
+  const token = document.activeElement?.closest?.(".response i");
+  if (!token) return false;
+  const { tokens, places } = indexOf(token.closest(".response"));
+  const next = Number.isFinite(by) ? tokens[places.get(token) + by] : tokens.at(by < 0 ? 0 : -1);
+  if (next) focus(next);
+  return true;
 }
 
-function showMask(on) {
-  document.getElementById("view").classList.toggle("mask-view", on);
+// --------------------------------------------------------------------------------------------- the address
+
+let writing = null;
+function remember(token) {
+  at = `${token.closest(".response").dataset.side}-${positionOf(token)}`;
+  const field = document.getElementById("at");
+  if (field) field.value = at;
+  // Browsers refuse an address that changes a hundred times in a few seconds, as a held key would make it.
+  clearTimeout(writing);
+  writing = setTimeout(() => writeAddress({ at }), 200);
+}
+
+function writeAddress(changes) {
   const address = new URL(location.href);
-  if (on) address.searchParams.set("view", "mask"); else address.searchParams.delete("view");
+  for (const [key, value] of Object.entries(changes)) {
+    if (value) address.searchParams.set(key, value); else address.searchParams.delete(key);
+  }
   history.replaceState(history.state, "", address);
   carryAddress();
 }
 
-// The next and the previous pair open under the rule and the look that this one has now.
+// The next and the previous pair open under the rule and the look that this one has now, but at no token.
 function carryAddress() {
-  for (const link of page.querySelectorAll("a[rel=next][href], a[rel=prev][href]")) link.search = location.search;
+  const carried = new URLSearchParams(location.search);
+  carried.delete("at");
+  for (const link of page.querySelectorAll("a[rel=next][href], a[rel=prev][href]")) link.search = carried;
+  const copy = document.getElementById("copy-link");
+  if (copy) copy.href = permalink();
+}
+
+function permalink() {
+  const link = new URL(view().dataset.link, location.href);
+  const isMasked = view().classList.contains("mask-view");
+  for (const [key, value] of [["at", at], ["view", isMasked && "mask"]]) {
+    if (value) link.searchParams.set(key, value); else link.searchParams.delete(key);
+  }
+  return link.href;
+}
+
+async function copyLink() {
+  const button = document.getElementById("copy-link");
+  if (!button) return;
+  const text = permalink();
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without a secure connection there is no clipboard for pages; an old way is left.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = "Copied ✓";
+  document.getElementById("said").textContent = "The link is copied.";
+  setTimeout(() => { button.textContent = "Copy link"; document.getElementById("said").textContent = ""; }, 2000);
+}
+
+document.getElementById("copy-link")?.addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  copyLink();
+});
+
+function focusOfAddress() {
+  const [side, position] = (new URLSearchParams(location.search).get("at") ?? "").split("-");
+  const response = side && page.querySelector(`.response[data-side="${CSS.escape(side)}"]`);
+  if (response && position && indexOf(response).count) focus(tokenAt(response, Number(position)));
+}
+
+// --------------------------------------------------------------------------------- the maps beside responses
+
+const mapped = (map) => panelOf(map)?.querySelector(`.response[data-side="${map.dataset.side}"]`)
+  ?? page.querySelector(`.response[data-side="${map.closest("[data-side]").dataset.side}"]`);
+
+function positionUnder(map, event) {
+  const svg = map.querySelector("svg");
+  const box = svg.getBoundingClientRect();
+  const share = map.matches(".strip")
+    ? (event.clientX - box.left) / box.width
+    : (event.clientY - box.top) / box.height;
+  const tokens = Number(svg.dataset.count);
+  return Math.max(0, Math.min(tokens - 1, Math.floor(share * tokens)));
+}
+
+function setUpMaps() {
+  for (const map of page.querySelectorAll(".minimap")) {
+    const response = mapped(map);
+    if (!response || !map.querySelector("svg")) continue;
+    map.tabIndex = 0;
+    const tokens = Number(map.querySelector("svg").dataset.count);
+    const attributes = {
+      role: "slider", "aria-label": `Map of the ${map.dataset.side} response`, "aria-orientation": "vertical",
+      "aria-valuemin": 0, "aria-valuemax": tokens - 1, "aria-valuenow": 0, "aria-valuetext": `token 0 of ${tokens}`,
+    };
+    for (const [key, value] of Object.entries(attributes)) map.setAttribute(key, value);
+  }
+  drawSeen();
+}
+
+function goTo(map, position) {
+  const response = mapped(map);
+  if (!response) return;
+  const token = tokenAt(response, position);
+  bringIntoSight(token);
+  if (map.matches(".minimap")) {
+    map.setAttribute("aria-valuenow", position);
+    map.setAttribute("aria-valuetext", `token ${position} of ${map.querySelector("svg").dataset.count}: ${token.textContent.trim()}`);
+  }
+  show(token);
+}
+
+page.addEventListener("pointerdown", (event) => {
+  const map = event.target.closest(".minimap, .strip");
+  if (!map?.querySelector("svg") || event.button) return;
+  map.setPointerCapture(event.pointerId);
+  goTo(map, positionUnder(map, event));
+});
+page.addEventListener("pointermove", (event) => {
+  const map = event.target.closest?.(".minimap, .strip");
+  if (map?.hasPointerCapture(event.pointerId)) goTo(map, positionUnder(map, event));
+});
+
+function moveMap(map, key) {
+  const tokens = Number(map.querySelector("svg").dataset.count);
+  const stride = Math.max(1, Math.round(tokens / 160));
+  const now = Number(map.getAttribute("aria-valuenow"));
+  const next = {
+    ArrowDown: now + stride, ArrowRight: now + stride, ArrowUp: now - stride, ArrowLeft: now - stride,
+    PageDown: now + 10 * stride, PageUp: now - 10 * stride, Home: 0, End: tokens - 1,
+  }[key];
+  if (next === undefined) return false;
+  goTo(map, Math.max(0, Math.min(tokens - 1, next)));
+  return true;
+}
+
+// The part of each response that is on the screen, as a frame on its map.
+function drawSeen() {
+  for (const map of page.querySelectorAll(".minimap")) {
+    const response = mapped(map);
+    const svg = map.querySelector("svg");
+    if (!response || !svg) continue;
+    const { starts, places, count } = indexOf(response);
+    const blocks = [...response.querySelectorAll(".t")];
+    const begins = blocks.map((block) => starts[places.get(block.querySelector("i"))] ?? count);
+    const atHeight = (height) => {
+      for (const [index, block] of blocks.entries()) {
+        const box = block.getBoundingClientRect();
+        if (box.bottom <= height && index < blocks.length - 1) continue;
+        const share = Math.max(0, Math.min(1, (height - box.top) / (box.height || 1)));
+        return begins[index] + share * ((begins[index + 1] ?? count) - begins[index]);
+      }
+      return 0;
+    };
+    const bins = svg.viewBox.baseVal.height / count;
+    const [top, bottom] = [atHeight(0) * bins, atHeight(innerHeight - inspector.offsetHeight) * bins];
+    let frame = svg.querySelector(".seen");
+    if (!frame) {
+      frame = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      frame.setAttribute("class", "seen");
+      frame.setAttribute("width", "100%");
+      svg.append(frame);
+    }
+    frame.setAttribute("y", top.toFixed(2));
+    frame.setAttribute("height", Math.max(0, bottom - top).toFixed(2));
+  }
+}
+
+let drawing = false;
+function drawSeenSoon() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => { drawing = false; drawSeen(); });
+}
+addEventListener("scroll", drawSeenSoon, { passive: true });
+addEventListener("resize", drawSeenSoon);
+
+// ------------------------------------------------------------------------------------------ the view, drawn anew
+
+// What was read stays where it was: the token at the top of the window, and the one with the focus.
+let held = null;
+function holdPlace() {
+  held = { hadFocus: Boolean(document.activeElement?.closest?.(".response i")) };
+  if (!view() || view().getBoundingClientRect().top > 0) return;
+  const block = [...page.querySelectorAll(".response .t")].find((each) => each.getBoundingClientRect().bottom > 90);
+  const token = block && [...block.querySelectorAll("i")].find((each) => each.getBoundingClientRect().bottom > 90);
+  if (token) Object.assign(held, { side: token.closest(".response").dataset.side, position: positionOf(token), top: token.getBoundingClientRect().top });
+}
+
+function takeUpPlace() {
+  if (!held) return;
+  const { hadFocus, side, position, top } = held;
+  held = null;
+  const response = side && page.querySelector(`.response[data-side="${side}"]`);
+  if (response && indexOf(response).count) {
+    const settle = () => scrollBy(0, tokenAt(response, position).getBoundingClientRect().top - top);
+    settle();
+    requestAnimationFrame(settle);
+  }
+  if (hadFocus && at) {
+    const [where, place] = at.split("-");
+    const found = page.querySelector(`.response[data-side="${where}"]`);
+    if (found && indexOf(found).count) tokenAt(found, Number(place)).focus({ preventScroll: true });
+  }
+}
+
+function readView() {
+  panels = new WeakMap();
+  indexes = new WeakMap();
+  current = null;
+  inspector.innerHTML = resting;
+  for (const response of page.querySelectorAll(".response")) {
+    const first = response.querySelector("i");
+    if (first && dataOf(panelOf(response))) makeTabStop(first);
+  }
+  setUpMaps();
+  carryAddress();
+}
+
+// -------------------------------------------------------------------------------------------------- the keys
+
+function press(name, value) {
+  const control = form?.querySelector(value ? `[name=${name}][value=${value}]` : `[name=${name}]`);
+  if (!control || control.disabled) return;
+  control.checked = value ? true : !control.checked;
+  control.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+function showMask(on) {
+  view().classList.toggle("mask-view", on);
+  writeAddress({ view: on && "mask" });
 }
 
 const KEYS = {
@@ -173,16 +500,32 @@ const KEYS = {
   k: () => page.querySelector("a[rel=prev]")?.click(),
   l: () => step(".response i.p", 1),
   h: () => step(".response i.p", -1),
-  ArrowRight: () => document.activeElement.closest(".response i") && step(".response i", 1),
-  ArrowLeft: () => document.activeElement.closest(".response i") && step(".response i", -1),
-  m: toggleMask,
+  m: () => press("view"),
+  d: () => press("diff"),
+  s: () => press("beside"),
+  c: copyLink,
   "?": () => document.getElementById("help").showModal(),
 };
+["reward", "logprob", "reference", "entropy", "rank", "ratio"].forEach((lane, index) => {
+  KEYS[index + 1] = () => press("lane", lane);
+});
+const MOVES = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
+
+const keysOn = document.getElementById("keys-on");
+try { keysOn.checked = localStorage.getItem("keys") !== "off"; } catch { /* they are on */ }
+keysOn.addEventListener("change", () => {
+  try { localStorage.setItem("keys", keysOn.checked ? "on" : "off"); } catch { /* lasts for this page only */ }
+});
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea, dialog")) return;
-  if (event.target.matches("[type=range]") && event.key.startsWith("Arrow")) return;
+  const map = event.target.closest(".minimap");
+  if (map && moveMap(map, event.key)) { event.preventDefault(); return; }
+  if (map && event.key === "Enter") { focus(tokenAt(mapped(map), Number(map.getAttribute("aria-valuenow")))); return; }
+  if (MOVES[event.key] && stepInside(MOVES[event.key])) { event.preventDefault(); return; }
+  if (!keysOn.checked) return;
+  const field = event.target.closest("input, select, textarea, dialog, [contenteditable]");
+  if (field && !field.matches("[type=range], [type=checkbox], [type=radio]")) return;
   const does = KEYS[event.key];
   if (does) { event.preventDefault(); does(); }
 });
@@ -199,8 +542,11 @@ page.addEventListener("change", (event) => {
 }, true);
 document.getElementById("open-help")?.addEventListener("click", KEYS["?"]);
 
-document.addEventListener("htmx:after:swap", readView);
+document.addEventListener("htmx:before:swap", holdPlace);
+document.addEventListener("htmx:after:swap", () => { readView(); takeUpPlace(); });
 document.addEventListener("htmx:after:history:replace", carryAddress);
+at = new URLSearchParams(location.search).get("at");
 readView();
+focusOfAddress();
 // Numbers are small; having them before the first hover makes it answer at once.
-(window.requestIdleCallback || setTimeout)(() => fetchLanes());
+(window.requestIdleCallback || setTimeout)(() => page.querySelectorAll("[data-tokens]").forEach(lanesOf));

@@ -10,9 +10,9 @@ from rewardscope.engine.types import Segment
 
 def test_a_short_response_has_a_bar_a_token():
     shown = str(draw(Curve(np.array([1.0, -1.0, 0.0, np.nan]), 1.0, [Segment(0, 4, 1, 0.0, True)])))
-    assert "M0 42V0h" in shown
-    assert "M1 42V84h" in shown
-    assert "M2 " not in shown
+    assert "M0.5 42V0" in shown
+    assert "M1.5 42V84" in shown
+    assert "M2." not in shown
     assert "of the 4 tokens" in shown
 
 

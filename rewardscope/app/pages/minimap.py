@@ -1,0 +1,115 @@
+"""A whole response at a glance, as narrow as a scroll bar: colour, pivots, and what is masked or differs.
+
+Tokens are put into bins of which the strongest value is shown, so that a response of 10,000 tokens costs as
+much as one of 200. SVG with the classes of the running text only: a stroke a run of equal bins. The same
+picture lies on its side as a strip, where several are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from markupsafe import Markup
+
+from rewardscope.app.pages.highlight import LEVELS, pivot_ranks
+from rewardscope.engine.types import Segment
+
+BINS = 160
+SHOWN_PIVOTS = 40
+"""More would hide the colours; those where the segment reward turns furthest are shown."""
+WIDTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Minimap:
+    """What is drawn. Arrays have one entry a token."""
+
+    shares: np.ndarray
+    """How far each value goes towards the strongest colour, -1 to 1; NaN where missing."""
+    segments: Sequence[Segment]
+    differing: np.ndarray | None = None
+    """True at the tokens that the other side lacks; None where the sides are not compared."""
+    disagreeing: np.ndarray | None = None
+    """True where sources disagree: drawn instead of what differs, where sources are compared."""
+
+
+def draw(minimap: Minimap, direction: Literal["down", "across"] = "down") -> Markup:
+    """The picture; empty where the response has no token."""
+    tokens = len(minimap.shares)
+    if not tokens:
+        return Markup("")
+    bins = min(tokens, BINS)
+    starts = np.linspace(0, tokens, bins + 1).astype(int)[:-1]
+    pen = _Pen(direction)
+    box = f"0 0 {WIDTH} {bins}" if direction == "down" else f"0 0 {bins} {WIDTH}"
+    masked = np.zeros(tokens, dtype=bool)
+    for segment in minimap.segments:
+        masked[segment.start : segment.end] = not segment.kept
+    parts = [
+        f'<svg class=map viewBox="{box}" preserveAspectRatio=none aria-hidden=true data-count={tokens}>',
+        *(
+            f'<path class=b{level} d="{pen.runs(begin, end, 7)}"/>'
+            for level, begin, end in _coloured(_strongest(minimap.shares, starts))
+        ),
+        _marked("masked", masked, starts, pen, 14),
+        _marked("differs", minimap.differing, starts, pen, 1),
+        _marked("disagrees", minimap.disagreeing, starts, pen, 1),
+        f'<path class=turn d="{_pivots(minimap.segments, tokens, bins, pen)}"/></svg>',
+    ]
+    return Markup("".join(parts))  # noqa: S704 -- numbers and words of this file only
+
+
+@dataclass(frozen=True, slots=True)
+class _Pen:
+    """Writes strokes along the response, which runs down the picture or across it."""
+
+    direction: Literal["down", "across"]
+
+    def runs(self, begins: Sequence[int], ends: Sequence[int], beside: int) -> str:
+        """A stroke from each begin to its end, at a distance from the edge."""
+        spans = zip(begins, ends, strict=True)
+        if self.direction == "down":
+            return "".join([f"M{beside} {begin}V{end}" for begin, end in spans])
+        return "".join([f"M{begin} {beside}H{end}" for begin, end in spans])
+
+    def across(self, place: float) -> str:
+        """A line over the whole width."""
+        return f"M0 {place:.4g}H{WIDTH}" if self.direction == "down" else f"M{place:.4g} 0V{WIDTH}"
+
+
+def _strongest(shares: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The level of the strongest value of each bin."""
+    known = np.nan_to_num(shares, nan=0.0)
+    high, low = np.maximum.reduceat(known, starts), np.minimum.reduceat(known, starts)
+    return np.asarray(np.rint(np.where(high >= -low, high, low) * LEVELS).astype(int))
+
+
+def _coloured(levels: np.ndarray) -> list[tuple[int, list[int], list[int]]]:
+    """Each level but 0 with the begins and ends of its runs."""
+    edges = np.flatnonzero(np.diff(levels)) + 1
+    begins = np.concatenate([[0], edges])
+    ends = np.concatenate([edges, [len(levels)]])
+    run_levels = levels[begins]
+    return [
+        (level, begins[run_levels == level].tolist(), ends[run_levels == level].tolist())
+        for level in np.unique(run_levels).tolist()
+        if level
+    ]
+
+
+def _marked(name: str, marked: np.ndarray | None, starts: np.ndarray, pen: _Pen, beside: int) -> str:
+    """A line beside the bins that hold a marked token; nothing where there is none."""
+    if marked is None or not marked.any():
+        return ""
+    filled = np.concatenate([[False], np.logical_or.reduceat(marked, starts), [False]])
+    edges = np.flatnonzero(filled[1:] != filled[:-1]).tolist()
+    return f'<path class={name} d="{pen.runs(edges[::2], edges[1::2], beside)}"/>'
+
+
+def _pivots(segments: Sequence[Segment], tokens: int, bins: int, pen: _Pen) -> str:
+    ranks = pivot_ranks(segments)
+    places = [position * bins / tokens for position, rank in ranks.items() if rank <= SHOWN_PIVOTS]
+    return "".join([pen.across(place) for place in places])
