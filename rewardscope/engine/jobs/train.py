@@ -27,7 +27,7 @@ from rewardscope.engine.training.data import count_usable
 from rewardscope.engine.training.finished import save_finished
 from rewardscope.engine.training.loop import Look, Outcome, train
 from rewardscope.engine.training.prepare import needs_value_head, prepare
-from rewardscope.engine.training.request import TrainingRequest
+from rewardscope.engine.training.request import ON_POLICY, TrainingRequest
 from rewardscope.engine.training.settle import settle
 from rewardscope.engine.training.supervision import StoredRewards
 from rewardscope.engine.training.trained_model import TrainedModel, load
@@ -35,6 +35,8 @@ from rewardscope.engine.types import Progress
 
 PACKAGES = ("rewardscope", "torch", "transformers", "accelerate", "peft", "numpy", "tokenizers")
 """What computes, and so decides the last digits of a curve."""
+FAR_NATS = 1.0
+"""KL to the reference, in nats a token, beyond which a training says that it went far."""
 OUT_OF_MEMORY = (
     "take a smaller `token_budget`, `activation_checkpointing`, `lora`, or a smaller model; the last "
     "checkpoint is kept."
@@ -65,6 +67,7 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
     with memory_advice(OUT_OF_MEMORY), _threads(asked) as threads:
         report(progress=Progress("loading models", 0, None))
         model = _model(asked)
+        asked = _judged_by_suite(asked, request)
         asked = settle(asked, rows=count_usable(rows, asked), parameters=model.loaded.info.parameters)
         prepared = prepare(rows, asked, model, stored, lambda progress: report(progress=progress))
         warnings += prepared.warnings + model.loaded.notes
@@ -74,6 +77,10 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         outcome = train(
             prepared.loop, model, asked, folder, report, settled=settled, look=_look(request, asked)
         )
+        far = far_from_reference(outcome.metrics)
+        if far is not None:
+            report(message=far)
+            warnings.append(far)
         place = folder / "final"
         if int(os.environ.get("RANK", "0")) == 0:
             report(progress=Progress("saving the model", 0, None))
@@ -88,6 +95,28 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         "notes": warnings,
         "settled": settled,
     }
+
+
+def far_from_reference(metrics: Mapping[str, float]) -> str | None:
+    """A sentence where a policy that samples has gone so far that its rewards mean little."""
+    kl = metrics.get("train/kl")
+    if kl is None or kl <= FAR_NATS:
+        return None
+    return (
+        f"The policy has gone {kl:.2g} nats a token from its reference, where a frozen model was never asked "
+        "what is good: rewards may rise while answers get worse. Trust a task suite, take an earlier "
+        "checkpoint, a larger `kl_coef` or a lower `learning_rate`."
+    )
+
+
+def _judged_by_suite(asked: TrainingRequest, request: Mapping[str, Any]) -> TrainingRequest:
+    """Of a policy that samples the best checkpoint is that of the first suite, where there is one: its own
+    reward cannot tell a better answer from one that fools the reward."""
+    suites = request.get("suites") or []
+    if asked.keeping.best_by is not None or not suites or asked.method.name not in ON_POLICY:
+        return asked
+    keeping = asked.keeping.model_copy(update={"best_by": f"suite/{suites[0]['name']}/all"})
+    return asked.model_copy(update={"keeping": keeping})
 
 
 def parsed(request: Any) -> TrainingRequest:

@@ -222,6 +222,7 @@ def _value_head(loaded: LoadedModel) -> torch.nn.Linear:
 
 def _add_adapter(loaded: LoadedModel, lora: Lora, seed: int) -> None:
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
     output = next(
         (name for name, one in loaded.model.named_modules() if one is loaded.model.get_output_embeddings()),
@@ -238,6 +239,8 @@ def _add_adapter(loaded: LoadedModel, lora: Lora, seed: int) -> None:
         target_modules=lora.targets if lora.targets == "all-linear" else list(lora.targets),
         exclude_modules=None if output is None else [output],
         bias="none",
+        # GPT-2 and its kin keep their weights transposed.
+        fan_in_fan_out=any(isinstance(one, Conv1D) for one in loaded.model.modules()),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -82,11 +82,21 @@ METHODS: list[dict[str, Any]] = [
     },
 ]
 NAMES = ["sft", "rjs", "dpo", "ipo", "scorer", "rm-sum", "rm-segment"]
+SAMPLING = {"responses": 2, "max_new_tokens": 8}
+SAMPLING_METHODS: list[dict[str, Any]] = [
+    {"method": {"name": "ppo", "epochs": 1, "minibatches": 2, "sampling": SAMPLING}},
+    {"method": {"name": "grpo", "form": "mask", "sampling": SAMPLING}},
+    {"method": {"name": "rloo", "updates": 2, "sampling": SAMPLING}},
+    {"method": {"name": "rjs", "sampling": SAMPLING}},
+]
+SAMPLING_NAMES = ["ppo", "grpo", "rloo", "rjs-sampled"]
 
 
-@pytest.mark.parametrize("fields", METHODS, ids=NAMES)
+@pytest.mark.parametrize("fields", METHODS + SAMPLING_METHODS, ids=NAMES + SAMPLING_NAMES)
 def test_a_training_that_was_stopped_ends_with_the_same_bits(fields: dict[str, Any], tmp_path: Path) -> None:
     rows, model = write_world(tmp_path)
+    if fields in SAMPLING_METHODS:
+        fields = fields | {"supervision": {"density": "segment"}}
     asked = training(model, **fields, keeping={"checkpoint_every": 2})
     straight, resumed = Heard(), Heard(stop_after=4)
     run(rows, tmp_path / "straight", asked, straight)
@@ -190,6 +200,38 @@ def test_an_adapter_is_merged_and_stands_beside(tmp_path: Path) -> None:
         plain = AutoModelForCausalLM.from_pretrained(model).eval()(input_ids=ids).logits
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     assert float((ours - plain).abs().max()) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_adapters_fit_layers_that_are_written_the_other_way_round(tmp_path: Path) -> None:
+    rows, _ = write_world(tmp_path)
+    model = write_model(tmp_path / "gpt2", "gpt2")
+    heard = Heard()
+    run(rows, tmp_path / "run", training(model, lora={"rank": 4}), heard)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "final")
+    before = AutoModelForCausalLM.from_pretrained(model)
+    moved = (merged.transformer.h[0].attn.c_attn.weight - before.transformer.h[0].attn.c_attn.weight).detach()
+    assert float(moved.abs().max()) > 0
+
+
+def test_a_policy_that_went_far_is_told_of_and_judged_by_a_suite(tmp_path: Path) -> None:
+    from rewardscope.engine.formats.task_rows import write_tasks
+    from rewardscope.engine.tasks import Regex, Task
+
+    rows, model = write_world(tmp_path)
+    write_tasks(tmp_path / "suite.jsonl", [Task(key="one", prompt="The", checker=Regex(pattern="."))])
+    suites = [{"name": "words", "path": str(tmp_path / "suite.jsonl")}]
+    heard = Heard()
+    asked = training(
+        model,
+        **SAMPLING_METHODS[1],
+        optimisation={"steps": 6, "batch_size": 4, "learning_rate": 0.03},
+    )
+    result = run(rows, tmp_path / "run", asked, heard, suites=suites)
+    assert result["settled"]["request"]["keeping"]["best_by"] == "suite/words/all"
+    assert set(heard.curves["suite/words/all"]) == set(range(7))
+    assert result["metrics"]["train/kl"] > 1
+    assert "nats a token from its reference" in result["notes"][-1]
 
 
 def test_a_reward_model_becomes_a_sequence_classifier(tmp_path: Path) -> None:

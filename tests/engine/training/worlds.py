@@ -39,11 +39,14 @@ def write_world(folder: Path, count: int = 24) -> tuple[Path, Path]:
 
 
 def training(model: Path, **fields: Any) -> TrainingRequest:
-    """A request with small numbers, of which the given fields are changed."""
+    """A request of small numbers with the given fields; methods that sample have a scorer."""
     asked: dict[str, Any] = {
         "method": {"name": "dpo"},
         "model": {"path": str(model)},
         "data": {"held_out": 0.2},
         "optimisation": {"steps": 6, "batch_size": 4, "learning_rate": 1e-3},
     }
-    return TrainingRequest.model_validate(asked | fields)
+    asked |= fields
+    if "sampling" in asked["method"]:
+        asked["scorer"] = {"path": str(write_model(model.parent / "scorer", "llama", seed=5))}
+    return TrainingRequest.model_validate(asked)
