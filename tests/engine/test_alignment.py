@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_the_alignment_is_a_longest_common_subsequence(left, right):
     found = _common(left, right)
     assert all(left[i] == right[j] for i, j in found)
     assert found == sorted(found)
-    assert all(i < k and j < m for (i, j), (k, m) in zip(found, found[1:], strict=False))
+    assert all(i < k and j < m for (i, j), (k, m) in pairwise(found))
     assert len(found) == longest(left, right)
 
 

@@ -54,9 +54,9 @@ def draw(minimap: Minimap, direction: Literal["down", "across"] = "down") -> Mar
             f'<path class=b{level} d="{pen.runs(begin, end, 7)}"/>'
             for level, begin, end in _coloured(_strongest(minimap.shares, starts))
         ),
-        _marked("masked", masked, starts, pen, 14),
-        _marked("differs", minimap.differing, starts, pen, 1),
-        _marked("disagrees", minimap.disagreeing, starts, pen, 1),
+        _marked("masked", masked, starts, 1 / 2, pen, 14),
+        _marked("differs", minimap.differing, starts, 1 / 4, pen, 1),
+        _marked("disagrees", minimap.disagreeing, starts, 1 / 2, pen, 8),
         f'<path class=turn d="{_pivots(minimap.segments, tokens, bins, pen)}"/></svg>',
     ]
     return Markup("".join(parts))  # noqa: S704 -- numbers and words of this file only
@@ -100,11 +100,14 @@ def _coloured(levels: np.ndarray) -> list[tuple[int, list[int], list[int]]]:
     ]
 
 
-def _marked(name: str, marked: np.ndarray | None, starts: np.ndarray, pen: _Pen, beside: int) -> str:
-    """A line beside the bins that hold a marked token; nothing where there is none."""
+def _marked(
+    name: str, marked: np.ndarray | None, starts: np.ndarray, share: float, pen: _Pen, beside: int
+) -> str:
+    """A line beside the bins of which at least a share is marked; nothing where there is none."""
     if marked is None or not marked.any():
         return ""
-    filled = np.concatenate([[False], np.logical_or.reduceat(marked, starts), [False]])
+    held = np.add.reduceat(marked.astype(np.int32), starts) >= share * np.diff(starts, append=len(marked))
+    filled = np.concatenate([[False], held, [False]])
     edges = np.flatnonzero(filled[1:] != filled[:-1]).tolist()
     return f'<path class={name} d="{pen.runs(edges[::2], edges[1::2], beside)}"/>'
 

@@ -17,6 +17,7 @@ const fetched = new Map(); // address -> lanes of both sides, or the promise of 
 let panels = new WeakMap(); // panel -> segments and scale of what is shown now
 let indexes = new WeakMap(); // response -> its tokens and the position of each
 let current = null; // the token whose numbers are shown
+let led = null; // the token that a map led to
 let at = null; // the token with the focus, as the address says it: `chosen-17`
 
 // ------------------------------------------------------------------------------------------ what is shown
@@ -39,7 +40,10 @@ function indexOf(response) {
     const starts = [];
     let position = 0;
     for (const token of tokens) { starts.push(position); position += Number(token.dataset.n || 1); }
-    indexes.set(response, { tokens, starts, places: new Map(tokens.map((token, index) => [token, index])), count: position });
+    const places = new Map(tokens.map((token, index) => [token, index]));
+    const blocks = [...response.querySelectorAll(".t")];
+    const begins = blocks.map((block) => starts[places.get(block.querySelector("i"))] ?? position);
+    indexes.set(response, { tokens, starts, places, blocks, begins, count: position });
   }
   return indexes.get(response);
 }
@@ -168,8 +172,8 @@ function aboutCandidate(token, { delta }, cut, held, position) {
 }
 
 function rest() {
-  const focused = document.activeElement?.closest?.(".response i");
-  if (focused) { show(focused); return; }
+  const focused = document.activeElement?.closest?.(".response i") ?? led;
+  if (focused?.isConnected) { show(focused); return; }
   current?.classList.remove("told");
   current = null;
   inspector.innerHTML = resting;
@@ -177,7 +181,7 @@ function rest() {
 
 page.addEventListener("pointerover", (event) => {
   const token = event.target.closest(".response i");
-  if (token) show(token);
+  if (token) { led = null; show(token); }
 });
 page.addEventListener("pointerout", (event) => {
   if (event.target.closest(".response i") && !event.relatedTarget?.closest?.(".response i")) rest();
@@ -189,6 +193,7 @@ page.addEventListener("click", (event) => {
 page.addEventListener("focusin", (event) => {
   const token = event.target.closest(".response i");
   if (!token) return;
+  led = null;
   show(token);
   makeTabStop(token);
   document.getElementById("spoken").textContent = [...inspector.children].slice(1).map((each) => each.textContent).join(", ");
@@ -226,16 +231,29 @@ function nameTabStops() {
   for (const token of page.querySelectorAll(".response [tabindex='0']")) nameToken(token);
 }
 
-function focus(token) {
+function focus(token, scrolls = true) {
   token.tabIndex = -1;
   token.focus({ preventScroll: true });
-  bringIntoSight(token);
+  if (scrolls) bringIntoSight(token);
 }
 
-// Blocks off screen have guessed heights: once they are laid out, the token may have moved.
-function bringIntoSight(token) {
-  token.scrollIntoView({ block: "center" });
-  requestAnimationFrame(() => token.scrollIntoView({ block: "center" }));
+// Blocks off screen have guessed heights, and are laid out a frame after they have come near: we aim again until
+// the token stays where it is.
+let aimed = null;
+function bringIntoSight(token, scroll = () => token.scrollIntoView({ block: "center" })) {
+  aimed = token;
+  let frames = 12, still = 0, expected = null;
+  const aim = () => {
+    if (aimed !== token || !token.isConnected) return;
+    const { top } = token.getBoundingClientRect();
+    still = expected !== null && Math.abs(top - expected) < 2 ? still + 1 : 0;
+    if (!still) {
+      scroll();
+      expected = token.getBoundingClientRect().top;
+    }
+    if (still < 3 && frames--) requestAnimationFrame(aim);
+  };
+  aim();
 }
 
 function step(selector, by) {
@@ -366,6 +384,7 @@ function goTo(map, position) {
   const response = mapped(map);
   if (!response) return;
   const token = tokenAt(response, position);
+  led = token;
   bringIntoSight(token);
   if (map.matches(".minimap")) {
     map.setAttribute("aria-valuenow", position);
@@ -403,18 +422,17 @@ function drawSeen() {
   for (const map of page.querySelectorAll(".minimap")) {
     const response = mapped(map);
     const svg = map.querySelector("svg");
-    if (!response || !svg) continue;
-    const { starts, places, count } = indexOf(response);
-    const blocks = [...response.querySelectorAll(".t")];
-    const begins = blocks.map((block) => starts[places.get(block.querySelector("i"))] ?? count);
+    if (!response || !svg || !indexOf(response).blocks.length) continue;
+    const { blocks, begins, count } = indexOf(response);
     const atHeight = (height) => {
-      for (const [index, block] of blocks.entries()) {
-        const box = block.getBoundingClientRect();
-        if (box.bottom <= height && index < blocks.length - 1) continue;
-        const share = Math.max(0, Math.min(1, (height - box.top) / (box.height || 1)));
-        return begins[index] + share * ((begins[index + 1] ?? count) - begins[index]);
+      let low = 0, high = blocks.length - 1;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (blocks[middle].getBoundingClientRect().bottom > height) high = middle; else low = middle + 1;
       }
-      return 0;
+      const box = blocks[low].getBoundingClientRect();
+      const share = Math.max(0, Math.min(1, (height - box.top) / (box.height || 1)));
+      return begins[low] + share * ((begins[low + 1] ?? count) - begins[low]);
     };
     const bins = svg.viewBox.baseVal.height / count;
     const [top, bottom] = [atHeight(0) * bins, atHeight(innerHeight - inspector.offsetHeight) * bins];
@@ -425,6 +443,8 @@ function drawSeen() {
       frame.setAttribute("width", "100%");
       svg.append(frame);
     }
+    // All of it in sight: a frame would only dim the map.
+    frame.toggleAttribute("hidden", top <= 0 && bottom >= bins * count - 0.01);
     frame.setAttribute("y", top.toFixed(2));
     frame.setAttribute("height", Math.max(0, bottom - top).toFixed(2));
   }
@@ -457,14 +477,13 @@ function takeUpPlace() {
   held = null;
   const response = side && page.querySelector(`.response[data-side="${side}"]`);
   if (response && indexOf(response).count) {
-    const settle = () => scrollBy(0, tokenAt(response, position).getBoundingClientRect().top - top);
-    settle();
-    requestAnimationFrame(settle);
+    const token = tokenAt(response, position);
+    bringIntoSight(token, () => scrollBy(0, token.getBoundingClientRect().top - top));
   }
   if (hadFocus && at) {
     const [where, place] = at.split("-");
     const found = page.querySelector(`.response[data-side="${where}"]`);
-    if (found && indexOf(found).count) tokenAt(found, Number(place)).focus({ preventScroll: true });
+    if (found && indexOf(found).count) focus(tokenAt(found, Number(place)), false);
   }
 }
 
