@@ -155,28 +155,52 @@ def claim(session: Session, run: Run) -> int:
     return claimed.attempt
 
 
+def logprob_lanes(tokens: int) -> dict[str, np.ndarray]:
+    """Log-probabilities of a policy and its reference, which differ from token to token."""
+    steps = np.arange(tokens, dtype=np.float32)
+    return {"logprobs": -0.25 * steps - 0.5, "reference_logprobs": 0.5 * (steps % 3) - 2.0}
+
+
 def make_chunk(
-    session: Session, run: Run, start: int, end: int, rewards: Rewards = by_word_length
+    session: Session,
+    run: Run,
+    start: int,
+    end: int,
+    rewards: Rewards = by_word_length,
+    *,
+    logprobs: bool = False,
 ) -> ScoredChunk:
     """What a job would report of the pairs [start, end), with the same rewards for every source."""
+
+    def lanes(row: PreferencePair, side: Side) -> dict[str, np.ndarray]:
+        return logprob_lanes(len(rewards(row, side))) if logprobs else {}
+
     page = pairs.list_pairs(session, run.dataset_id or 0, limit=500)
     rows = [pairs.to_preference_pair(row.pair) for row in page.items if start <= row.pair.position < end]
     sources = [source["name"] for source in run.request["sources"]]
     maps = [
-        reward_map(row, side, dict.fromkeys(sources, rewards(row, side)))
+        reward_map(row, side, dict.fromkeys(sources, rewards(row, side)), **lanes(row, side))
         for row in rows
         for side, _ in row.sides()
     ]
     return ScoredChunk(start, len(rows), maps)
 
 
-def score(session: Session, run: Run, rewards: Rewards = by_word_length, chunk_pairs: int = 2) -> None:
+def score(
+    session: Session,
+    run: Run,
+    rewards: Rewards = by_word_length,
+    chunk_pairs: int = 2,
+    *,
+    logprobs: bool = False,
+) -> None:
     """Does the whole run, as a worker would."""
     attempt = claim(session, run)
     total = run.job.total or 0
     for start in range(0, total, chunk_pairs):
         end = min(start + chunk_pairs, total)
-        scorings.store(session, run, attempt, make_chunk(session, run, start, end, rewards))
+        chunk = make_chunk(session, run, start, end, rewards, logprobs=logprobs)
+        scorings.store(session, run, attempt, chunk)
     jobs.finish(session, run.job.id, attempt, scorings.finish(session, run, {"notes": []}))
 
 
@@ -186,8 +210,10 @@ def make_scored_run(
     rows: Sequence[PreferencePair] | int = 3,
     rewards: Rewards = by_word_length,
     sources: Sequence[str] = ("implicit",),
+    *,
+    logprobs: bool = False,
 ) -> Run:
     """A data set and a run that has scored it."""
     run = make_run(session, settings, make_dataset(session, rows), sources)
-    score(session, run, rewards)
+    score(session, run, rewards, logprobs=logprobs)
     return run

@@ -94,6 +94,23 @@ def token_labels(
     return labels
 
 
+def judged_labels(
+    spans: Sequence[Span], offsets: np.ndarray | Sequence[Sequence[int]]
+) -> Float32[np.ndarray, " response"]:
+    """1 where a token overlaps a span that blames, 0 where it overlaps only praise, NaN elsewhere.
+
+    As `token_labels`, but for whoever judged stretches and not whole responses: what lies outside of all
+    spans was not looked at, and is no right token.
+    """
+    bounds = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)  # (T, 2)
+    labels = token_labels(spans, bounds)
+    judged = np.zeros(len(bounds), dtype=bool)
+    for span in spans:
+        judged |= (bounds[:, 0] < span.end) & (bounds[:, 1] > span.start)
+    labels[~judged] = np.nan
+    return labels
+
+
 def label_boundaries(labels: np.ndarray) -> list[int]:
     """The tokens whose label differs from the last known one before them: the true pivots."""
     known = np.flatnonzero(~np.isnan(labels))

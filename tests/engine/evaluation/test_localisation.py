@@ -15,6 +15,7 @@ from rewardscope.engine.evaluation.localisation import (
     auroc,
     auroc_with_interval,
     boundary_f1,
+    judged_labels,
     label_boundaries,
     token_labels,
 )
@@ -212,3 +213,11 @@ def test_an_empty_tally_knows_nothing() -> None:
     assert LocalisationTally().result().value is None
     with pytest.raises(ValueError, match="2 rewards for 1 labels"):
         LocalisationTally().add(np.zeros(2), np.zeros(1))
+
+
+def test_of_a_response_that_was_judged_in_part_only_the_judged_tokens_are_known() -> None:
+    offsets = [(0, 5), (5, 8), (8, 12), (12, 20), (20, 20)]
+    spans = [Span(6, 8, "right", 1.0), Span(8, 11, "wrong", -1.0), Span(12, 20, "unsure", None)]
+    assert judged_labels(spans, offsets).tolist()[1:3] == [0, 1]
+    assert np.isnan(judged_labels(spans, offsets)[[0, 3, 4]]).all()
+    assert np.isnan(judged_labels([], offsets)).all()
