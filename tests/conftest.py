@@ -27,7 +27,7 @@ EMPTY = """
     DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers;
     DELETE FROM recipes; DELETE FROM task_suites;
     DELETE FROM runs; DELETE FROM datasets; DELETE FROM models; DELETE FROM workers;
-    DELETE FROM idempotency_keys;
+    DELETE FROM idempotency_keys; DELETE FROM webhooks;
 """
 
 

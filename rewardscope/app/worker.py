@@ -1,7 +1,8 @@
 """The worker process: takes jobs from the queue and does each in a process of its own. Imports no torch.
 
-It sends signs of life, queues jobs again whose worker is gone, and hands back its own when told to stop. One
-job at a time runs of each queue; jobs of the interactive queue share a process that keeps its models.
+It sends signs of life, queues jobs again whose worker is gone, tells webhooks of runs that ended, and hands
+back its own jobs when told to stop. One job at a time runs of each queue; jobs of the interactive queue share
+a process that keeps its models.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ from rewardscope.app.db.session import Database
 from rewardscope.app.errors import NotReady
 from rewardscope.app.job_process import JobProcess
 from rewardscope.app.memory import memory_of
-from rewardscope.app.services import demo, evaluations, jobs, recipes, scores, scorings, trainings, workers
+from rewardscope.app.services import (
+    demo,
+    evaluations,
+    jobs,
+    recipes,
+    scores,
+    scorings,
+    trainings,
+    webhook_calls,
+    webhooks,
+    workers,
+)
 from rewardscope.app.settings import Settings
 
 HANDLERS: Mapping[str, Handler] = {
@@ -147,6 +159,7 @@ class Worker:
             loop.add_signal_handler(number, stopping.set)
         log.info("worker_started", name=self.name, queues=list(self._settings.worker_queues))
         tasks = [asyncio.create_task(self._beat(), name="beat")]
+        tasks.append(asyncio.create_task(self._tell(), name="tell"))
         tasks += [
             asyncio.create_task(self._serve_queue(queue), name=f"queue {queue}")
             for queue in self._settings.worker_queues
@@ -169,6 +182,35 @@ class Worker:
             except NotReady as error:
                 log.warning("database_away", reason=error.detail)
             await asyncio.sleep(BEAT_SECONDS)
+
+    async def _tell(self) -> None:
+        """Tell webhooks of runs that ended. Beside the beat, because the others' servers may be slow."""
+        while True:
+            try:
+                while await self.tell_once():
+                    pass
+            except NotReady as error:
+                log.warning("database_away", reason=error.detail)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def tell_once(self) -> bool:
+        """Make the deliveries that are due, one a webhook; returns whether there was any."""
+        due = await asyncio.to_thread(self._take_due)
+        for called in await webhook_calls.call_all(due):
+            await asyncio.to_thread(self._settle, called)
+        return bool(due)
+
+    def _take_due(self) -> list[webhooks.Outgoing]:
+        with self._database.session() as session:
+            webhooks.forget(session)
+            return webhooks.take_due(session, self._settings.public_url)
+
+    def _settle(self, called: webhook_calls.Called) -> None:
+        outgoing = called.outgoing
+        with self._database.session() as session:
+            webhooks.settle(session, outgoing.delivery_id, called.failure, is_final=called.is_final)
+        if called.failure is not None:
+            log.warning("webhook_failed", delivery_id=outgoing.delivery_id, reason=called.failure)
 
     def _beat_once(self) -> None:
         with self._database.session() as session:

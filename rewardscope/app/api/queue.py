@@ -14,7 +14,7 @@ from rewardscope.app.api.lists import Listing, PagingDep
 from rewardscope.app.api.runs import JobView
 from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.dependencies import DatabaseDep, SessionDep
-from rewardscope.app.services import runs, workers
+from rewardscope.app.services import queues, runs, workers
 from rewardscope.app.services.pages import Page
 
 
@@ -50,6 +50,7 @@ class WorkerView(BaseModel):
 
 
 jobs_router = door("jobs")
+queue_router = door("queue")
 workers_router = door("workers")
 
 
@@ -62,6 +63,16 @@ def list_jobs(paging: PagingDep, database: DatabaseDep, status: JobStatus | None
         return Page([QueuedJob.of_run(run) for run in page.items], page.next_cursor, page.total)
 
     return lists.answer(database, paging, fetch, QueuedJob, "jobs")
+
+
+@queue_router.get("")
+def read_queue(session: SessionDep) -> Listing[QueuedJob]:
+    """What runs and what waits, queue by queue: first what runs, then what waits, in the order in which
+    workers take it, up to 200 of each queue. `total` counts all."""
+    shown = queues.list_queues(session)
+    found = [QueuedJob.of_run(run) for one in shown for run in (*one.running, *one.waiting)]
+    total = sum(len(one.running) + one.waiting_count for one in shown)
+    return Listing[QueuedJob](data=found, next_cursor=None, total=total)
 
 
 @workers_router.get("")

@@ -23,6 +23,7 @@ from rewardscope.app.api import (
     segmentations,
     task_suites,
     trainings,
+    webhooks,
 )
 
 router = APIRouter()
@@ -44,9 +45,11 @@ for door in (
     records.router,
     curves.router,
     queue.jobs_router,
+    queue.queue_router,
     queue.workers_router,
     segmentations.router,
     scores.router,
     demo.router,
+    webhooks.router,
 ):
     router.include_router(door)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
@@ -17,8 +17,9 @@ from rewardscope.app.api.lists import Listing, PagingDep
 from rewardscope.app.db.models import Job, JobStatus, Run
 from rewardscope.app.dependencies import DatabaseDep, SessionDep
 from rewardscope.app.problems import responses
-from rewardscope.app.services import clones, jobs, runs
+from rewardscope.app.services import clones, jobs, queues, runs
 from rewardscope.app.services.pages import Page
+from rewardscope.app.services.queues import MAX_PRIORITY, Move
 
 RunKind = Literal["scoring", "training", "evaluation", "demo", "playground"]
 
@@ -138,6 +139,22 @@ class CloneView(BaseModel):
     body: dict[str, Any]
 
 
+class PriorityRequest(BaseModel):
+    """Where a run that waits shall stand: one of the two."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    """Higher runs earlier; of equals, what was queued first."""
+    move: Move | None = None
+    """By one place, or to the top; runs that shall stay before it are raised as far as needed."""
+
+    @model_validator(mode="after")
+    def _is_one_of_the_two(self) -> PriorityRequest:
+        if (self.priority is None) == (self.move is None):
+            raise ValueError("Give either `priority` or `move`.")
+        return self
+
+
 class LogLine(BaseModel):
     """One line that a job said."""
 
@@ -205,6 +222,16 @@ def delete_run(run_id: Id, session: SessionDep) -> None:
 def cancel_run(run_id: Id, session: SessionDep) -> RunView:
     """Stops a run: at once where it waits, within seconds where it works."""
     jobs.cancel(session, run_id)
+    return RunView.of(runs.get_run(session, run_id))
+
+
+@router.post("/{run_id}/priority", responses=responses(409))
+def prioritise_run(run_id: Id, body: PriorityRequest, session: SessionDep) -> RunView:
+    """Moves a run that waits within its queue."""
+    if body.priority is not None:
+        queues.prioritise(session, run_id, body.priority)
+    elif body.move is not None:
+        queues.move(session, run_id, body.move)
     return RunView.of(runs.get_run(session, run_id))
 
 

@@ -40,6 +40,14 @@ STALLED = text("""
     ORDER BY row.id
 """)
 DISCARD = text("DELETE FROM procrastinate_jobs WHERE id = :id")
+WAITING = text("""
+    SELECT CAST(args ->> 'job_id' AS bigint) AS job_id, id, priority, queue_name
+    FROM procrastinate_jobs
+    WHERE status = 'todo' AND task_name = :task AND (CAST(:queue AS varchar) IS NULL OR queue_name = :queue)
+    ORDER BY queue_name, priority DESC, id
+    LIMIT :limit
+""")
+PRIORITISE = text("UPDATE procrastinate_jobs SET priority = :priority WHERE id = :id AND status = 'todo'")
 WITHOUT_ROW = text("""
     SELECT job.id
     FROM jobs AS job
@@ -58,6 +66,16 @@ class QueueRow:
 
     id: int
     job_id: int
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """A row that no worker has taken yet."""
+
+    job_id: int
+    id: int
+    priority: int
     queue: str
 
 
@@ -81,6 +99,18 @@ def defer(session: Session, job: Job) -> None:
 def abort(session: Session, queue_job_id: int) -> None:
     """Take the row out of the queue, or tell the worker that holds it to stop (by NOTIFY, at commit)."""
     session.execute(ABORT, {"id": queue_job_id})
+
+
+def waiting(session: Session, queue: str | None = None, limit: int | None = None) -> list[WaitingRow]:
+    """Rows that wait, queue by queue, each queue in the order in which workers take them."""
+    rows = session.execute(WAITING, {"task": TASK, "queue": queue, "limit": limit})
+    return [WaitingRow(row.job_id, row.id, row.priority, row.queue_name) for row in rows]
+
+
+def prioritise(session: Session, queue_job_id: int, priority: int) -> bool:
+    """Let the row wait by another priority; False where a worker holds it already."""
+    changed = session.execute(PRIORITISE, {"id": queue_job_id, "priority": priority})
+    return bool(getattr(changed, "rowcount", 0))
 
 
 def register_worker(session: Session) -> int:
@@ -117,6 +147,11 @@ def only_one(session: Session, what: str) -> bool:
             text("SELECT pg_try_advisory_xact_lock(hashtext(:what))"), {"what": f"rewardscope {what}"}
         )
     )
+
+
+def hold_order(session: Session) -> None:
+    """Nobody else moves waiting jobs before this transaction ends: two at once would undo each other."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtext('rewardscope order of the queues'))"))
 
 
 def jobs_without_row(session: Session) -> list[int]:

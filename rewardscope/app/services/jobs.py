@@ -24,6 +24,7 @@ from rewardscope.app.db import queue as job_queue
 from rewardscope.app.db.models import Job, JobLog, JobStatus, Run
 from rewardscope.app.db.notifications import notify
 from rewardscope.app.errors import Conflict, NotFound
+from rewardscope.app.services import webhooks
 from rewardscope.engine.types import Progress
 
 MAX_LOSSES = 3
@@ -321,6 +322,7 @@ def _end(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | 
     job.error = error
     job.finished_at = _now(session)
     session.flush()
+    webhooks.run_ended(session, job.run_id, status)
     notify(session, job.run_id)
 
 

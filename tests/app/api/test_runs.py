@@ -237,3 +237,19 @@ def test_figures_name_routes_and_no_ids(client: TestClient, run_id: int) -> None
     assert f'route="{RUNS}/{{run_id}}"' in figures
     assert f"runs/{run_id}" not in figures
     assert "MAGIC" not in figures
+
+
+def test_a_run_that_waits_moves_in_the_queue(client: TestClient, database: Database) -> None:
+    with database.session() as session:
+        first, second = submitted(session).id, submitted(session).id
+
+    moved = client.post(f"{RUNS}/{second}/priority", json={"move": "top"})
+
+    assert moved.status_code == 200
+    assert [job["run_id"] for job in client.get("/api/v1/queue").json()["data"]] == [second, first]
+    assert client.post(f"{RUNS}/{first}/priority", json={"priority": 9}).json()["job"]["priority"] == 9
+    assert [job["run_id"] for job in client.get("/api/v1/queue").json()["data"]] == [first, second]
+    for wrong in ({}, {"move": "top", "priority": 1}, {"move": "sideways"}, {"priority": 10**9}):
+        assert client.post(f"{RUNS}/{first}/priority", json=wrong).status_code == 422
+    client.post(f"{RUNS}/{first}/cancel")
+    assert client.post(f"{RUNS}/{first}/priority", json={"move": "up"}).status_code == 409
