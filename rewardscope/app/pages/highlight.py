@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -92,6 +92,15 @@ def colouring_of(values: Iterable[np.ndarray], scale: Scale = "diverging") -> Co
     return Colouring(float(np.quantile(together, CLIP_QUANTILE)) if together.size else 0.0, scale)
 
 
+class Said(NamedTuple):
+    """What a person said of the tokens [first, end)."""
+
+    first: int
+    end: int
+    verdict: str
+    """`right`, `wrong` or `unsure`."""
+
+
 @dataclass(frozen=True, slots=True)
 class MarkedResponse:
     """What is drawn of one response. Sequences have one entry a token, EOS included."""
@@ -108,6 +117,7 @@ class MarkedResponse:
     differing: np.ndarray | None = None
     """True at the tokens that the other side does not have; None where the sides are not compared."""
     spans: Sequence[Span] = ()
+    said: Sequence[Said] = ()
     eos: str | None = None
     eos_kept: bool = True
     """The EOS may count although its segment does not."""
@@ -267,7 +277,19 @@ class _Writer:
             for piece, tokens in enumerate(pieces.tokens):
                 if tokens > 1:
                     tags[piece] = self._joined_tag(piece)
+        for said in self.response.said:
+            self._say(tags, said)
         return [f"{tag}{shown}</i>" for tag, shown in zip(tags, texts, strict=True)]
+
+    def _say(self, tags: list[str], said: Said) -> None:
+        """Marks the pieces of a label; the first one carries its sign."""
+        first = self._piece_of(said.first)
+        last = self._piece_of(said.end - 1)
+        if first is None:
+            return
+        for piece in range(first, (len(tags) - 1 if last is None else last) + 1):
+            begins = " data-b" if piece == first else ""
+            tags[piece] = f"<i data-v={said.verdict}{begins}{tags[piece].removeprefix('<i')}"
 
     def _pieces_of(self, characters: list[int]) -> list[int]:
         """The pieces that hold any of these characters."""

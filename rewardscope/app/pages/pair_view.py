@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rewardscope.app.pages.highlight import (
     LEVELS,
     Colouring,
     MarkedResponse,
+    Said,
     colouring_of,
     highlight,
 )
@@ -115,13 +116,21 @@ class Drawing:
     """The candidates of each side that stayed within the band, and how far each went."""
     differing: Mapping[Side, np.ndarray] = field(default_factory=dict)
     """True at the tokens that the other side lacks; empty where the sides are not compared."""
+    said: Mapping[Side, Sequence[Said]] = field(default_factory=dict)
+    """What people said of each side."""
 
 
 def view_panel(
-    view: PairView, look: Look, *, tokens_url: str, adopt_url: str | None = None, link: str = ""
+    view: PairView,
+    look: Look,
+    *,
+    tokens_url: str,
+    adopt_url: str | None = None,
+    link: str = "",
+    said: Mapping[Side, Sequence[Said]] | None = None,
 ) -> ViewPanel:
     """The panel of a pair that a run has scored and a rule has cut."""
-    drawing = drawing_of(view.sides, view.source.name, view.rule, look)
+    drawing = replace(drawing_of(view.sides, view.source.name, view.rule, look), said=said or {})
     return ViewPanel(
         sides=[side_panel(side, drawing) for side in view.sides],
         figures=figures(view.agreement),
@@ -185,6 +194,7 @@ def side_panel(side: SideView, drawing: Drawing) -> SidePanel:
         refused=list(drawing.refused.get(side.side, ())),
         differing=differing,
         spans=side.spans or (),
+        said=drawing.said.get(side.side, ()),
         eos=side.map.eos,
         eos_kept=bool(cut.mask[-1]) if len(cut.mask) else True,
     )

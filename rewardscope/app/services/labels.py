@@ -4,10 +4,11 @@ A label is of characters, so a new cut leaves it where it is. Labels are painted
 word counts, and what a new label covers of older ones goes, while the rest of them stays.
 
 Rows are never changed but in `removed_at`, so that actions can be undone and done again. One action is all
-rows of one `created_at`; a stretch that is cleared is painted too, by a row that says nothing (`CLEARED`).
+rows of one `created_at`; what takes labels away leaves a row that says nothing (`CLEARED`) and never counts.
 
     counts now            removed_at is null
     painted over          removed_at is the created_at of a later action
+    says nothing          removed_at is a moment after created_at
     undone                removed_at = created_at; a new action forgets what was undone
 """
 
@@ -39,7 +40,8 @@ VALUES: dict[Verdict, float | None] = {"right": 1.0, "wrong": -1.0, "unsure": No
 """What a verdict is worth as a span: `unsure` says nothing of the tokens."""
 CLEARED = "cleared"
 """The verdict of a row that only takes others away."""
-_COUNTS = and_(SegmentLabel.removed_at.is_(None), SegmentLabel.verdict != CLEARED)
+_MOMENT = timedelta(microseconds=1)
+_COUNTS = SegmentLabel.removed_at.is_(None)
 _UNDONE = SegmentLabel.removed_at == SegmentLabel.created_at
 
 
@@ -123,16 +125,15 @@ def paint(
     _check(pair, side, start, end)
     under = _overlapping(session, pair_id, side, start, end)
     same = [row for row in under if (row.start, row.end, row.verdict) == (start, end, verdict)]
-    nothing_there = verdict is None and all(row.verdict == CLEARED for row in under)
-    if same or nothing_there:
+    if same or (verdict is None and not under):
         return labels_of(session, pair_id)  # said already: nothing that one would want to undo
     session.execute(delete(SegmentLabel).where(SegmentLabel.pair_id == pair_id, _UNDONE))
     now = _moment(session, pair_id)
 
     def say(first: int, last: int, word: str) -> None:
-        session.add(
-            SegmentLabel(pair_id=pair_id, side=side, start=first, end=last, verdict=word, created_at=now)
-        )
+        label = SegmentLabel(pair_id=pair_id, side=side, start=first, end=last, verdict=word, created_at=now)
+        label.removed_at = _when_it_counts(label)
+        session.add(label)
 
     for row in under:
         row.removed_at = now
@@ -148,7 +149,7 @@ def paint(
 def remove(session: Session, pair_id: int, label_id: int) -> list[Label]:
     """Takes one label back; the labels that are left. Raises NotFound for one that does not count."""
     row = session.get(SegmentLabel, label_id)
-    if row is None or row.pair_id != pair_id or row.removed_at is not None or row.verdict == CLEARED:
+    if row is None or row.pair_id != pair_id or row.removed_at is not None:
         raise NotFound(f"Pair {pair_id} has no label {label_id}; the list of its labels shows those it has.")
     return paint(session, pair_id, cast(Side, row.side), row.start, row.end, None)
 
@@ -159,8 +160,13 @@ def undo(session: Session, pair_id: int) -> list[Label]:
     last = _last_done(session, pair_id)
     if last is None:
         raise Conflict(f"There is nothing to undo on pair {pair_id}.", code="nothing_to_undo")
-    before = and_(SegmentLabel.pair_id == pair_id, SegmentLabel.created_at < last)
-    _set_removed(session, and_(before, SegmentLabel.removed_at == last), None)
+    painted_over = and_(
+        SegmentLabel.pair_id == pair_id,
+        SegmentLabel.created_at < last,
+        SegmentLabel.removed_at == last,
+        SegmentLabel.verdict != CLEARED,
+    )
+    _set_removed(session, painted_over, None)
     _set_removed(session, and_(SegmentLabel.pair_id == pair_id, SegmentLabel.created_at == last), last)
     return labels_of(session, pair_id)
 
@@ -181,7 +187,7 @@ def redo(session: Session, pair_id: int) -> list[Label]:
             row.removed_at = first
     session.flush()
     for painted in action:
-        painted.removed_at = None
+        painted.removed_at = _when_it_counts(painted)
     session.flush()
     return labels_of(session, pair_id)
 
@@ -360,11 +366,16 @@ def _overlapping(session: Session, pair_id: int, side: Side, start: int, end: in
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
+def _when_it_counts(label: SegmentLabel) -> datetime | None:
+    """`removed_at` of a row whose action is done, and over which nothing was painted."""
+    return label.created_at + _MOMENT if label.verdict == CLEARED else None
+
+
 def _moment(session: Session, pair_id: int) -> datetime:
     """Now, later than any action on the pair, whatever the clock says."""
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     last = session.scalar(select(func.max(SegmentLabel.created_at)).where(SegmentLabel.pair_id == pair_id))
-    return now if last is None or now > last else last + timedelta(microseconds=1)
+    return now if last is None or now > last else last + _MOMENT
 
 
 def _last_done(session: Session, pair_id: int) -> datetime | None:
