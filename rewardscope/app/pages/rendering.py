@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rewardscope.app.pages import numbers
 
 WEB = Path(__file__).parents[2] / "web"
-Section = Literal["home", "runs", "recipes", "models"] | None
+Section = Literal["home", "runs", "queue", "recipes", "models", "playground", "settings"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

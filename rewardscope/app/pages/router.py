@@ -15,6 +15,7 @@ from rewardscope.app.pages import (
     models,
     pairs,
     patterns,
+    playground,
     recipe_forms,
     recipes,
     runs,
@@ -37,6 +38,7 @@ for page in (
     task_suites,
     models,
     model,
+    playground,
     login,
     patterns,
 ):

@@ -12,7 +12,17 @@ from rewardscope.engine.types import SegmentationRule
 
 FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
 """Fields that lines begin with, in this order."""
-UNTOLD = ("dataset_id", "dataset_name", "run_id", "id", "fingerprint", "trust_remote_code", "content_hash")
+UNTOLD = (
+    "dataset_id",
+    "dataset_name",
+    "run_id",
+    "id",
+    "fingerprint",
+    "trust_remote_code",
+    "content_hash",
+    "lanes",
+    "maps",
+)
 """What the page says elsewhere, or nobody reads."""
 
 

@@ -335,6 +335,8 @@ def _result(request: Request, run: Run) -> tuple[str | None, str]:
     if run.kind == "scoring" and run.dataset_id is not None and (run.job.resume_from or run.result):
         query = {"run": run.id, "sort": "conflict"}
         return url_of(request, "dataset", query, dataset_id=run.dataset_id), "Open the pairs, conflicts first"
+    if run.kind == "playground" and "lanes" in result:
+        return url_of(request, "playground_run", run_id=run.id), "Open it in the playground"
     if run.kind == "training" and "model_id" in result:
         return url_of(request, "model", model_id=result["model_id"]), "Open the model"
     return None, ""

@@ -220,7 +220,7 @@ def _pair_view(stored: _StoredPair, source: str, rule: SegmentationRule | None) 
         rule=rule,
         sides=sides,
         sources=[one.source for one in stored.known],
-        agreement=_agreement(sides),
+        agreement=agreement_of(sides),
     )
 
 
@@ -244,7 +244,8 @@ def _side_view(
     )
 
 
-def _agreement(sides: Sequence[SideView]) -> Agreement:
+def agreement_of(sides: Sequence[SideView]) -> Agreement:
+    """How far the sides agree with the preference, as they are cut."""
     kept: dict[Side, float | None] = {view.side: _number(view.kept) for view in sides}
     totals = {view.side: view.total for view in sides}
     chosen, rejected = totals.get("chosen"), totals.get("rejected")
@@ -321,10 +322,11 @@ def _read_summary(session: Session, run_id: int, source: str, final: bool) -> _S
         SourceStatistics.run_id == run_id, SourceStatistics.source == source
     )
     statistics = RewardStatistics.from_dict(session.scalars(query).one())
-    return _Summary(statistics, _numbers(statistics, final))
+    return _Summary(statistics, numbers_of(statistics, final))
 
 
-def _numbers(statistics: RewardStatistics, final: bool) -> RunNumbers:
+def numbers_of(statistics: RewardStatistics, final: bool) -> RunNumbers:
+    """The statistics of some rewards as numbers to show."""
     return RunNumbers(
         count=statistics.count,
         mean=_number(statistics.mean),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
@@ -22,7 +24,7 @@ from rewardscope.engine.errors import RowError
 from rewardscope.engine.formats.maps import map_record
 from rewardscope.engine.formats.rows import row_to_pair
 from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import RewardMap, ScoredChunk, Segmentation, SegmentationRule
+from rewardscope.engine.types import RewardMap, ScoredChunk, Segmentation, SegmentationRule, Side
 
 SHOWN_PROMPT_CHARACTERS = 60
 POLL_SECONDS = 0.05
@@ -51,7 +53,8 @@ class ScoreTextRequest(ScoringNumbers):
 
 
 def submit(session: Session, settings: Settings, request: ScoreTextRequest) -> Run:
-    """A queued run of kind `playground`; its result will hold {"maps": [map record, ...]}.
+    """A queued run of kind `playground`; its result will hold {"maps": [map record, ...], "lanes": [...]}:
+    for each record what it leaves out, so that the page can show a response as those of pairs.
 
     Raises Invalid (a text that cannot be stored, a source without its model), ModelError, Forbidden.
     """
@@ -93,7 +96,7 @@ def store(session: Session, run: Run, attempt: int, chunk: ScoredChunk) -> None:
     """
     job_id = session.scalars(select(Job.id).where(Job.run_id == run.id)).one()
     jobs.stored_up_to(session, job_id, attempt, 0)
-    run.result = {"maps": _records(run, chunk.maps)}
+    run.result = {"maps": _records(run, chunk.maps), "lanes": [_lanes_beside(one) for one in chunk.maps]}
     session.flush()
 
 
@@ -113,6 +116,48 @@ def _records(run: Run, maps: Sequence[RewardMap]) -> list[dict[str, Any]]:
         for one, by_source in zip(maps, cuts, strict=True):
             by_source[name] = cut(one, _text(run, one), name, rule, statistics)
     return [map_record(one, by_source, _text(run, one)) for one, by_source in zip(maps, cuts, strict=True)]
+
+
+def read_map(record: dict[str, Any], beside: dict[str, Any]) -> RewardMap:
+    """The reward map that was kept as a map record and the lanes beside it."""
+    return RewardMap(
+        key=record["id"],
+        side=_side(record["side"]),
+        token_ids=np.array(beside["token_ids"], dtype=np.int32),
+        offsets=np.array(record["offsets"], dtype=np.int32).reshape(-1, 2),
+        eos=beside["eos"],
+        prompt_tokens=beside["prompt_tokens"],
+        truncated_prompt_tokens=beside["truncated_prompt_tokens"],
+        rewards={name: _array(lane) for name, lane in record["token_rewards"].items()},
+        logprobs=_lane(record["logprobs"]),
+        reference_logprobs=_lane(record["reference_logprobs"]),
+        entropies=_lane(record["entropies"]),
+        ranks=None if beside["ranks"] is None else np.array(beside["ranks"], dtype=np.int32),
+        totals=beside["totals"],
+    )
+
+
+def _lanes_beside(one: RewardMap) -> dict[str, Any]:
+    return {
+        "token_ids": one.token_ids.tolist(),
+        "ranks": None if one.ranks is None else one.ranks.tolist(),
+        "eos": one.eos,
+        "prompt_tokens": one.prompt_tokens,
+        "truncated_prompt_tokens": one.truncated_prompt_tokens,
+        "totals": {name: total for name, total in one.totals.items() if math.isfinite(total)},
+    }
+
+
+def _array(lane: Sequence[float | None]) -> np.ndarray:
+    return np.array([math.nan if value is None else value for value in lane], dtype=np.float32)
+
+
+def _lane(lane: Sequence[float | None] | None) -> np.ndarray | None:
+    return None if lane is None else _array(lane)
+
+
+def _side(word: str) -> Side:
+    return "chosen" if word == "chosen" else "rejected"
 
 
 def _text(run: Run, one: RewardMap) -> str:
