@@ -22,7 +22,7 @@ from rewardscope.app.api.lists import Listing, PagingDep
 from rewardscope.app.db.models import Dataset
 from rewardscope.app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from rewardscope.app.problems import responses
-from rewardscope.app.services import datasets, pairs
+from rewardscope.app.services import datasets, histograms, pairs, saved_views, stances
 from rewardscope.app.services.pages import Page
 from rewardscope.app.services.pairs import PairQuery, PairRow
 
@@ -131,6 +131,75 @@ class PairView(BaseModel):
         """The view of a line of the table."""
         columns = {name: getattr(row.pair, name) for name in cls.model_fields if name != "score"}
         return cls(**columns, score=None if row.score is None else ScoreView.model_validate(row.score))
+
+
+class HistogramView(BaseModel):
+    """One column of a run's pairs in bars."""
+
+    model_config = ConfigDict(from_attributes=True)
+    column: str
+    edges: list[float]
+    """One more than there are bars, each bar [low, high); the last takes its high end too."""
+    whole: list[int]
+    """Pairs of the run in each bar."""
+    selected: list[int] | None
+    """Those among them that pass the filters; null where saying it would mean reading every text."""
+    opens_low: bool
+    """Whether the first bar also holds what lies below its edge."""
+    opens_high: bool
+    missing: int
+    """Pairs of the run of which the number cannot be said."""
+
+
+class HistogramsView(BaseModel):
+    """The spread of what the table of pairs sorts by."""
+
+    data: list[HistogramView]
+
+
+class StanceView(BaseModel):
+    """On how many pairs a source agrees with the preference, or with another source, and on how many not."""
+
+    model_config = ConfigDict(from_attributes=True)
+    source: str
+    against: str
+    """`preference`, or the name of a source."""
+    agree: int
+    mixed: int
+    contradict: int
+
+
+class ConflictMatrix(BaseModel):
+    """Every source of a run against the preference and against those asked for before it. The pairs of a
+    number are listed with `source`, `against` and `relation`."""
+
+    data: list[StanceView]
+
+
+class SavedViewBody(BaseModel):
+    """A table of pairs to find again."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=100)
+    query: dict[str, str] = Field(max_length=64)
+    """Parameters of the page's address, such as {"sort": "margin", "max_margin": "0"}."""
+
+
+class SavedViewView(BaseModel):
+    """A saved table of pairs."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    dataset_id: int
+    name: str
+    query: dict[str, str]
+    created_at: datetime
+
+
+class SavedViews(BaseModel):
+    """All saved views of a data set, by their names."""
+
+    data: list[SavedViewView]
 
 
 async def read_body(request: Request) -> AsyncIterator[Upload | FolderImport]:
@@ -245,3 +314,42 @@ def list_pairs(
         return Page([PairView.of(row) for row in page.items], page.next_cursor, page.total)
 
     return lists.answer(database, paging, fetch, PairView, f"pairs-{dataset_id}")
+
+
+@router.get("/{dataset_id}/histograms")
+def read_histograms(
+    dataset_id: Id, query: Annotated[PairQuery, Depends(pair_query)], session: SessionDep
+) -> HistogramsView:
+    """The spread of a run's numbers, of all its pairs and of those that the filters of the table leave."""
+    found = histograms.histograms(session, dataset_id, query)
+    return HistogramsView(data=[HistogramView.model_validate(one) for one in found])
+
+
+@router.get("/{dataset_id}/conflicts")
+def read_conflicts(
+    dataset_id: Id, run_id: Annotated[int, Query(ge=1, le=2**63 - 1)], session: SessionDep
+) -> ConflictMatrix:
+    """Which sources of a run agree with the preference and with each other, and on how many pairs."""
+    dataset = datasets.get_dataset(session, dataset_id)
+    pairs.selection(session, dataset, PairQuery(run_id=run_id))
+    found = stances.stance_matrix(session, run_id)
+    return ConflictMatrix(data=[StanceView.model_validate(one) for one in found])
+
+
+@router.get("/{dataset_id}/views")
+def list_views(dataset_id: Id, session: SessionDep) -> SavedViews:
+    """Saved views of a data set."""
+    found = saved_views.list_views(session, dataset_id)
+    return SavedViews(data=[SavedViewView.model_validate(view) for view in found])
+
+
+@router.post("/{dataset_id}/views", status_code=201, responses=responses(409))
+def save_view(dataset_id: Id, body: SavedViewBody, session: SessionDep) -> SavedViewView:
+    """Saves a view; one of the same name is replaced."""
+    return SavedViewView.model_validate(saved_views.save_view(session, dataset_id, body.name, body.query))
+
+
+@router.delete("/{dataset_id}/views/{view_id}", status_code=204)
+def delete_view(dataset_id: Id, view_id: Id, session: SessionDep) -> None:
+    """Forgets a saved view."""
+    saved_views.delete_view(session, dataset_id, view_id)

@@ -1,24 +1,26 @@
 """Pairs of a data set: one at a time, and as a table sorted and filtered by what a scoring run found.
 
-The table walks along an index from the last row of the page before, so that the last page of 100,000 pairs
-comes as fast as the first. Ids of pairs ascend with their positions, which the import sees to.
+Which pairs a table holds, and in which order, is found among arrays in memory (`pair_columns`), so that the
+last page of 100,000 pairs under any filters comes as fast as the first; only the pairs of a page are then
+read. Ids of pairs ascend with their positions, which the import sees to.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, literal_column, null, or_, select
-from sqlalchemy import text as sql_text
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import PAIR_WORDS, Dataset, Job, Pair, PairScore
+from rewardscope.app.db.models import Dataset, Pair, PairScore, Run, SegmentLabel
 from rewardscope.app.errors import Invalid, NotFound, Problem
+from rewardscope.app.services import pair_search
 from rewardscope.app.services.datasets import canonical_row, get_dataset
 from rewardscope.app.services.pages import (
     DEFAULT_LIMIT,
@@ -28,46 +30,70 @@ from rewardscope.app.services.pages import (
     encode_cursor,
     page_limit,
 )
+from rewardscope.app.services.pair_columns import (
+    MetaColumn,
+    PairColumns,
+    ScoreColumns,
+    ordered,
+    pair_columns,
+    score_columns,
+)
+from rewardscope.app.services.pair_search import Within
 from rewardscope.app.services.run_sources import chosen_source, scoring_run
+from rewardscope.app.services.stances import PREFERENCE, RELATIONS, Relation, aligned, relations_of
 from rewardscope.engine.formats.rows import row_to_pair
 from rewardscope.engine.types import PreferencePair
 
-SortColumn = Literal["position", "conflict", "margin", "min_reward", "max_reward", "pivots", "tokens"]
-Filter = ColumnElement[bool]
+SortColumn = Literal[
+    "position",
+    "conflict",
+    "margin",
+    "min_reward",
+    "max_reward",
+    "pivots",
+    "tokens",
+    "kept_chosen",
+    "kept_rejected",
+]
+META = "meta."
+"""Before the key of a meta field, where it is named beside columns."""
 
 _BOUNDED = ("conflict", "margin", "min_reward", "max_reward", "pivots", "tokens")
-_UNIQUE = ("position", "pair_id")
-"""Columns without ties and without nulls."""
-_INDEXED_DESCENDING = "conflict"
-"""The one column whose index runs from high to low, with ids from low to high."""
 _DESCENDING_FIRST = ("conflict", "pivots", "tokens", "max_reward")
-MAX_FOUND_BY_WORDS = 500
-"""A text that more pairs contain is found by reading: one pair in 200 of 100,000, a page is soon full."""
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\U0010ffff]")
-"""Scripts that write words without spaces between them (Thai, Burmese, Khmer, Chinese, Japanese ...)."""
-_WORDS = sql_text("""
-    SELECT string_agg(quote_literal(lexeme) || ':*', ' & ') FROM unnest(to_tsvector('simple', :text))
-""")
-"""What to ask the index of words for: every word of a text, each of which may go on."""
+_READ_AT_A_TIME = 256
+_READ_AT_MOST = 8192
+"""Pairs whose texts are read in one query: few at first, as a page is soon full where many have the text."""
 
 
 class PairQuery(BaseModel):
-    """Which pairs of a data set, in which order. Everything but `position` and `query` needs a run."""
+    """Which pairs of a data set, in which order. What a run found of them needs a run."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
     run_id: int | None = None
     """The scoring run whose numbers are shown; None shows the bare pairs."""
     source: str | None = None
     """The source of the numbers; None takes the run's first."""
-    sort: SortColumn = "position"
-    """By a number: pairs that lack it come last, and pairs that the run has not reached are left out."""
+    sort: SortColumn | Annotated[str, Field(pattern=r"^meta\..", max_length=1000)] = "position"
+    """By a number: pairs that lack it come last, and pairs that the run has not reached are left out. Or by a
+    field of the rows' own, `meta.<key>`."""
     descending: bool | None = None
     """None: as one wants to read it. Conflict, pivots, tokens and highest reward begin with the largest."""
     query: str | None = Field(None, max_length=1000)
     """Text that the prompt or a response contains, in any case: from the beginning of a word, or where
     nothing is found so, anywhere. Or the pair's key."""
+    within: Within = "any"
+    """Where the text is looked for: in the prompt, in one of the responses, or in all and the key."""
     only_contradicting: bool = False
     """Only pairs with conflict mass: a chosen response with bad segments or a rejected one with good ones."""
+    relation: Relation | None = None
+    """Only pairs on which the source and what it is held `against` agree (under a quarter of the reward mass
+    contradicts the preference), contradict (over half does), or are mixed."""
+    against: str = PREFERENCE
+    """What `relation` holds the source against: `preference`, or another source of the run."""
+    labelled: bool | None = None
+    """Only pairs with labels by people, or without."""
+    meta: tuple[str, ...] = ()
+    """Only pairs whose rows have these fields: `key=value`, the value as the table shows it."""
     min_conflict: float | None = None
     max_conflict: float | None = None
     min_margin: float | None = None
@@ -91,9 +117,18 @@ class PairQuery(BaseModel):
     @property
     def filters_by_score(self) -> bool:
         """Whether pairs are left out because of what a run found."""
-        return self.only_contradicting or any(
-            getattr(self, f"{end}_{column}") is not None for column in _BOUNDED for end in ("min", "max")
+        return (
+            self.only_contradicting
+            or self.relation is not None
+            or any(
+                getattr(self, f"{end}_{column}") is not None for column in _BOUNDED for end in ("min", "max")
+            )
         )
+
+    @property
+    def sorts_by_score(self) -> bool:
+        """Whether the order is one of numbers that a run found."""
+        return self.sort != "position" and self.sort in get_args(SortColumn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +152,33 @@ class Neighbours:
     total: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The pairs of a table in order, but for a text that only reading finds."""
+
+    pair_ids: Int64[np.ndarray, " pairs"]
+    values: Float64[np.ndarray, " pairs"]
+    """What they are sorted by; NaN where they lack it, codes for texts."""
+    order: str
+    """The order's name, for cursors."""
+    descending: bool
+    scope: tuple[int, str] | None
+    """Run and source of the scores; None without a run."""
+    scores: ScoreColumns | None
+    condition: ColumnElement[bool] | None
+    """What the text of a pair must fulfil besides."""
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether some of these pairs may yet be left out, by their texts."""
+        return self.condition is not None
+
+    @property
+    def total(self) -> int | None:
+        """How many pairs there are; None where saying it would mean reading every text."""
+        return None if self.reads_texts else len(self.pair_ids)
+
+
 def list_pairs(
     session: Session,
     dataset_id: int,
@@ -125,17 +187,64 @@ def list_pairs(
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> Page[PairRow]:
-    """A page of the table. `total` is None while `query.query` is set: counting would read every text.
+    """A page of the table. `total` is None where many pairs have the text that is looked for: counting them
+    would mean reading all.
 
-    Raises NotFound (data set, run), Invalid (a sort or bound that needs a run, a source that the run lacks, a
-    cursor of another sort).
+    Raises NotFound (data set, run), Invalid (a sort or filter that needs a run, a source that the run lacks,
+    a meta field that the data lack, a cursor of another sort).
     """
-    query = query or PairQuery()
     page_limit(limit)
-    table = _table(session, get_dataset(session, dataset_id), query)
-    rows = table.rows(session, None if cursor is None else _place(table, cursor), limit + 1)
-    more = len(rows) > limit
-    return Page(rows[:limit], _cursor(table, rows[limit - 1]) if more else None, table.count(session))
+    chosen = selection(session, get_dataset(session, dataset_id), query or PairQuery())
+    start = 0 if cursor is None else _following(chosen, _place(chosen, cursor))
+    places: list[int] = []
+    for place in _passing(session, chosen, np.arange(start, len(chosen.pair_ids))):
+        places.append(place)
+        if len(places) > limit:
+            break
+    rows = _read_rows(session, chosen, chosen.pair_ids[places[:limit]].tolist())
+    more = len(places) > limit
+    return Page(rows, _cursor(chosen, places[limit - 1]) if more else None, chosen.total)
+
+
+def selection(session: Session, dataset: Dataset, query: PairQuery) -> Selection:
+    """The pairs that pass the filters, in order. Raises as `list_pairs`."""
+    run, source = _scope(session, dataset, query)
+    scores = None if run is None or source is None else score_columns(session, run, source)
+    by_score = query.sorts_by_score or query.filters_by_score
+    if by_score and scores is None:
+        raise Invalid(
+            "Sorting and filtering by scores needs a scoring run of the data set; name one with `run_id`.",
+            errors=[Problem(("query", "run_id"), "is needed for this sort or filter")],
+        )
+    known = pair_columns(session, dataset)
+    pair_ids = scores.pair_ids if by_score and scores is not None else known.pair_ids
+    passes = np.ones(len(pair_ids), dtype=np.bool_)
+    if scores is not None and run is not None and query.filters_by_score:
+        passes &= _passes_scores(session, run, scores, query)
+    for field in query.meta:
+        key, _, value = field.partition("=")
+        column = _meta_column(known, key, "meta")
+        code = column.values.index(value) if value in column.values else None
+        passes &= aligned(column.codes, known.pair_ids, pair_ids, -1) == code if code is not None else False
+    if query.labelled is not None:
+        passes &= np.isin(pair_ids, _labelled(session, dataset)) == query.labelled
+    condition = None
+    if query.query:
+        found = pair_search.find(session, dataset, query.query, query.within)
+        condition = found.condition if found.pair_ids is None else None
+        if found.pair_ids is not None:
+            passes &= np.isin(pair_ids, found.pair_ids)
+    places, values = _ordered(query, pair_ids, scores, known)
+    places = places[passes[places]]
+    return Selection(
+        pair_ids=pair_ids[places],
+        values=values[places],
+        order=f"{query.sort} {'descending' if query.is_descending else 'ascending'}",
+        descending=query.is_descending,
+        scope=None if run is None or source is None else (run.id, source),
+        scores=scores,
+        condition=condition,
+    )
 
 
 def get_pair(session: Session, pair_id: int) -> Pair:
@@ -153,21 +262,21 @@ def scores_of(session: Session, pair_id: int, run_id: int) -> dict[str, PairScor
 
 
 def neighbours(session: Session, pair_id: int, query: PairQuery | None = None) -> Neighbours:
-    """The pairs before and after `pair_id` in the table that `query` describes. Raises as `list_pairs`."""
-    query = query or PairQuery()
+    """The pairs before and after `pair_id` in the table that `query` describes. A pair that the filters leave
+    out has none. Raises as `list_pairs`."""
     pair = get_pair(session, pair_id)
-    table = _table(session, get_dataset(session, pair.dataset_id), query)
-    score = session.get(PairScore, (*table.scope, pair_id)) if table.scope else None
-    if table.by_score and score is None:
-        return Neighbours(None, None, None, table.count(session))
-    place = table.place_of(PairRow(pair, score))
-    following = table.rows(session, place, 1)
-    preceding = table.backwards().rows(session, place, 1)
+    chosen = selection(session, get_dataset(session, pair.dataset_id), query or PairQuery())
+    found = np.flatnonzero(chosen.pair_ids == pair_id)
+    if not len(found):
+        return Neighbours(None, None, None, chosen.total)
+    place = int(found[0])
+    before = next(_passing(session, chosen, np.arange(place - 1, -1, -1)), None)
+    after = next(_passing(session, chosen, np.arange(place + 1, len(chosen.pair_ids))), None)
     return Neighbours(
-        previous=preceding[0].pair.id if preceding else None,
-        next=following[0].pair.id if following else None,
-        index=table.index(session, place),
-        total=table.count(session),
+        previous=None if before is None else int(chosen.pair_ids[before]),
+        next=None if after is None else int(chosen.pair_ids[after]),
+        index=None if chosen.reads_texts else place,
+        total=chosen.total,
     )
 
 
@@ -176,7 +285,105 @@ def to_preference_pair(pair: Pair) -> PreferencePair:
     return row_to_pair(canonical_row(pair), line=pair.position + 1)
 
 
-# ---------------------------------------------------------------------------------------------- the table
+# --------------------------------------------------------------------------------------------- which pairs
+
+
+def _scope(session: Session, dataset: Dataset, query: PairQuery) -> tuple[Run, str] | tuple[None, None]:
+    if query.run_id is None:
+        return None, None
+    run = scoring_run(session, query.run_id)
+    if run.dataset_id != dataset.id:
+        raise Invalid(
+            f"Run {run.id} scored another data set than `{dataset.name}`; choose one of its own runs.",
+            errors=[Problem(("query", "run_id"), "is a run of another data set")],
+        )
+    return run, chosen_source(run, query.source)
+
+
+def _passes_scores(
+    session: Session, run: Run, scores: ScoreColumns, query: PairQuery
+) -> Bool[np.ndarray, " pairs"]:
+    passes = np.ones(len(scores.pair_ids), dtype=np.bool_)
+    if query.only_contradicting:
+        passes &= scores.numbers["conflict"] > 0
+    for name in _BOUNDED:
+        least, most = getattr(query, f"min_{name}"), getattr(query, f"max_{name}")
+        if least is not None:
+            passes &= scores.numbers[name] >= least
+        if most is not None:
+            passes &= scores.numbers[name] <= most
+    if query.relation is not None:
+        if query.against != PREFERENCE:
+            chosen_source(run, query.against)
+        passes &= relations_of(session, run, scores, query.against) == RELATIONS.index(query.relation)
+    return passes
+
+
+def _labelled(session: Session, dataset: Dataset) -> list[int]:
+    labelled = select(SegmentLabel.pair_id).join(Pair, Pair.id == SegmentLabel.pair_id).distinct()
+    return list(
+        session.scalars(labelled.where(Pair.dataset_id == dataset.id, SegmentLabel.removed_at.is_(None)))
+    )
+
+
+def _meta_column(known: PairColumns, key: str, field: str) -> MetaColumn:
+    if key not in known.meta:
+        fields = ", ".join(f"`{name}`" for name in known.meta) or "none"
+        raise Invalid(
+            f"The rows of this data set have no meta field `{key[:80]}`; they have {fields}.",
+            errors=[Problem(("query", field), "is not a meta field of the data set")],
+        )
+    return known.meta[key]
+
+
+def _ordered(
+    query: PairQuery, pair_ids: Int64[np.ndarray, " pairs"], scores: ScoreColumns | None, known: PairColumns
+) -> tuple[Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
+    """Places among `pair_ids` in order, and what each of `pair_ids` is sorted by."""
+    if query.sorts_by_score and scores is not None:
+        return scores.order(query.sort, query.is_descending), scores.numbers[query.sort]
+    if query.sort.startswith(META):
+        codes = _meta_column(known, query.sort.removeprefix(META), "sort").codes
+        values = aligned(codes, known.pair_ids, pair_ids, -1).astype(np.float64)
+        values[values < 0] = np.nan
+        return ordered(values, query.is_descending), values
+    places = np.arange(len(pair_ids))
+    return (places[::-1] if query.is_descending else places), pair_ids.astype(np.float64)
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+
+def _passing(session: Session, chosen: Selection, places: Int64[np.ndarray, " some"]) -> Iterator[int]:
+    """Those of the places whose pairs have the text, in the same order; read as far as somebody asks."""
+    if chosen.condition is None:
+        yield from map(int, places)
+        return
+    begun, count = 0, _READ_AT_A_TIME
+    while begun < len(places):
+        some = places[begun : begun + count]
+        ids = chosen.pair_ids[some]
+        query = select(Pair.id).where(Pair.id.in_(ids.tolist()), chosen.condition)
+        having = set(session.scalars(query))
+        yield from (
+            int(place) for place, pair_id in zip(some, ids.tolist(), strict=True) if pair_id in having
+        )
+        begun, count = begun + count, min(4 * count, _READ_AT_MOST)
+
+
+def _read_rows(session: Session, chosen: Selection, pair_ids: list[int]) -> list[PairRow]:
+    pairs = {pair.id: pair for pair in session.scalars(select(Pair).where(Pair.id.in_(pair_ids)))}
+    scores: dict[int, PairScore] = {}
+    if chosen.scope is not None:
+        run_id, source = chosen.scope
+        of_run = select(PairScore).where(PairScore.run_id == run_id, PairScore.source == source)
+        found = session.scalars(of_run.where(PairScore.pair_id.in_(pair_ids)))
+        scores = {score.pair_id: score for score in found}
+    # A pair may have gone since the arrays were read, with its data set.
+    return [PairRow(pairs[pair_id], scores.get(pair_id)) for pair_id in pair_ids if pair_id in pairs]
+
+
+# ------------------------------------------------------------------------------------------------- cursors
 
 
 class _Place(NamedTuple):
@@ -186,241 +393,27 @@ class _Place(NamedTuple):
     pair_id: int
 
 
-class _Stretch(NamedTuple):
-    """A part of the table that is one walk along an index."""
-
-    where: list[Filter]
-    order: list[ColumnElement[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """The rows of a data set in the order and under the filters of a query.
-
-    Either a walk along `pairs`, with the scores looked up beside (`by_score` False), or along an index of
-    `pair_scores`, with the pairs looked up.
-    """
-
-    dataset: Dataset
-    scope: tuple[int, str] | None
-    """Run and source of the scores; None without a run."""
-    by_score: bool
-    column: InstrumentedAttribute[Any]
-    """What the rows are sorted by."""
-    descending: bool
-    ties_descending: bool
-    nulls_first: bool
-    """Where rows without a value stand: last, but for the table read backwards."""
-    filters: Sequence[Filter]
-    countable: bool
-    """Whether the rows can be counted without reading texts."""
-
-    def rows(self, session: Session, after: _Place | None, limit: int) -> list[PairRow]:
-        """The first `limit` rows, or those that follow `after`."""
-        found: list[PairRow] = []
-        for stretch in self._stretches(after):
-            if len(found) < limit:
-                statement = self._select().where(*stretch.where).order_by(*stretch.order)
-                result = session.execute(statement.limit(limit - len(found)))
-                found += [PairRow(pair, score) for pair, score in result]
-        return found
-
-    def backwards(self) -> _Table:
-        """The same rows from the other end."""
-        return replace(
-            self,
-            descending=not self.descending,
-            ties_descending=not self.ties_descending,
-            nulls_first=not self.nulls_first,
-        )
-
-    def place_of(self, row: PairRow) -> _Place:
-        """Where a row of this table stands."""
-        record = row.score if self.by_score else row.pair
-        return _Place(getattr(record, self.column.key), row.pair.id)
-
-    def count(self, session: Session) -> int | None:
-        """How many rows there are; None where they are not countable."""
-        if not self.countable:
-            return None
-        if not self.by_score:
-            return self.dataset.pair_count
-        if self.filters:
-            return session.scalar(self._counting())
-        # Every pair before this place has its scores, and none after it: no need to count 100,000 of them.
-        assert self.scope is not None
-        return session.scalar(select(Job.resume_from).where(Job.run_id == self.scope[0]))
-
-    def index(self, session: Session, place: _Place) -> int | None:
-        """How many rows stand before `place`; None if no row stands there, or they are not countable."""
-        if not self.countable:
-            return None
-        if not self.by_score:
-            position = int(place.value or 0)
-            return self.dataset.pair_count - 1 - position if self.descending else position
-        if not session.scalar(self._counting().where(PairScore.pair_id == place.pair_id)):
-            return None
-        before = self.backwards()._stretches(place)
-        return sum(session.scalar(self._counting().where(*stretch.where)) or 0 for stretch in before)
-
-    def _select(self) -> Select[Any, Any]:
-        if self.scope is None:
-            return select(Pair, null()).where(Pair.dataset_id == self.dataset.id, *self.filters)
-        if self.by_score:
-            joined = select(Pair, PairScore).join_from(PairScore, Pair, Pair.id == PairScore.pair_id)
-            return joined.where(*self._in_scope(), *self.filters)
-        beside = and_(PairScore.pair_id == Pair.id, *self._in_scope())
-        joined = select(Pair, PairScore).join_from(Pair, PairScore, beside, isouter=True)
-        return joined.where(Pair.dataset_id == self.dataset.id, *self.filters)
-
-    def _counting(self) -> Select[int]:
-        return select(func.count()).select_from(PairScore).where(*self._in_scope(), *self.filters)
-
-    def _in_scope(self) -> list[Filter]:
-        assert self.scope is not None
-        run_id, source = self.scope
-        return [PairScore.run_id == run_id, PairScore.source == source]
-
-    def _stretches(self, after: _Place | None) -> list[_Stretch]:
-        """The rows that follow `after`, in up to three walks: those of an equal value, those beyond it, those
-        without a value. (One condition for all three could not use the index.)"""
-        column, pair_id = self.column, PairScore.pair_id
-        if column.key in _UNIQUE:
-            beyond = [] if after is None else [_beyond(column, after.value, self.descending)]
-            return [_Stretch(beyond, [_ordered(column, self.descending)])]
-        ties = _ordered(pair_id, self.ties_descending)
-        walk = [self._along_the_index(), ties]
-        valued, without = _Stretch([column.is_not(None)], walk), _Stretch([column.is_(None)], [ties])
-        if after is None:
-            return [without, valued] if self.nulls_first else [valued, without]
-        beyond_ties = _beyond(pair_id, after.pair_id, self.ties_descending)
-        if after.value is None:
-            rest = [valued] if self.nulls_first else []
-            return [_Stretch([column.is_(None), beyond_ties], [ties]), *rest]
-        rest = [] if self.nulls_first else [without]
-        return [
-            _Stretch([column == after.value, beyond_ties], [ties]),
-            _Stretch([_beyond(column, after.value, self.descending)], walk),
-            *rest,
-        ]
-
-    def _along_the_index(self) -> ColumnElement[Any]:
-        """The order as the index has it, read forwards or backwards; an index keeps its nulls at one end."""
-        if self.column.key != _INDEXED_DESCENDING:
-            return _ordered(self.column, self.descending)
-        return self.column.desc().nulls_last() if self.descending else self.column.asc().nulls_first()
-
-
-def _table(session: Session, dataset: Dataset, query: PairQuery) -> _Table:
-    scope = _scope(session, dataset, query)
-    by_score = query.sort != "position" or query.filters_by_score
-    if by_score and scope is None:
-        raise Invalid(
-            "Sorting and filtering by scores needs a scoring run of the data set; name one with `run_id`.",
-            errors=[Problem(("query", "run_id"), "is needed for this sort or filter")],
-        )
-    if query.sort != "position":
-        column = getattr(PairScore, query.sort)
+def _following(chosen: Selection, place: _Place) -> int:
+    """How many rows stand at the place or before it, also where its own row is there no more."""
+    values, sign = chosen.values, -1 if chosen.descending else 1
+    missing = np.isnan(values)
+    beyond_id = chosen.pair_ids > place.pair_id
+    if chosen.order.startswith("position"):
+        after = sign * chosen.pair_ids > sign * place.pair_id
+    elif place.value is None:
+        after = missing & beyond_id
     else:
-        column = PairScore.pair_id if by_score else Pair.position
-    return _Table(
-        dataset=dataset,
-        scope=scope,
-        by_score=by_score,
-        column=column,
-        descending=query.is_descending,
-        # An index is walked forwards or backwards, its ids with it.
-        ties_descending=query.is_descending != (query.sort == _INDEXED_DESCENDING),
-        nulls_first=False,
-        filters=_filters(session, dataset, query),
-        countable=not query.query,
-    )
+        after = missing | (sign * values > sign * place.value) | ((values == place.value) & beyond_id)
+    return int(np.argmax(after)) if after.any() else len(values)
 
 
-def _scope(session: Session, dataset: Dataset, query: PairQuery) -> tuple[int, str] | None:
-    if query.run_id is None:
-        return None
-    run = scoring_run(session, query.run_id)
-    if run.dataset_id != dataset.id:
-        raise Invalid(
-            f"Run {run.id} scored another data set than `{dataset.name}`; choose one of its own runs.",
-            errors=[Problem(("query", "run_id"), "is a run of another data set")],
-        )
-    return run.id, chosen_source(run, query.source)
+def _cursor(chosen: Selection, place: int) -> str:
+    value = float(chosen.values[place])
+    return encode_cursor(chosen.order, None if np.isnan(value) else value, int(chosen.pair_ids[place]))
 
 
-def _filters(session: Session, dataset: Dataset, query: PairQuery) -> list[Filter]:
-    filters: list[Filter] = []
-    if query.only_contradicting:
-        filters.append(PairScore.conflict > 0)
-    for name in _BOUNDED:
-        column = getattr(PairScore, name)
-        least, most = getattr(query, f"min_{name}"), getattr(query, f"max_{name}")
-        if least is not None:
-            filters.append(column >= least)
-        if most is not None:
-            filters.append(column <= most)
-    if query.query:
-        filters.append(_mentions(session, dataset, query.query))
-    return filters
-
-
-def _mentions(session: Session, dataset: Dataset, text: str) -> Filter:
-    """Pairs with this text. Where few have it, the index of words names them; where many have it, reading on
-    until a page is full is fast. Only a text that no word begins with is looked for in every pair."""
-    found = [] if _UNSPACED.search(text) else _with_words(session, dataset.id, text)
-    if 0 < len(found) <= MAX_FOUND_BY_WORDS:
-        return Pair.id.in_(found)
-    return _contains(text)
-
-
-def _with_words(session: Session, dataset_id: int, text: str) -> list[int]:
-    """Ids of pairs that contain `text`, and in which a word begins with each of its words, or whose key it
-    is; at most one more than MAX_FOUND_BY_WORDS."""
-    words = session.scalar(_WORDS, {"text": text})
-    keyed = list(session.scalars(select(Pair.id).where(Pair.dataset_id == dataset_id, Pair.key == text)))
-    if not words:
-        return keyed
-    # By itself, so that it is one look into the index: next to an order and a limit, PostgreSQL would rather
-    # take every pair's texts apart again.
-    named = (
-        select(Pair.id)
-        .where(literal_column(f"({PAIR_WORDS})").bool_op("@@")(func.to_tsquery("simple", words)))
-        .cte("named")
-        .prefix_with("MATERIALIZED")
-    )
-    query = select(Pair.id).join(named, named.c.id == Pair.id)
-    query = query.where(Pair.dataset_id == dataset_id, _contains(text)).limit(MAX_FOUND_BY_WORDS + 1)
-    return sorted({*keyed, *session.scalars(query)})
-
-
-def _contains(text: str) -> Filter:
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    texts = [Pair.prompt, cast(Pair.messages, Text), Pair.chosen, Pair.rejected]
-    return or_(Pair.key == text, *(column.ilike(f"%{escaped}%") for column in texts))
-
-
-def _ordered(column: InstrumentedAttribute[Any], descending: bool) -> ColumnElement[Any]:
-    return column.desc() if descending else column.asc()
-
-
-def _beyond(column: InstrumentedAttribute[Any], value: float | None, descending: bool) -> Filter:
-    return column < value if descending else column > value
-
-
-# ------------------------------------------------------------------------------------------------ cursors
-
-
-def _order_name(table: _Table) -> str:
-    return f"{table.column.key} {'descending' if table.descending else 'ascending'}"
-
-
-def _cursor(table: _Table, row: PairRow) -> str:
-    return encode_cursor(_order_name(table), *table.place_of(row))
-
-
-def _place(table: _Table, cursor: str) -> _Place:
+def _place(chosen: Selection, cursor: str) -> _Place:
     order, value, pair_id = decode_cursor(cursor, [str, (int, float, NoneType), int])
-    if order != _order_name(table):
+    if order != chosen.order:
         raise bad_cursor()
     return _Place(value, pair_id)

@@ -12,9 +12,9 @@ from sqlalchemy import text as sql_text
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import PAIR_WORDS, PairScore, Run
+from rewardscope.app.db.models import PAIR_WORDS, PairScore, Run, SegmentLabel
 from rewardscope.app.errors import Invalid, NotFound
-from rewardscope.app.services import pairs
+from rewardscope.app.services import pair_search, pairs
 from rewardscope.app.services.pairs import PairQuery, PairRow
 from rewardscope.app.settings import Settings
 from rewardscope.engine.types import Message, PreferencePair, Response
@@ -127,7 +127,7 @@ def test_text_is_found_wherever_it_stands_and_taken_literally(session: Session) 
 
     def found(text: str) -> list[str]:
         page = pairs.list_pairs(session, dataset.id, PairQuery(query=text))
-        assert page.total is None
+        assert page.total in (None, len(page.items))
         return [row.pair.key for row in page.items]
 
     assert found("SURE") == ["pair-1", "pair-2", "chat"]
@@ -144,7 +144,7 @@ def test_a_pair_that_the_filters_leave_out_has_no_place(session: Session, run: R
     least = min(rows, key=lambda row: row.score.tokens if row.score else math.inf)
     found = pairs.neighbours(session, least.pair.id, PairQuery(run_id=run.id, sort="tokens", min_tokens=3))
     assert found.index is None
-    assert found.previous is not None or found.next is not None
+    assert (found.previous, found.next) == (None, None)
 
 
 def test_a_pair_without_scores_is_in_the_table_until_it_is_sorted_by_one(
@@ -214,7 +214,7 @@ def test_the_index_of_words_serves_the_search(session: Session) -> None:
 def test_text_that_many_pairs_have_is_found_in_all_of_them(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairs, "MAX_FOUND_BY_WORDS", 2)
+    monkeypatch.setattr(pair_search, "MAX_FOUND_BY_WORDS", 2)
     dataset = factories.make_dataset(session, 4)
     page = pairs.list_pairs(session, dataset.id, PairQuery(query="Question"), limit=3)
     rest = pairs.list_pairs(
@@ -228,3 +228,43 @@ def test_a_text_longer_than_the_index_of_words_takes_is_stored_and_found(session
     dataset = factories.make_dataset(session, [factories.preference_pair(1, chosen=text, rejected=text)])
     page = pairs.list_pairs(session, dataset.id, PairQuery(query="wörd199999"))
     assert [row.pair.key for row in page.items] == ["pair-1"]
+
+
+def test_meta_labels_and_one_side_leave_out_the_rest(session: Session, settings: Settings) -> None:
+    rows = [
+        PreferencePair(
+            f"pair-{number}",
+            "Which river?",
+            Response("The Seine."),
+            Response("The Thames, or the Seine" if number == 2 else "The Rhine."),
+            meta={"part": "adversarial" if number % 2 else "plain", "hops": number, "note": "a; b"},
+        )
+        for number in range(4)
+    ]
+    run = factories.make_scored_run(session, settings, rows)
+    dataset_id = run.dataset_id or 0
+
+    def found(**fields: object) -> list[str]:
+        keys = []
+        for extra in ({}, {"run_id": run.id}, {"run_id": run.id, "sort": "tokens", "descending": False}):
+            page = pairs.list_pairs(session, dataset_id, PairQuery.model_validate({**fields, **extra}))
+            assert page.total in (None, len(page.items))
+            keys.append(sorted(row.pair.key for row in page.items))
+        assert keys[0] == keys[1] == keys[2]
+        return keys[0]
+
+    assert found(meta=("part=adversarial",)) == ["pair-1", "pair-3"]
+    assert found(meta=("part=adversarial", "hops=3", "note=a; b")) == ["pair-3"]
+    assert found(meta=("part=elsewhere",)) == []
+    assert found(query="Seine", within="rejected") == ["pair-2"]
+    assert found(query="river", within="chosen") == []
+    assert found(query="river", within="prompt") == [f"pair-{number}" for number in range(4)]
+    labelled = pairs.list_pairs(session, dataset_id).items[1].pair
+    session.add(SegmentLabel(pair_id=labelled.id, side="chosen", start=0, end=3, verdict="wrong"))
+    session.flush()
+    assert found(labelled=True) == ["pair-1"]
+    assert found(labelled=False) == ["pair-0", "pair-2", "pair-3"]
+    place = pairs.neighbours(session, labelled.id, PairQuery(meta=("part=adversarial",)))
+    assert (place.index, place.total, place.previous) == (0, 2, None)
+    with pytest.raises(Invalid, match="no meta field `city`"):
+        found(meta=("city=Paris",))

@@ -1,0 +1,79 @@
+"""Why a pair contradicts itself: the segment that speaks loudest against the preference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import case, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.maps import unpack_offsets
+from rewardscope.app.db.models import Pair, StoredMap, StoredSegment
+from rewardscope.app.services.run_sources import chosen_source, scoring_run
+from rewardscope.engine.types import SIDES, SIGN, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The segment that speaks loudest against the preference of its pair."""
+
+    side: Side
+    start: int
+    """First token."""
+    end: int
+    """Token after the last one."""
+    char_start: int
+    char_end: int
+    """Code points [char_start, char_end) of the response."""
+    reward: float
+    """Mean of its tokens' rewards, from the baseline and in units of the scale."""
+    text: str
+
+
+def reasons(session: Session, run_id: int, source: str | None, found: Sequence[Pair]) -> dict[int, Reason]:
+    """Id of pair -> why it contradicts, for those of `found` that do: a bad segment of the chosen response or
+    a good one of the rejected. The loudest is that with the most |reward|, its tokens counted.
+
+    Raises NotFound (run), Invalid (source).
+    """
+    if not found:
+        return {}
+    name = chosen_source(scoring_run(session, run_id), source)
+    loudness = func.abs(StoredSegment.reward) * (StoredSegment.end - StoredSegment.start)
+    sign = case({side: SIGN[side] for side in SIDES}, value=StoredMap.side)
+    query = (
+        select(StoredSegment, StoredMap.offsets, StoredMap.tokens)
+        .join(StoredMap, StoredMap.id == StoredSegment.map_id)
+        .where(
+            StoredMap.run_id == run_id,
+            StoredMap.pair_id.in_([pair.id for pair in found]),
+            StoredSegment.source == name,
+            StoredSegment.reward.is_not(None),
+            StoredSegment.polarity * sign < 0,
+        )
+        .ext(distinct_on(StoredMap.pair_id))
+        .order_by(StoredMap.pair_id, loudness.desc(), StoredSegment.map_id, StoredSegment.start)
+    )
+    pairs = {pair.id: pair for pair in found}
+    return {
+        segment.pair_id: _reason(segment, offsets, tokens, pairs[segment.pair_id])
+        for segment, offsets, tokens in session.execute(query)
+    }
+
+
+def _reason(segment: StoredSegment, offsets: bytes, tokens: int, pair: Pair) -> Reason:
+    covered = unpack_offsets(offsets, tokens)[segment.start : segment.end]
+    char_start, char_end = int(covered[0, 0]), int(covered[-1, 1])
+    assert segment.reward is not None, "the query has asked for segments with a reward"
+    return Reason(
+        side=cast(Side, segment.side),
+        start=segment.start,
+        end=segment.end,
+        char_start=char_start,
+        char_end=char_end,
+        reward=segment.reward,
+        text=(getattr(pair, segment.side) or "")[char_start:char_end],
+    )
