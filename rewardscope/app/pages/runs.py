@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import JobStatus, Run
-from rewardscope.app.dependencies import SessionDep
+from rewardscope.app.dependencies import DatabaseDep, SessionDep
 from rewardscope.app.pages.evaluation_figures import FigureTable, figure_table
 from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
@@ -56,6 +58,8 @@ class LogLine:
     at: datetime
     level: str
     text: str
+    id: int = 0
+    """By which the page finds its place again after a refresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class RunStatus:
     notes: list[str]
     """What is left of a run that failed, in sentences."""
     log: list[LogLine]
+    """The last lines."""
     result_url: str | None
     """Where to see what it left, as soon as there is something."""
     result_label: str
@@ -90,6 +95,10 @@ class RunStatus:
     retry_label: str
     clone_url: str | None
     delete_url: str | None
+    log_is_cut: bool = False
+    """Whether there were more lines before those of `log`."""
+    log_url: str | None = None
+    """Where all of the log is as text; None while nothing was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +214,29 @@ def show_rest(request: Request, session: SessionDep, run_id: int) -> Response:
     return render(request, "runs/_training_rest.html", fragment)
 
 
+@router.get("/runs/{run_id:int}/log.txt", name="pages:run_log")
+def download_log(database: DatabaseDep, run_id: int) -> Response:
+    """All that the job said, as text: a line each with its time, its level and the attempt."""
+    with database.session() as session:
+        runs.get_run(session, run_id)
+
+    def lines() -> Iterator[str]:
+        after = 0
+        while True:
+            with database.session() as session:
+                found = jobs.logs(session, run_id, after)
+            if not found:
+                return
+            after = found[-1].id
+            yield "".join(
+                f"{line.at.isoformat()} {line.attempt} {line.level:<7} {line.message}\n" for line in found
+            )
+
+    name = f"rewardscope-run-{run_id}.log"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingResponse(lines(), media_type="text/plain; charset=utf-8", headers=headers)
+
+
 @router.post("/runs/{run_id:int}/cancel", name="pages:run_cancel")
 def cancel_run(request: Request, session: SessionDep, run_id: int) -> Response:
     """Asks the run to stop."""
@@ -288,6 +320,7 @@ def _status(request: Request, session: Session, run: Run) -> RunStatus:
     def address(name: str) -> str:
         return url_of(request, name, run_id=run.id)
 
+    lines = jobs.log_tail(session, run.id, LOG_LINES + 1)
     result_url, result_label = _result(request, run)
     resumes = run.kind == "training" and bool(checkpoints.list_checkpoints(session, run.id))
     form = FORMS.get(run.kind)
@@ -310,9 +343,9 @@ def _status(request: Request, session: Session, run: Run) -> RunStatus:
         error=error.get("detail"),
         traceback=error.get("traceback"),
         notes=failure_notes(session, run) if run.kind == "training" else [],
-        log=[
-            LogLine(line.at, line.level, line.message) for line in jobs.log_tail(session, run.id, LOG_LINES)
-        ],
+        log=[LogLine(line.at, line.level, line.message, line.id) for line in lines[-LOG_LINES:]],
+        log_is_cut=len(lines) > LOG_LINES,
+        log_url=address("run_log") if lines else None,
         result_url=result_url,
         result_label=result_label,
         cancel_url=None if status.is_over or job.cancel_requested else address("run_cancel"),

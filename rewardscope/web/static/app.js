@@ -1,4 +1,4 @@
-// What every page does beyond reading: the theme, questions before deleting, failures of refreshes, progress.
+// What every page does beyond reading: the theme, questions before deleting, failures of refreshes, times, the log.
 "use strict";
 
 const root = document.documentElement;
@@ -66,16 +66,66 @@ document.addEventListener("htmx:after:swap", () => {
   }
 });
 
-// The log follows its end, unless somebody scrolled up to read.
-function followLog() {
+// Times in the reader's own zone; what the server wrote is UTC, and stays in the title.
+function tellTimes() {
+  for (const time of document.querySelectorAll("time[datetime][title]:not([data-told])")) {
+    const moment = new Date(time.dateTime);
+    time.dataset.told = "";
+    if (time.hasAttribute("data-clock")) time.textContent = moment.toLocaleTimeString([], { hourCycle: "h23" });
+    time.title = `${moment.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" })} here, ${time.title}`;
+  }
+}
+
+// A table that is wider than its place can be moved by keys, even where nothing in it takes the focus.
+function reachWide() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    const wide = place.scrollWidth > place.clientWidth && !place.querySelector("a, button, input, select, summary");
+    if (wide) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+}
+for (const event of ["DOMContentLoaded", "htmx:after:swap"]) {
+  document.addEventListener(event, () => { tellTimes(); reachWide(); });
+}
+addEventListener("resize", reachWide);
+
+// The log follows its end while somebody wants it to; who scrolled up to read keeps the line that they read, though
+// the part of the page around it is drawn anew and old lines leave its beginning.
+let follows = true;
+let read = null; // the first line in sight, and how far it is scrolled
+let settling = false;
+
+function placeLog() {
   const log = document.querySelector(".log");
-  if (log && log.dataset.read !== "true") log.scrollTop = log.scrollHeight;
+  if (!log) return;
+  const toggle = document.querySelector("[data-follow]");
+  if (toggle) toggle.checked = follows;
+  settling = true;
+  if (follows) log.scrollTop = log.scrollHeight;
+  else if (read) {
+    const line = log.querySelector(`[data-line="${read.line}"]`);
+    log.scrollTop = line ? line.offsetTop - log.offsetTop + read.offset : 0;
+  }
+  requestAnimationFrame(() => { settling = false; });
 }
 document.addEventListener("scroll", (event) => {
-  if (event.target.classList?.contains("log")) {
-    const log = event.target;
-    log.dataset.read = String(log.scrollHeight - log.scrollTop - log.clientHeight > 24);
-  }
+  const log = event.target;
+  if (settling || !log.classList?.contains("log")) return;
+  follows = log.scrollHeight - log.scrollTop - log.clientHeight <= 24;
+  const top = log.scrollTop + log.offsetTop;
+  const line = [...log.children].find((each) => each.offsetTop + each.offsetHeight > top);
+  read = line ? { line: line.dataset.line, offset: top - line.offsetTop } : null;
+  const toggle = document.querySelector("[data-follow]");
+  if (toggle) toggle.checked = follows;
 }, true);
-document.addEventListener("htmx:after:swap", followLog);
-document.addEventListener("DOMContentLoaded", followLog);
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-follow]")) return;
+  follows = event.target.checked;
+  if (follows) { placeLog(); return; }
+  // Stays where it is, which is its end, until somebody scrolls.
+  const log = document.querySelector(".log");
+  const line = log?.lastElementChild;
+  read = line ? { line: line.dataset.line, offset: log.scrollTop - (line.offsetTop - log.offsetTop) } : null;
+});
+document.addEventListener("htmx:after:swap", placeLog);
+document.addEventListener("DOMContentLoaded", placeLog);
