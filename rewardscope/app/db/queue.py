@@ -41,11 +41,12 @@ STALLED = text("""
 """)
 DISCARD = text("DELETE FROM procrastinate_jobs WHERE id = :id")
 WAITING = text("""
-    SELECT CAST(args ->> 'job_id' AS bigint) AS job_id, id, priority, queue_name
-    FROM procrastinate_jobs
-    WHERE status = 'todo' AND task_name = :task AND (CAST(:queue AS varchar) IS NULL OR queue_name = :queue)
-    ORDER BY queue_name, priority DESC, id
-    LIMIT :limit
+    SELECT job.id AS job_id, row.id, row.priority, row.queue_name
+    FROM procrastinate_jobs AS row
+    JOIN jobs AS job ON job.queue_job_id = row.id
+    WHERE row.status = 'todo' AND job.status = 'queued'
+        AND (CAST(:queue AS varchar) IS NULL OR row.queue_name = :queue)
+    ORDER BY row.queue_name, row.priority DESC, row.id
 """)
 PRIORITISE = text("UPDATE procrastinate_jobs SET priority = :priority WHERE id = :id AND status = 'todo'")
 WITHOUT_ROW = text("""
@@ -101,9 +102,10 @@ def abort(session: Session, queue_job_id: int) -> None:
     session.execute(ABORT, {"id": queue_job_id})
 
 
-def waiting(session: Session, queue: str | None = None, limit: int | None = None) -> list[WaitingRow]:
-    """Rows that wait, queue by queue, each queue in the order in which workers take them."""
-    rows = session.execute(WAITING, {"task": TASK, "queue": queue, "limit": limit})
+def waiting(session: Session, queue: str | None = None) -> list[WaitingRow]:
+    """Rows that wait, queue by queue, each queue in the order in which workers take them. Rows that their
+    job has left behind are none."""
+    rows = session.execute(WAITING, {"queue": queue})
     return [WaitingRow(row.job_id, row.id, row.priority, row.queue_name) for row in rows]
 
 
