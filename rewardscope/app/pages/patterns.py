@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from rewardscope.app.db.models import JobStatus
+from rewardscope.app.db.models import JobStatus, Pair, Run
 from rewardscope.app.pages import training_samples
+from rewardscope.app.pages.beside import Beside, SourceAddresses, beside
 from rewardscope.app.pages.curve_samples import CurveSample, curve_samples
 from rewardscope.app.pages.datasets import RowFault
 from rewardscope.app.pages.evaluation_figures import FigureTable
 from rewardscope.app.pages.form_fields import FieldGroup
+from rewardscope.app.pages.lanes import LaneName
 from rewardscope.app.pages.looks import Look
 from rewardscope.app.pages.numbers import MISSING
 from rewardscope.app.pages.pair_view import (
@@ -30,9 +32,9 @@ from rewardscope.app.pages.pairs import SourceTab
 from rewardscope.app.pages.rendering import PageContext, render
 from rewardscope.app.pages.run_rows import RunRow
 from rewardscope.app.pages.runs import LogLine, RunStatus
-from rewardscope.app.pages.samples import SAMPLES, SOURCE, sample_side
+from rewardscope.app.pages.samples import SAMPLES, SOURCE, Sample, sample_pair, sample_side
 from rewardscope.app.pages.training_runs import TrainingRest
-from rewardscope.app.services.maps import Agreement
+from rewardscope.app.services.maps import Agreement, PairView, RunNumbers, RunSource
 from rewardscope.engine.types import Fixed, SegmentationRule, Side
 
 router = APIRouter()
@@ -46,12 +48,29 @@ class ShownSample:
     panel: SidePanel
 
 
+@dataclass(frozen=True, slots=True)
+class ShownPair:
+    """Two responses that are hard to show, in a look of their own."""
+
+    title: str
+    view: ViewPanel
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A pair under several sources, as its partial wants it."""
+
+    beside: Beside
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatternsPage(PageContext):
     """All components. `view`, `status`, `problem` and `faults` feed the partials of real pages."""
 
     view: ViewPanel
     beside: None
+    pairs: list[ShownPair]
+    compared: Compared
     masked: ViewPanel
     samples: list[ShownSample]
     statuses: list[str]
@@ -78,6 +97,8 @@ def show_patterns(request: Request) -> Response:
         title="Patterns",
         view=_view(mask_view=False),
         beside=None,
+        pairs=_pairs(),
+        compared=Compared(_beside()),
         masked=_view(mask_view=True),
         samples=[ShownSample(s.title, _panel("chosen", index)) for index, s in enumerate(SAMPLES)],
         statuses=[*JobStatus],
@@ -121,6 +142,45 @@ def _view(*, mask_view: bool) -> ViewPanel:
         tokens_url="",
         mask_view=mask_view,
     )
+
+
+def _pairs() -> list[ShownPair]:
+    """Hard texts with their differences, each by another lane."""
+    lanes: tuple[LaneName, ...] = ("reward", "rank", "logprob", "reward", "ratio", "reward", "entropy")
+    return [
+        ShownPair(f"{sample.title}, differences, {lane}", _compared(sample, Look(lane=lane, diff=True)))
+        for sample, lane in zip(SAMPLES, lanes, strict=False)
+    ]
+
+
+def _compared(sample: Sample, look: Look) -> ViewPanel:
+    rule = SegmentationRule()
+    sides = sample_pair(sample, rule)
+    drawing = drawing_of(sides, SOURCE, rule, look)
+    return ViewPanel(
+        sides=[side_panel(side, drawing) for side in sides],
+        figures=[],
+        warnings=[],
+        legend=legend(sides, drawing),
+        data=view_data(sides, drawing),
+        tokens_url="",
+        mask_view=False,
+        lane=drawing.lane,
+        is_sequential=drawing.colouring.is_sequential,
+    )
+
+
+def _beside() -> Beside:
+    """Three sources that are not of one mind."""
+    numbers = RunNumbers(0, None, None, None, None, None, None, final=True)
+    rule = SegmentationRule()
+    views = []
+    for seed, label in enumerate(("Implicit reward", "Reward model: value", "Annotated spans"), start=31):
+        sides = [sample_side(SAMPLES[0], "chosen", seed), sample_side(SAMPLES[0], "rejected", seed + 9)]
+        source = RunSource(SOURCE, label, "policy", rule, numbers, None)
+        agreement = Agreement(sides[0].kept, sides[1].kept, 0.25, 1.5, drifts=False)
+        views.append(PairView(Pair(), Run(), source, rule, sides, [source], agreement))
+    return beside(views, "", Look(), lambda source: SourceAddresses("", ""))
 
 
 def _panel(side: Side, index: int) -> SidePanel:

@@ -6,6 +6,8 @@ Rewards are made by a fixed generator, so that the pictures stay comparable.
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +61,29 @@ SAMPLES = (
     ),
     Sample("Nothing but the end", ""),
 )
+OTHER_WORDS = (
+    ("Sydney", "Canberra"),
+    ("every child", "nobody"),
+    ("total", "sum"),
+    ("Thumbs", "Hands"),
+    ("🇯🇵", "🇫🇷"),
+    ("悉尼", "墨尔本"),
+    ("خطأ", "صحيح"),
+    ("zero", "nought"),
+)
+"""What the rejected response of a sample says instead, so that there is something to compare."""
+
+
+def sample_pair(sample: Sample, rule: SegmentationRule) -> list[SideView]:
+    """A response that is hard to show beside one that says some of it otherwise."""
+    text = sample.text
+    for word, other in OTHER_WORDS:
+        text = text.replace(word, other)
+    sides: tuple[tuple[Side, Sample], ...] = (
+        ("chosen", sample),
+        ("rejected", Sample(sample.title, text, cut_bytes=sample.cut_bytes)),
+    )
+    return [sample_side(one, side, seed, rule) for seed, (side, one) in enumerate(sides, start=21)]
 
 
 def sample_side(
@@ -83,18 +108,22 @@ def made_up_side(
     slow = np.repeat(generator.normal(0, 0.8, tokens // 7 + 1), 7)[:tokens]
     rewards = (slow + generator.normal(0, 0.25, tokens)).astype(np.float32)
     rewards[generator.random(tokens) < 1 / 40] = np.nan
+    logprobs = -np.abs(generator.normal(2, 1, tokens))
     statistics = RewardStatistics()
     statistics.add(rewards)
     stored = RewardMap(
         key="sample",
         side=side,
-        token_ids=np.arange(tokens, dtype=np.int32),
+        token_ids=_token_ids(text, offsets),
         offsets=np.array([*offsets, (len(text), len(text))], dtype=np.int32).reshape(-1, 2),
         eos="</s>",
         prompt_tokens=12,
         truncated_prompt_tokens=0,
         rewards={SOURCE: rewards},
-        logprobs=-np.abs(generator.normal(2, 1, tokens)).astype(np.float32),
+        logprobs=logprobs.astype(np.float32),
+        reference_logprobs=np.minimum(logprobs + generator.normal(0, 0.4, tokens), 0).astype(np.float32),
+        entropies=generator.gamma(1.0, 1.2, tokens).astype(np.float32),
+        ranks=generator.pareto(0.7, tokens).astype(np.int32),
         totals={SOURCE: float(np.nansum(rewards))},
     )
     cut = segment_response(
@@ -109,6 +138,15 @@ def made_up_side(
         total=float(np.nansum(rewards)),
         kept=float(cut.mask.mean()),
     )
+
+
+def _token_ids(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The same number for the same token, as a vocabulary has it; bytes of one character have one each."""
+    numbers, parts = [], 0
+    for index, (start, end) in enumerate(offsets):
+        parts = parts + 1 if index and offsets[index - 1] == (start, end) else 0
+        numbers.append(zlib.crc32(f"{text[start:end]} {parts}".encode()) % 50_000)
+    return np.array([*numbers, 50_000], dtype=np.int32)
 
 
 def token_offsets(sample: Sample) -> list[tuple[int, int]]:

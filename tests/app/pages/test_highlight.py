@@ -109,6 +109,26 @@ def test_a_pivot_has_a_ring_with_its_rank_and_a_candidate_a_faint_one():
     assert "<i class=c>d</i>" in shown
 
 
+def test_a_candidate_that_stayed_within_the_band_is_marked_apart():
+    response = marked("abc", [(0, 1), (1, 2), (2, 3)], candidates=[1, 2], refused=[2])
+    shown = str(highlight(response, Colouring(1.0)))
+    assert "<i class=c>b</i>" in shown
+    assert "<i class=x>c</i>" in shown
+
+
+def test_what_differs_is_one_stretch_however_many_tokens_it_has():
+    differing = np.array([False, True, True, False, True])
+    response = marked("abcd", [(0, 1), (1, 2), (2, 3), (3, 4), (4, 4)], differing=differing, eos="</s>")
+    shown = str(highlight(response, Colouring(1.0)))
+    assert "<span class=d><i>b</i><i>c</i></span></span><span class=s><i>d</i></span>" in shown
+    assert shown.count("class=d") == 1, "the end is no text"
+
+
+def test_a_character_differs_where_any_of_its_tokens_does():
+    response = marked("a👍", [(0, 1), (1, 2), (1, 2)], differing=np.array([False, False, True]))
+    assert "<span class=d><i data-n=2>👍</i>" in str(highlight(response, Colouring(1.0)))
+
+
 def test_rank_1_is_where_the_segment_reward_turns_furthest():
     segments = [Segment(0, 2, 1, 0.1, True), Segment(2, 3, -1, -0.1, True), Segment(3, 5, 1, 5.0, True)]
     assert pivot_ranks(segments) == {3: 1, 2: 2}
@@ -219,9 +239,9 @@ def test_the_text_survives_any_tokens_segments_and_spans(data):
         for start in data.draw(st.lists(st.integers(0, len(text)), max_size=3))
     ]
     values = data.draw(st.lists(st.floats(-2, 2), min_size=len(offsets), max_size=len(offsets)))
-    shown = highlight(
-        marked(text, offsets, values, segments, spans=spans, eos="</s>", candidates=[0]), Colouring(1.0)
-    )
+    differing = np.array(data.draw(st.lists(st.booleans(), min_size=len(offsets), max_size=len(offsets))))
+    more = {"spans": spans, "eos": "</s>", "candidates": [0], "refused": [1], "differing": differing}
+    shown = highlight(marked(text, offsets, values, segments, **more), Colouring(1.0))
     assert text_of(shown) == text + "</s>"
     for tag in ("span", "div", "i", "b"):
         assert len(re.findall(rf"<{tag}[ >]", shown)) == shown.count(f"</{tag}>")

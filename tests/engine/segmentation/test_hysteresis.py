@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.segmentation.hysteresis import turns, zero_crossings
+from rewardscope.engine.segmentation.hysteresis import reaches, turns, zero_crossings
 from rewardscope.engine.segmentation.rows import Rows
 from rewardscope.engine.types import Hysteresis
 
@@ -153,3 +153,11 @@ def test_the_exponential_average_halves_what_came_before() -> None:
     # 1, 0, missing, -0.5, -0.75: the missing reward leaves the average as it is.
     assert pivots_of([1.0, -1.0, math.nan, -1.0, -1.0], smoothing="ema", delta=0.3) == [3]
     assert pivots_of([1.0, -1.0, math.nan, -1.0, -1.0], smoothing="ema", delta=0.6) == [4]
+
+
+def test_a_crossing_reaches_as_far_as_the_rewards_go_before_the_next():
+    scores = np.array([1, -0.2, np.nan, -0.3, 0.1, 0.9, -2, -1], np.float32)
+    crossings = zero_crossings(scores)
+    assert crossings.tolist() == [1, 4, 6]
+    np.testing.assert_allclose(reaches(scores, crossings), [-0.3, 0.9, -2.0])
+    assert reaches(scores, crossings[:0]).tolist() == []

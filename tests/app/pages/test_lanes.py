@@ -1,0 +1,72 @@
+"""The lanes: what is offered, what colours say of numbers without a sign, what the legend's ends say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rewardscope.app.pages.highlight import Colouring, colouring_of
+from rewardscope.app.pages.lanes import Ends, choices, ends, lane_values, lanes_of, ramp
+from rewardscope.app.pages.numbers import MINUS
+from rewardscope.engine.types import RewardMap
+
+
+def stored(**lanes):
+    return RewardMap(
+        key="a",
+        side="chosen",
+        token_ids=np.arange(2, dtype=np.int32),
+        offsets=np.array([(0, 1), (1, 2)], dtype=np.int32),
+        eos=None,
+        prompt_tokens=1,
+        truncated_prompt_tokens=0,
+        rewards={},
+        **{name: np.array(values) for name, values in lanes.items()},
+    )
+
+
+def test_only_lanes_that_every_response_has_are_offered():
+    whole = stored(logprobs=[-1.0, -2.0], reference_logprobs=[-1.5, -2.0], entropies=[0.1, 0.2], ranks=[0, 9])
+    bare = stored(logprobs=[-1.0, -2.0])
+    assert lanes_of([whole]) == {"reward", "logprob", "reference", "entropy", "rank", "ratio"}
+    assert lanes_of([whole, bare]) == {"reward", "logprob"}
+
+
+def test_a_lane_that_is_missing_says_what_it_would_need():
+    entropy = next(choice for choice in choices({"reward"}, "reward") if choice.name == "entropy")
+    assert not entropy.is_there
+    assert entropy.hint == "The run did not store the policy's entropies."
+    assert [choice.key for choice in choices({"reward"}, "reward")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_log_ratio_is_policy_less_reference():
+    both = stored(logprobs=[-1.0, -2.0], reference_logprobs=[-1.5, -2.0])
+    assert lane_values(both, "ratio").tolist() == [0.5, 0.0]
+
+
+def test_numbers_without_a_sign_take_classes_from_0_up():
+    assert Colouring(4.0, "sequential").levels(np.array([0.0, -2.0, -9.0, np.nan])) == [0, 5, 10, None]
+    assert list(ramp(Colouring(1.0, "sequential"), 10)) == list(range(11))
+    assert list(ramp(Colouring(1.0), 10)) == list(range(-10, 11))
+
+
+def test_ranks_go_by_the_order_of_their_size():
+    assert Colouring(999.0, "logarithmic").levels(np.array([0, 9, 99, 999, 50_000])) == [0, 3, 7, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("lane", "scale", "low", "high"),
+    [
+        ("reward", "diverging", f"{MINUS}2.00", "+2.00"),
+        ("logprob", "sequential", "0", f"{MINUS}2.00"),
+        ("entropy", "sequential", "0", "2.00"),
+        ("rank", "logarithmic", "0", "2"),
+    ],
+)
+def test_the_ends_of_the_legend_are_the_clip(lane, scale, low, high):
+    assert ends(Colouring(2.0, scale), lane) == Ends(low, high)
+
+
+def test_numbers_that_are_infinite_do_not_set_the_scale():
+    assert colouring_of([np.array([-np.inf, -1.0])], "sequential").clip == 1.0
+    assert Colouring(1.0, "sequential").levels(np.array([-np.inf])) == [10]

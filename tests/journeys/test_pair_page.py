@@ -1,0 +1,171 @@
+"""The pair page under somebody's hands: keys, lanes, differences, maps, sources, and a link."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rewardscope.app.services import pairs
+from tests.app import factories
+from tests.app.laned import make_laned_run
+
+pytestmark = pytest.mark.browser
+
+LONG = "Paris is certainly the capital of France and it lies on a river called the Seine .\n"
+
+
+@pytest.fixture
+def address(database, settings):
+    """The page of a pair with a long response, under a run of two sources."""
+    rows = [
+        factories.preference_pair(0, LONG, LONG.replace("Paris", "Rome")),
+        factories.preference_pair(1, LONG * 60, LONG * 59 + LONG.replace("Paris", "Rome")),
+        factories.preference_pair(2, LONG, LONG.replace("river", "hill")),
+    ]
+    with database.session() as session:
+        run = make_laned_run(session, settings, rows, ("implicit", "rm_prefix"))
+        found = pairs.list_pairs(session, run.dataset_id).items
+        return f"/pairs/{found[1].pair.id}?run={run.id}&source=implicit&sort=position"
+
+
+def focused(page):
+    """Text and name of the token with the focus."""
+    return page.evaluate(
+        "[document.activeElement.textContent, document.activeElement.getAttribute('aria-label')]"
+    )
+
+
+def redrawn(page, key):
+    """Presses a key that draws the view anew, and waits for it."""
+    page.evaluate("document.getElementById('view').dataset.old = '1'")
+    page.keyboard.press(key)
+    page.wait_for_function("() => !document.getElementById('view').dataset.old")
+
+
+def in_sight(page, selector):
+    """Waits until an element has come to rest on the screen."""
+    page.wait_for_function(
+        """(selector) => {
+          const box = document.querySelector(selector)?.getBoundingClientRect();
+          return box && box.top > 0 && box.bottom < innerHeight;
+        }""",
+        arg=selector,
+    )
+
+
+def test_a_pair_is_read_by_keys_and_told_by_a_link(watched, chromium, server, address):
+    page = watched.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(server.token_url)
+    page.goto(server.url + address)
+    page.wait_for_load_state("networkidle")
+
+    # A token has a name that tells its reward, and the arrows lead from one to the next.
+    page.keyboard.press("l")
+    page.keyboard.press("Home")
+    assert focused(page) == ["Paris", "Paris, reward 1.5, masked"]
+    page.keyboard.press("ArrowRight")
+    assert focused(page)[1].startswith("is, reward −1.5")
+    inspector = page.locator("#inspector")
+    for fact in ("log p −2", "log p reference −2.5", "log-ratio 0.5", "entropy 0.25", "rank 1"):
+        inspector.get_by_text(fact, exact=True).wait_for()
+    page.wait_for_url(re.compile("at=chosen-1"))
+
+    # Lanes: the view is drawn anew, and neither the token nor its place is lost.
+    redrawn(page, "4")
+    assert page.locator("#view").get_attribute("data-lane") == "entropy"
+    assert page.locator("#view.sequential").count() == 1
+    assert page.get_by_role("radio", name="Entropy").is_checked()
+    assert focused(page)[0] == " is"
+    page.get_by_role("radio", name="Rank").check()
+    page.wait_for_url(re.compile("lane=rank"))
+
+    # What differs, at the far end of the long response; the map leads there.
+    redrawn(page, "d")
+    found = page.locator(".response .d").all_text_contents()
+    assert [text.strip() for text in found] == ["Paris", "Rome"]
+    page.locator(".minimap").first.focus()
+    page.keyboard.press("End")
+    in_sight(page, ".response[data-side=chosen] i.told")
+    inspector.get_by_text("chosen, token 1020").wait_for()
+    assert page.locator(".minimap").first.get_attribute("aria-valuenow") == "1020"
+    box = page.locator(".minimap").last.bounding_box()
+    page.mouse.click(box["x"] + 4, box["y"] + box["height"] / 2)
+    inspector.get_by_text(re.compile("rejected, token 5[01]")).wait_for()
+    in_sight(page, ".response[data-side=rejected] i.told")
+
+    # No key does anything while somebody types.
+    page.get_by_label("Threshold δ").fill("0.4")
+    page.wait_for_url(re.compile("delta=0.4"))
+    page.get_by_label("Threshold δ").press("m")
+    assert "view=mask" not in page.url
+    page.locator("h1").click()
+
+    # All sources, the mask, and the help that gives the focus back.
+    redrawn(page, "s")
+    assert page.locator(".by-source").count() == 2
+    page.locator(".strip").first.click()
+    in_sight(page, ".by-source i.told")
+    page.keyboard.press("m")
+    page.wait_for_url(re.compile("view=mask"))
+    page.keyboard.press("l")
+    held = focused(page)
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").get_by_text("next, previous pivot").is_visible()
+    page.keyboard.press("j")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert focused(page) == held
+
+    # The link says everything, to somebody who has never been here.
+    page.keyboard.press("c")
+    page.get_by_text("Copied ✓").wait_for()
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link.startswith(server.url)
+    for word in ("lane=rank", "diff=1", "beside=1", "view=mask", "delta=0.4", "source=implicit", "at="):
+        assert word in link
+    other = chromium.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    other.goto(server.token_url)
+    other.goto(link)
+    other.wait_for_function("() => document.activeElement.matches('.response i')")
+    assert focused(other)[0] == held[0]
+    assert other.locator("#view.mask-view.sequential").count() == 1
+    assert other.locator(".response .d").count() == page.locator(".response .d").count()
+    other.context.close()
+
+    # The next pair opens in the same way, at no token.
+    page.keyboard.press("j")
+    page.wait_for_url(lambda url: url.split("?")[0] != (server.url + address).split("?")[0])
+    assert "lane=rank" in page.url
+    assert "at=" not in page.url
+    page.keyboard.press("k")
+    page.wait_for_url(lambda url: url.split("?")[0] == (server.url + address).split("?")[0])
+
+
+def test_single_keys_can_be_switched_off(watched, server, address):
+    page = watched.page
+    page.goto(server.token_url)
+    page.goto(server.url + address)
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_label("Single keys").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.reload()
+    page.keyboard.press("m")
+    assert page.locator("#view.mask-view").count() == 0
+    page.locator(".response [tabindex='0']").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert focused(page)[0] == " is", "arrows are no single characters"
+
+
+def test_on_paper_lines_say_what_colours_said(watched, server, address):
+    page = watched.page
+    page.goto(server.token_url)
+    page.goto(server.url + address)
+    page.emulate_media(media="print")
+    border = "(selector) => getComputedStyle(document.querySelector(selector)).borderBottomStyle"
+    assert page.evaluate(border, ".response i.b10") == "solid"
+    assert page.evaluate(border, ".response :is(.b-4, .b-5, .b-6, .b-7)") == "dotted"
+    for selector in ("#controls", "#inspector", ".stepper", ".minimap"):
+        assert not page.locator(selector).first.is_visible()
+    assert page.get_by_text("on paper").is_visible()
