@@ -79,8 +79,9 @@ function tellTimes() {
 // A table that is wider than its place can be moved by keys, even where nothing in it takes the focus.
 function reachWide() {
   for (const place of document.querySelectorAll(".scroll")) {
-    const wide = place.scrollWidth > place.clientWidth && !place.querySelector("a, button, input, select, summary");
-    if (wide) place.tabIndex = 0;
+    const stops = [...place.querySelectorAll("a, button, input, select, summary")];
+    const reached = stops.some((stop) => stop.checkVisibility());
+    if (place.scrollWidth > place.clientWidth && !reached) place.tabIndex = 0;
     else place.removeAttribute("tabindex");
   }
 }

@@ -161,7 +161,7 @@
       this.log = element("button", "tool", "log");
       this.log.type = "button";
       this.log.title = "Logarithmic axis";
-      this.log.setAttribute("aria-label", `Logarithmic axis of ${spec.title}`);
+      this.log.setAttribute("aria-label", `log axis of ${spec.title}`);
       this.log.setAttribute("aria-pressed", "false");
       this.log.addEventListener("click", () => this.turnLog());
       head.append(this.log);
