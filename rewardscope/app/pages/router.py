@@ -13,6 +13,7 @@ from rewardscope.app.pages import (
     login,
     model,
     models,
+    news,
     pairs,
     patterns,
     playground,
@@ -41,6 +42,7 @@ for page in (
     models,
     model,
     playground,
+    news,
     login,
     patterns,
 ):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
@@ -74,6 +77,27 @@ def delete_run(session: Session, run_id: int) -> None:
         )
     remove_with(session, [session.get_one(Run, run_id)])
     session.execute(delete(Run).where(Run.id == run_id))
+
+
+def ended_since(
+    session: Session, moment: datetime, statuses: Sequence[JobStatus], limit: int = DEFAULT_LIMIT
+) -> list[Run]:
+    """Runs that ended in one of these ways after a moment, the last one first, each with its job loaded."""
+    query = (
+        select(Run)
+        .join(Job, Job.run_id == Run.id)
+        .where(Job.finished_at > moment, Job.status.in_(statuses))
+        .options(joinedload(Run.job))
+        .order_by(Job.finished_at.desc(), Run.id.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def now(session: Session) -> datetime:
+    """The data base's clock, by which runs end."""
+    found: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return found
 
 
 def count_by_status(session: Session) -> dict[str, int]:
