@@ -1,9 +1,9 @@
-"""Why a pair contradicts itself: the segment that speaks loudest against the preference."""
+"""Why a pair contradicts itself: the segments of its sides that speak loudest against the preference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from sqlalchemy import case, func, select
@@ -31,6 +31,10 @@ class Reason:
     reward: float
     """Mean of its tokens' rewards, from the baseline and in units of the scale."""
     text: str
+    loudness: float
+    """|reward|, its tokens counted."""
+    also: Reason | None = None
+    """The loudest of the other side, if any of that contradicts too; it has none of its own."""
 
 
 def reasons(session: Session, run_id: int, source: str | None, found: Sequence[Pair]) -> dict[int, Reason]:
@@ -54,14 +58,19 @@ def reasons(session: Session, run_id: int, source: str | None, found: Sequence[P
             StoredSegment.reward.is_not(None),
             StoredSegment.polarity * sign < 0,
         )
-        .ext(distinct_on(StoredMap.pair_id))
-        .order_by(StoredMap.pair_id, loudness.desc(), StoredSegment.map_id, StoredSegment.start)
+        .ext(distinct_on(StoredMap.pair_id, StoredMap.side))
+        .order_by(StoredMap.pair_id, StoredMap.side, loudness.desc(), StoredSegment.start)
     )
     pairs = {pair.id: pair for pair in found}
-    return {
-        segment.pair_id: _reason(segment, offsets, tokens, pairs[segment.pair_id])
-        for segment, offsets, tokens in session.execute(query)
-    }
+    told: dict[int, Reason] = {}
+    for segment, offsets, tokens in session.execute(query):
+        reason = _reason(segment, offsets, tokens, pairs[segment.pair_id])
+        other = told.get(segment.pair_id)
+        if other is not None and other.loudness >= reason.loudness:
+            told[segment.pair_id] = replace(other, also=reason)
+        else:
+            told[segment.pair_id] = replace(reason, also=other)
+    return told
 
 
 def _reason(segment: StoredSegment, offsets: bytes, tokens: int, pair: Pair) -> Reason:
@@ -76,4 +85,5 @@ def _reason(segment: StoredSegment, offsets: bytes, tokens: int, pair: Pair) -> 
         char_end=char_end,
         reward=segment.reward,
         text=(getattr(pair, segment.side) or "")[char_start:char_end],
+        loudness=abs(segment.reward) * (segment.end - segment.start),
     )
