@@ -1,4 +1,4 @@
-"""The home page: data sets, what runs, who works, which models there are; and the demo's button."""
+"""The home page: data sets, what to do next, what runs and waits, recipes, models; and the demo's button."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Dataset, Model, Run
+from rewardscope.app.db.models import Dataset, JobStatus, Model, Run
 from rewardscope.app.dependencies import SessionDep, SettingsDep
 from rewardscope.app.pages.models import KINDS
+from rewardscope.app.pages.numbers import counted
+from rewardscope.app.pages.recipes import RecipeLine, recipe_line
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
 from rewardscope.app.pages.run_rows import RunRow, run_row
-from rewardscope.app.services import datasets, demo, models, runs, workers
+from rewardscope.app.services import datasets, demo, models, queues, recipes, runs, workers
 
 SHOWN_RUNS = 8
 SHOWN_DATASETS = 50
 SHOWN_MODELS = 8
+SHOWN_RECIPES = 5
+SHOWN_STEPS = 3
 
 router = APIRouter()
 
@@ -46,6 +50,24 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NextStep:
+    """Something worth doing next, with the reason."""
+
+    label: str
+    reason: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueGlance:
+    """A queue in a few words."""
+
+    name: str
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLine:
     """A worker that joined."""
 
@@ -63,8 +85,8 @@ class Activity:
 
     runs: list[RunRow]
     workers: list[WorkerLine]
-    waiting: int
-    """Runs that wait for a worker."""
+    queues: list[QueueGlance]
+    """Queues in which something waits or runs."""
     is_active: bool
     is_served: bool
     """Whether any worker is alive."""
@@ -91,6 +113,8 @@ class HomePage(PageContext):
 
     datasets: list[DatasetRow]
     demo: RunRow | None
+    steps: list[NextStep]
+    recipes: list[RecipeLine]
     models: list[ModelRow]
     activity: Activity
 
@@ -98,14 +122,18 @@ class HomePage(PageContext):
 @router.get("/", name="pages:home")
 def show_home(request: Request, session: SessionDep) -> Response:
     """The home page; without data sets it says how to begin."""
+    found = datasets.list_datasets(session, limit=SHOWN_DATASETS).items
+    compared = [
+        recipe_line(request, session, state)
+        for state in recipes.list_recipes(session, limit=SHOWN_RECIPES).items
+    ]
     page = HomePage(
-        title="Data",
+        title="Home",
         section="home",
-        datasets=[
-            dataset_row(request, dataset)
-            for dataset in datasets.list_datasets(session, limit=SHOWN_DATASETS).items
-        ],
+        datasets=[dataset_row(request, dataset) for dataset in found],
         demo=_active_demo(request, session),
+        steps=_next_steps(request, session, found[0], compared) if found else [],
+        recipes=compared,
         models=[model_row(request, model) for model in models.list_models(session, limit=SHOWN_MODELS).items],
         activity=_activity(request, session),
     )
@@ -152,6 +180,35 @@ def model_row(request: Request, model: Model) -> ModelRow:
     return ModelRow(model.name, address, KINDS.get(model.kind, model.kind), model.parameters)
 
 
+def _next_steps(
+    request: Request, session: Session, newest: Dataset, compared: Sequence[RecipeLine]
+) -> list[NextStep]:
+    """What somebody with this data would do next, the nearest first."""
+    steps = []
+    scored = runs.list_runs(session, kind="scoring", status=JobStatus.succeeded, limit=1).items
+    of_newest = runs.list_runs(session, kind="scoring", dataset_id=newest.id, limit=1).items
+    if not of_newest:
+        address = url_of(request, "score", dataset_id=newest.id)
+        reason = f"{counted(newest.pair_count, 'pair')} without token rewards of a model yet."
+        steps.append(NextStep(f"Score {newest.name}", reason, address))
+    if scored and scored[0].dataset is not None:
+        query = {"run": scored[0].id, "sort": "conflict"}
+        address = url_of(request, "dataset", query, dataset_id=scored[0].dataset.id)
+        reason = f"Where {scored[0].dataset.name} disagrees with its own preferences, worst first."
+        steps.append(NextStep("Read the contradicting pairs", reason, address))
+    done = next((one for one in compared if one.status == JobStatus.succeeded), None)
+    if done is not None:
+        reason = "What each density came to at equal steps, against the base."
+        steps.append(NextStep("See whether masking helped", reason, done.address))
+    elif scored and not any(one.is_active for one in compared):
+        address = url_of(request, "recipe_new", {"dataset": scored[0].dataset_id})
+        reason = "Sample, step, token, segment: trained alike, evaluated side by side."
+        steps.append(NextStep("Compare densities", reason, address))
+    reason = "A prompt and a response or two, scored at once."
+    steps.append(NextStep("Score a text of your own", reason, url_of(request, "playground")))
+    return steps[:SHOWN_STEPS]
+
+
 def _active_demo(request: Request, session: Session) -> RunRow | None:
     newest = runs.list_runs(session, kind="demo", limit=1).items
     lines = [run_row(request, run) for run in newest]
@@ -174,7 +231,10 @@ def _activity(request: Request, session: Session) -> Activity:
     return Activity(
         runs=lines,
         workers=present,
-        waiting=runs.count_by_status(session)["queued"],
+        queues=[
+            QueueGlance(queue.name, len(queue.running), queue.waiting_count)
+            for queue in queues.list_queues(session, limit=1)
+        ],
         is_active=any(line.is_active for line in lines),
         is_served=any(worker.is_alive for worker in present),
     )

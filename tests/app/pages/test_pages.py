@@ -126,6 +126,22 @@ def test_the_demo_button_leads_to_its_run(browser_client):
     assert "waits for a worker" in get(browser_client, answer.headers["location"])
 
 
+def test_home_says_what_to_do_next_and_what_the_queue_holds(browser_client, world, database):
+    with database.session() as session:
+        jobs.submit(session, kind="scoring", name="waits", request={})
+    page = get(browser_client, "/")
+    steps = re.findall(r'<li><a href="([^"]+)"><b>([^<]+)</b>', page)
+    assert [label for _, label in steps] == [
+        "Score bare",
+        "Read the contradicting pairs",
+        "Compare densities",
+    ]
+    for address, _ in steps:
+        get(browser_client, html.unescape(address))
+    assert "0 running, 1 waiting" in page
+    assert 'href="/queue"' in page
+
+
 def test_the_refresh_of_home_is_what_the_page_includes(browser_client, world):
     fragment = get(browser_client, "/activity")
     assert "<html" not in fragment
