@@ -18,7 +18,9 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """What can be set, with a sentence each."""
 
-    model_config = SettingsConfigDict(env_prefix="REWARDSCOPE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="REWARDSCOPE_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "rewardscope")
     """Where the embedded data base, uploads in flight, demo models and the access token lie."""

@@ -21,6 +21,7 @@ from rewardscope.app.pages import (
     recipe_forms,
     recipes,
     runs,
+    settings,
     task_suites,
     trainings,
 )
@@ -43,6 +44,7 @@ for page in (
     model,
     playground,
     news,
+    settings,
     login,
     patterns,
 ):
