@@ -19,9 +19,12 @@ from rewardscope.app.errors import Invalid
 from rewardscope.app.pages.beside import Beside, SourceAddresses, beside
 from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.highlight import plain
+from rewardscope.app.pages.labels import panel_of
 from rewardscope.app.pages.lanes import LaneChoice, choices, lanes_of
 from rewardscope.app.pages.looks import Look, look_from, look_query
 from rewardscope.app.pages.numbers import count
+from rewardscope.app.pages.pair_labels import LabelsPanel, said_of
+from rewardscope.app.pages.pair_preview import PreviewPanel
 from rewardscope.app.pages.pair_view import (
     SidePanel,
     ViewPanel,
@@ -39,7 +42,8 @@ from rewardscope.app.pages.rule_controls import (
 )
 from rewardscope.app.pages.scoring_runs import default_run, run_options, scoring_runs
 from rewardscope.app.pages.table import pair_query, query_parameters
-from rewardscope.app.services import datasets, maps, pairs, scorings
+from rewardscope.app.services import datasets, labels, maps, pairs, scorings
+from rewardscope.app.services.labels import Label
 from rewardscope.app.services.maps import PairView
 from rewardscope.app.services.pairs import Neighbours, PairQuery
 from rewardscope.engine.types import SIGN
@@ -108,6 +112,9 @@ class PairPage(PageContext):
     view: ViewPanel
     beside: Beside | None = None
     """The pair under every source; None where one is shown."""
+    labels: LabelsPanel | None = None
+    """What people said; None while there is no segment to speak of."""
+    preview: PreviewPanel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class PairFragment:
 
     view: ViewPanel
     beside: Beside | None = None
+    labels: LabelsPanel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +167,12 @@ def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
         raise Invalid("The address names no run; open the pair from its data set.")
     shown = _shown(session, pair_id, asked)
     address = url_of(request, "pair", _parameters(asked, shown.view), pair_id=pair_id)
-    fragment = PairFragment(_panel(request, shown.view, asked), _beside(request, shown, asked))
+    found = labels.labels_of(session, pair_id)
+    fragment = PairFragment(
+        _panel(request, shown.view, asked, found),
+        _beside(request, shown, asked),
+        _labels(request, session, shown.view, asked, found),
+    )
     return render(request, "pairs/_view.html", fragment, headers={"HX-Replace-Url": address})
 
 
@@ -231,7 +244,7 @@ def _link(request: Request, view: PairView, asked: _Asked) -> str:
     return url_of(request, "pair", query, pair_id=view.pair.id)
 
 
-def _panel(request: Request, view: PairView, asked: _Asked) -> ViewPanel:
+def _panel(request: Request, view: PairView, asked: _Asked, found: Sequence[Label]) -> ViewPanel:
     scored = {"run": view.run.id, "source": view.source.name}
     tokens = url_of(request, "pair_tokens", scored, pair_id=view.pair.id)
     rule = rule_query(view.rule, view.source.rule)
@@ -242,7 +255,20 @@ def _panel(request: Request, view: PairView, asked: _Asked) -> ViewPanel:
         tokens_url=tokens,
         adopt_url=adopt if rule and view.source.numbers.final else None,
         link=_link(request, view, asked),
+        said=said_of(view, found),
     )
+
+
+def _labels(
+    request: Request, session: Session, view: PairView, asked: _Asked, found: list[Label]
+) -> LabelsPanel | None:
+    if not view.sides:
+        return None
+    return panel_of(request, session, view, _present(_parameters(asked, view)), found=found)
+
+
+def _present(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}
 
 
 def _beside(request: Request, shown: _Shown, asked: _Asked) -> Beside | None:
@@ -268,7 +294,8 @@ def _scored_page(
     carried = [(name, str(value)) for name, value in table.items()]
     look = {name: value for name, value in look_query(asked.look).items() if value is not None}
     kept = {name: value for name, value in table.items() if name not in ("run", "source")} | look
-    panel = _panel(request, view, asked) if view.sides else _plain_panel(pair)
+    said = labels.labels_of(session, pair.id)
+    panel = _panel(request, view, asked, said) if view.sides else _plain_panel(pair)
     controls = Controls(
         form=rule_form(view.rule, view.source.rule),
         action=url_of(request, "pair", pair_id=pair.id),
@@ -295,7 +322,18 @@ def _scored_page(
         notice_link="Watch the run",
         view=panel,
         beside=_beside(request, shown, asked),
+        labels=_labels(request, session, view, asked, said),
+        preview=_preview(request, view, asked),
     )
+
+
+def _preview(request: Request, view: PairView, asked: _Asked) -> PreviewPanel | None:
+    """A place for the table, which comes after the page: it cuts the pair by every density."""
+    if not view.sides:
+        return None
+    action = url_of(request, "pair_preview", pair_id=view.pair.id)
+    alone = url_of(request, "pair_preview", _parameters(asked, view), pair_id=view.pair.id)
+    return PreviewPanel(action, alone, waits=True)
 
 
 def _unscored_page(
