@@ -61,7 +61,7 @@ def draw(curve: Curve) -> Markup:
         f"<path class=neg d='{_bars(low / curve.reach, zero)}'/>",
         f'<path class=zero vector-effect=non-scaling-stroke d="M0 {zero}H{bins}"/>',
         _turns(curve.segments, tokens, bins),
-        f"<path class=masked d='{_strip(_masked(curve.segments, tokens), starts, FLOOR + 3, 5)}'/>",
+        f"<path class=masked d='{_strip(masked_tokens(curve.segments, tokens), starts, FLOOR + 3, 5)}'/>",
     ]
     if curve.wrong is not None and curve.wrong.any():
         parts.append(f"<path class=wrong d='{_strip(curve.wrong, starts, FLOOR + 11, 4)}'/>")
@@ -101,11 +101,11 @@ def _turns(segments: Sequence[Segment], tokens: int, bins: int) -> str:
     return f'<path class=turn vector-effect=non-scaling-stroke d="{lines}"/>'
 
 
-def _masked(segments: Sequence[Segment], tokens: int) -> np.ndarray:
-    masked = np.zeros(tokens, dtype=bool)
-    for segment in segments:
-        masked[segment.start : segment.end] = not segment.kept
-    return masked
+def masked_tokens(segments: Sequence[Segment], tokens: int) -> np.ndarray:
+    """True at the tokens of segments that are not kept."""
+    masked = np.array([not segment.kept for segment in segments], dtype=bool)
+    lengths = np.array([segment.end - segment.start for segment in segments], dtype=np.int64)
+    return np.repeat(masked, lengths) if len(segments) else np.zeros(tokens, dtype=bool)
 
 
 def _strip(marked: np.ndarray, starts: np.ndarray, top: int, height: int) -> str:

@@ -376,17 +376,21 @@ class _Writer:
     def _block_starts(self) -> Iterator[int]:
         """Pieces that begin a block: after a line break when the block is long enough, and before a space
         where no line ever ends."""
-        text, pieces = self.response.text, self.pieces
+        text, starts = self.response.text, self.pieces.start
+        breaks = [piece for piece, start in enumerate(starts) if piece and text[start - 1] == "\n"]
         begun = 0
-        for piece in range(1, len(pieces.start)):
-            start = pieces.start[piece]
-            if text[start - 1] == "\n":
-                due = start - pieces.start[begun] >= BLOCK_CHARACTERS
-            else:
-                due = piece - begun >= BLOCK_PIECES and text[start].isspace()
-            if due:
+        for piece in [*breaks, len(starts)]:
+            while (space := self._space_between(begun + BLOCK_PIECES, piece)) is not None:
+                begun = space
+                yield space
+            if piece < len(starts) and starts[piece] - starts[begun] >= BLOCK_CHARACTERS:
                 begun = piece
                 yield piece
+
+    def _space_between(self, first: int, end: int) -> int | None:
+        """The first of the pieces [first, end) that begins with a space."""
+        text, starts = self.response.text, self.pieces.start
+        return next((piece for piece in range(first, end) if text[starts[piece]].isspace()), None)
 
     def _end(self) -> str:
         """The EOS, marked as what it is, with the state that the mask gives it."""

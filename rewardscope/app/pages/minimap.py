@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from markupsafe import Markup
 
-from rewardscope.app.pages.highlight import LEVELS, pivot_ranks
+from rewardscope.app.pages.curve import masked_tokens
+from rewardscope.app.pages.highlight import LEVELS
 from rewardscope.engine.types import Segment
 
 BINS = 160
@@ -45,9 +46,7 @@ def draw(minimap: Minimap, direction: Literal["down", "across"] = "down") -> Mar
     starts = np.linspace(0, tokens, bins + 1).astype(int)[:-1]
     pen = _Pen(direction)
     box = f"0 0 {WIDTH} {bins}" if direction == "down" else f"0 0 {bins} {WIDTH}"
-    masked = np.zeros(tokens, dtype=bool)
-    for segment in minimap.segments:
-        masked[segment.start : segment.end] = not segment.kept
+    masked = masked_tokens(minimap.segments, tokens)
     parts = [
         f'<svg class=map viewBox="{box}" preserveAspectRatio=none aria-hidden=true data-count={tokens}>',
         *(
@@ -113,6 +112,8 @@ def _marked(
 
 
 def _pivots(segments: Sequence[Segment], tokens: int, bins: int, pen: _Pen) -> str:
-    ranks = pivot_ranks(segments)
-    places = [position * bins / tokens for position, rank in ranks.items() if rank <= SHOWN_PIVOTS]
+    rewards = np.array([segment.reward for segment in segments])
+    turns = np.nan_to_num(np.abs(np.diff(rewards)), nan=0.0)
+    furthest = np.argsort(-turns, kind="stable")[:SHOWN_PIVOTS].tolist()
+    places = [segments[before + 1].start * bins / tokens for before in furthest]
     return "".join([pen.across(place) for place in places])
