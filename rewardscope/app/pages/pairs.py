@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -72,6 +72,14 @@ class SourceTab:
     margin: float | None
 
 
+class Export(NamedTuple):
+    """A file that holds the pair as it is shown."""
+
+    name: str
+    address: str
+    hint: str
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """The form that recomputes the view."""
@@ -115,6 +123,7 @@ class PairPage(PageContext):
     labels: LabelsPanel | None = None
     """What people said; None while there is no segment to speak of."""
     preview: PreviewPanel | None = None
+    exports: Sequence[Export] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ class PairFragment:
     view: ViewPanel
     beside: Beside | None = None
     labels: LabelsPanel | None = None
+    exports: Sequence[Export] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,7 @@ def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
         _panel(request, shown.view, asked, found),
         _beside(request, shown, asked),
         _labels(request, session, shown.view, asked, found),
+        _exports(request, shown.view, asked),
     )
     return render(request, "pairs/_view.html", fragment, headers={"HX-Replace-Url": address})
 
@@ -267,6 +278,26 @@ def _labels(
     return panel_of(request, session, view, _present(_parameters(asked, view)), found=found)
 
 
+def _exports(request: Request, view: PairView, asked: _Asked) -> list[Export]:
+    """The pair as files, under exactly the run, source, rule and look that are shown."""
+    if not view.sides:
+        return []
+    query = {"run": view.run.id, "source": view.source.name, **whole_rule_query(view.rule)}
+    query |= look_query(replace(asked.look, at=None))
+    hints = {
+        "JSON": "Tokens, lanes, rewards, segments, masks, labels and losses",
+        "HTML": "One file that looks like this page and opens offline",
+    }
+    return [
+        Export(
+            name,
+            url_of(request, "pair_export", {**query, "format": name.lower()}, pair_id=view.pair.id),
+            hint,
+        )
+        for name, hint in hints.items()
+    ]
+
+
 def _present(query: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in query.items() if value is not None}
 
@@ -324,6 +355,7 @@ def _scored_page(
         beside=_beside(request, shown, asked),
         labels=_labels(request, session, view, asked, said),
         preview=_preview(request, view, asked),
+        exports=_exports(request, view, asked),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -106,6 +107,48 @@ def test_the_pair_page_waits_with_the_preview_and_links_to_it(client, address):
 
     assert 'hx-trigger="load' in page
     assert f'href="{path}/preview?{query}' in page
+
+
+def test_the_json_file_holds_what_is_shown(client, database, address):
+    path, query, pair_id, _ = address
+    with database.session() as session:
+        labels.paint(session, pair_id, "rejected", 6, 10, "wrong")
+
+    answer = client.get(f"{path}/export?{query}&delta=0.9&format=json", headers=HTML)
+
+    assert "attachment" in answer.headers["content-disposition"]
+    found = answer.json()
+    assert found["rule"]["segmenter"]["delta"] == 0.9
+    assert [(label["text"], label["verdict"]) for label in found["labels"]] == [("Rome", "wrong")]
+    rejected = found["sides"][1]
+    assert rejected["spans"][0]["label"] == "wrong city"
+    tokens = len(rejected["tokens"])
+    for lane in ("offsets", "logprobs", "reference_logprobs", "scaled_rewards", "mask", "weights", "signal"):
+        assert len(rejected[lane]) == tokens, lane
+    assert rejected["segments"][0]["start"] == 0
+    assert rejected["segments"][-1]["end"] == tokens
+    api = client.get(
+        f"/api/v1{path}/export", params={"run": query.removeprefix("run="), "rule": json.dumps(found["rule"])}
+    )
+    assert api.json() == found
+
+
+def test_the_html_file_runs_nothing_and_names_no_address(client, address):
+    path, query, _, _ = address
+
+    text = client.get(f"/api/v1{path}/export?{query}&format=html", headers=HTML).text
+
+    assert not re.search(r"<(script|img|iframe)|src=|url\(|@import|https?:", text)
+    assert re.findall(r'href="([^"]*)"', text) == ["data:,"]
+    assert "&lt;Paris&gt;" in text
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.parametrize("door", ["/api/v1", ""])
+def test_a_rule_that_is_none_is_refused(client, address, door):
+    path, query, _, _ = address
+
+    assert client.get(f"{door}{path}/export?{query}&rule=%7B%22delta%22%3A").status_code == 422
 
 
 def test_a_pair_that_no_run_scored_has_no_panel(client, database, address):
