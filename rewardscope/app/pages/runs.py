@@ -270,10 +270,16 @@ def _common(request: Request, session: Session, run: Run) -> dict[str, Any]:
         "created_at": run.created_at,
         "dataset_name": line.dataset_name,
         "dataset_url": line.dataset_url,
-        "request_facts": facts(run.request),
+        "request_facts": facts(_told_of(run)),
         "result_facts": facts(run.result or {}),
         "status": _status(request, session, run),
     }
+
+
+def _told_of(run: Run) -> dict[str, Any]:
+    """The request, but for the text of a playground's run, which the playground shows."""
+    is_text = run.kind == "playground"
+    return {name: value for name, value in run.request.items() if not (is_text and name == "pairs")}
 
 
 def _training_page(request: Request, session: Session, run: Run) -> TrainingPage:

@@ -83,7 +83,7 @@ def settings_in_force(settings: Settings) -> list[SettingInForce]:
             name=f"{prefix}{name}".upper(),
             value=_written(name, getattr(settings, name)),
             is_default=name not in settings.model_fields_set,
-            description=field.description or "",
+            description=(field.description or "").replace("`", ""),
         )
         for name, field in Settings.model_fields.items()
     ]
