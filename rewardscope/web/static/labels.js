@@ -3,6 +3,8 @@
 "use strict";
 
 const VERDICT_KEYS = { r: "right", w: "wrong", u: "unsure" };
+const aboveInspector = new CSSStyleSheet();
+document.adoptedStyleSheets.push(aboveInspector);
 let spoken = null; // side and position of the token that was focused last
 let pressed = null; // which button had the focus when the panel was drawn anew
 
@@ -46,7 +48,8 @@ function offerLabels() {
   bar.hidden = !segment;
   if (!segment) return;
   document.getElementById("say-what").textContent = `${segment.side}, segment ${segment.number}`;
-  bar.style.bottom = `${inspector.offsetHeight + 8}px`;
+  // Not on the element itself: htmx would carry its style over to the new one, which the page's policy refuses.
+  aboveInspector.replaceSync(`.say { bottom: ${inspector.offsetHeight + 8}px; }`);
   for (const button of bar.querySelectorAll("button")) {
     const isSaid = button.dataset.verdict === segment.verdict;
     button.setAttribute("aria-pressed", isSaid);
