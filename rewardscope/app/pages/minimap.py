@@ -50,8 +50,8 @@ def draw(minimap: Minimap, direction: Literal["down", "across"] = "down") -> Mar
     parts = [
         f'<svg class=map viewBox="{box}" preserveAspectRatio=none aria-hidden=true data-count={tokens}>',
         *(
-            f'<path class=b{level} d="{pen.runs(begin, end, 7)}"/>'
-            for level, begin, end in _coloured(_strongest(minimap.shares, starts))
+            f'<path class=b{level} d="{pen.runs(begins, ends, 7)}"/>'
+            for level, (begins, ends) in _coloured(_strongest(minimap.shares, starts)).items()
         ),
         _marked("masked", masked, starts, 1 / 2, pen, 14),
         _marked("differs", minimap.differing, starts, 1 / 4, pen, 1),
@@ -79,24 +79,26 @@ class _Pen:
         return f"M0 {place:.4g}H{WIDTH}" if self.direction == "down" else f"M{place:.4g} 0V{WIDTH}"
 
 
-def _strongest(shares: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _strongest(shares: np.ndarray, starts: np.ndarray) -> list[int]:
     """The level of the strongest value of each bin."""
     known = np.nan_to_num(shares, nan=0.0)
     high, low = np.maximum.reduceat(known, starts), np.minimum.reduceat(known, starts)
-    return np.asarray(np.rint(np.where(high >= -low, high, low) * LEVELS).astype(int))
+    levels: list[int] = np.rint(np.where(high >= -low, high, low) * LEVELS).astype(int).tolist()
+    return levels
 
 
-def _coloured(levels: np.ndarray) -> list[tuple[int, list[int], list[int]]]:
+def _coloured(levels: list[int]) -> dict[int, tuple[list[int], list[int]]]:
     """Each level but 0 with the begins and ends of its runs."""
-    edges = np.flatnonzero(np.diff(levels)) + 1
-    begins = np.concatenate([[0], edges])
-    ends = np.concatenate([edges, [len(levels)]])
-    run_levels = levels[begins]
-    return [
-        (level, begins[run_levels == level].tolist(), ends[run_levels == level].tolist())
-        for level in np.unique(run_levels).tolist()
-        if level
-    ]
+    runs: dict[int, tuple[list[int], list[int]]] = {}
+    begun = 0
+    for place in range(1, len(levels) + 1):
+        if place == len(levels) or levels[place] != levels[begun]:
+            if levels[begun]:
+                begins, ends = runs.setdefault(levels[begun], ([], []))
+                begins.append(begun)
+                ends.append(place)
+            begun = place
+    return runs
 
 
 def _marked(
