@@ -73,7 +73,7 @@ def test_a_lane_colours_both_sides_with_a_legend_of_its_own(browser_client, scor
 def test_every_lane_is_a_switch_that_says_what_it_means(browser_client, scored):
     switches = get(browser_client, scored.path()).split('class="lanes"')[1].split("</fieldset>")[0]
     assert re.findall(r'value="(\w+)"', switches) == [
-        "reward", "logprob", "reference", "entropy", "rank", "ratio",
+        "reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient",
     ]  # fmt: skip
     assert "disabled" not in switches
     assert re.findall(r'<label(?! title="\w)', switches) == []
@@ -189,7 +189,7 @@ def test_all_keys_are_told_in_the_help(browser_client, scored):
     page = get(browser_client, scored.path())
     told = page.split('<dialog id="help"')[1].split("</dialog>")[0]
     keys = set(re.findall("<kbd>(.+?)</kbd>", told))
-    assert {*"jklhmdsc?16→←↑↓", "Home", "End", "Esc"} <= keys
+    assert {*"jklhmdsc?1→←↑↓", "Home", "End", "Esc"} <= keys
     assert 'id="keys-on"' in told, "single keys can be switched off"
 
 
