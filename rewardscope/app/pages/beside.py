@@ -21,8 +21,8 @@ from rewardscope.app.pages.pair_view import (
     Figure,
     SidePanel,
     drawing_of,
+    drawn_values,
     figures,
-    shown_values,
     side_panel,
     view_data,
 )
@@ -140,7 +140,7 @@ def _of(side: Side, view: PairView) -> SideView | None:
 
 
 def _strip(view: PairView, side: SideView, drawing: Drawing) -> Strip:
-    values = shown_values(side, drawing.source, drawing.lane, drawing.colour)
+    values = drawn_values(side, drawing)
     cut = side.segmentation
     picture = minimap.Minimap(drawing.colouring.shares(values), cut.segments)
     said = f"kept {percent(side.kept)}, pivots {count(len(cut.pivots))}"

@@ -15,7 +15,7 @@ from rewardscope.app.pages.highlight import Colouring, Scale
 from rewardscope.app.pages.numbers import MISSING, count, plain_number, signed
 from rewardscope.engine.types import RewardMap
 
-LaneName = Literal["reward", "logprob", "reference", "entropy", "rank", "ratio"]
+LaneName = Literal["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"]
 LANE_NAMES: tuple[LaneName, ...] = get_args(LaneName)
 
 
@@ -76,6 +76,14 @@ LANES: dict[LaneName, Lane] = {
         "Above zero the policy holds the token more probable than the reference does.",
         "log-probabilities of the policy and of the reference",
     ),
+    "gradient": Lane(
+        "Gradient",
+        "\N{MINUS SIGN}d loss / d log p of DPO",
+        "diverging",
+        "Where a step of DPO with its safeguards would move each token under the mask that is shown: above "
+        "zero up, below zero down. Rejected tokens below the clip stay where they are.",
+        "log-probabilities of the policy and of the reference, for both responses",
+    ),
 }
 
 
@@ -101,7 +109,8 @@ class Ends:
 
 
 def lane_values(stored: RewardMap, lane: LaneName) -> np.ndarray | None:
-    """The numbers of a lane but `reward`, one a token; None where the run did not store them."""
+    """The numbers of a stored lane, one a token; None where the run did not store them. `reward` and
+    `gradient` are made of more than one map."""
     if lane == "ratio":
         if stored.logprobs is None or stored.reference_logprobs is None:
             return None
@@ -119,9 +128,12 @@ def lanes_of(maps: Iterable[RewardMap]) -> set[LaneName]:
     """The lanes that can be shown of these responses."""
     found: set[LaneName] = {"reward"}
     stored = list(maps)
-    return found | {
+    found |= {
         name for name in LANE_NAMES if stored and all(lane_values(one, name) is not None for one in stored)
     }
+    if "ratio" in found and len({one.side for one in stored}) == 2:
+        found.add("gradient")
+    return found
 
 
 def choices(there: set[LaneName], shown: LaneName) -> list[LaneChoice]:

@@ -21,13 +21,15 @@ from rewardscope.app.pages.highlight import (
     colouring_of,
     highlight,
 )
-from rewardscope.app.pages.lanes import LANES, LaneName, ends, lane_values, ramp
+from rewardscope.app.pages.lanes import LANES, LaneName, ends, lane_values, lanes_of, ramp
 from rewardscope.app.pages.looks import Colour, Look
 from rewardscope.app.pages.numbers import count, counted, percent, plain_number, signed
 from rewardscope.app.services.maps import Agreement, PairView, SideView
 from rewardscope.engine.alignment import differences
 from rewardscope.engine.segmentation.hysteresis import reaches
 from rewardscope.engine.segmentation.smoothing import smooth
+from rewardscope.engine.training.preview import dpo_preview, seen_side
+from rewardscope.engine.training.request import Dpo
 from rewardscope.engine.types import SIGN, SegmentationRule, Side, Span
 
 KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."
@@ -118,6 +120,8 @@ class Drawing:
     """True at the tokens that the other side lacks; empty where the sides are not compared."""
     said: Mapping[Side, Sequence[Said]] = field(default_factory=dict)
     """What people said of each side."""
+    pushes: Mapping[Side, np.ndarray] = field(default_factory=dict)
+    """Where training would move the log-probability of each token; empty in other lanes than `gradient`."""
 
 
 def view_panel(
@@ -149,9 +153,10 @@ def view_panel(
 def drawing_of(sides: Sequence[SideView], source: str, rule: SegmentationRule, look: Look) -> Drawing:
     """How a pair is drawn: a lane that the run did not store gives way to the reward."""
     lane = look.lane
-    if any(lane != "reward" and lane_values(side.map, lane) is None for side in sides):
+    if lane != "reward" and lane not in lanes_of(side.map for side in sides):
         lane = "reward"
-    values = [shown_values(side, source, lane, look.colour) for side in sides]
+    pushes = pushes_of(sides) if lane == "gradient" else {}
+    values = [pushes.get(side.side, shown_values(side, source, lane, look.colour)) for side in sides]
     return Drawing(
         source=source,
         rule=rule,
@@ -160,7 +165,18 @@ def drawing_of(sides: Sequence[SideView], source: str, rule: SegmentationRule, l
         lane=lane,
         refused={side.side: refused_candidates(side, rule) for side in sides},
         differing=differing_tokens(sides) if look.diff else {},
+        pushes=pushes,
     )
+
+
+def pushes_of(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
+    """Where a step of DPO, as trainings do it by default, would move each log-probability under the masks of
+    both sides; empty where the run lacks what that takes."""
+    seen = {side.side: seen_side(side.map, side.segmentation) for side in sides}
+    chosen, rejected = seen.get("chosen"), seen.get("rejected")
+    if chosen is None or rejected is None or chosen.reference_logprobs is None:
+        return {}
+    return {side: -lane for side, lane in dpo_preview(chosen, rejected, Dpo()).gradients.items()}
 
 
 def differing_tokens(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
@@ -180,10 +196,16 @@ def shown_values(side: SideView, source: str, lane: LaneName, colour: Colour) ->
     return np.asarray(side.segmentation.scaled if colour == "scaled" else side.map.rewards[source])
 
 
+def drawn_values(side: SideView, drawing: Drawing) -> np.ndarray:
+    """What is coloured of a side."""
+    stored = shown_values(side, drawing.source, drawing.lane, drawing.colour)
+    return drawing.pushes.get(side.side, stored)
+
+
 def side_panel(side: SideView, drawing: Drawing) -> SidePanel:
     """One response, marked."""
     cut, colouring = side.segmentation, drawing.colouring
-    values = shown_values(side, drawing.source, drawing.lane, drawing.colour)
+    values = drawn_values(side, drawing)
     differing = drawing.differing.get(side.side)
     marked = MarkedResponse(
         text=side.text,
@@ -365,6 +387,8 @@ def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
                 for segment in cut.segments
             ],
         }
+        if side.side in drawing.pushes:
+            found["pushes"] = [_rounded(push, 3) for push in drawing.pushes[side.side].tolist()]
         if segmenter.name == "hysteresis" and segmenter.smoothing != "none":
             refused = drawing.refused[side.side]
             found["reaches"] = {position: _rounded(reach, 3) for position, reach in refused.items()}

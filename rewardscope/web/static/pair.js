@@ -137,6 +137,8 @@ function show(token) {
       facts.push(fact(name, values.map((value) => number(value)).join(" | ")));
     }
   }
+  const pushes = cut.pushes?.slice(position, position + count);
+  if (pushes) facts.push(fact("moved by training", pushes.map((value) => number(value, 3)).join(" | ")));
   const index = lastAtMost(cut.segments.map((segment) => segment[0]), position);
   const [, reward, state] = cut.segments[index] ?? [0, null, 1];
   const ring = token.querySelector("em");
@@ -525,7 +527,7 @@ const KEYS = {
   c: copyLink,
   "?": () => document.getElementById("help").showModal(),
 };
-["reward", "logprob", "reference", "entropy", "rank", "ratio"].forEach((lane, index) => {
+["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"].forEach((lane, index) => {
   KEYS[index + 1] = () => press("lane", lane);
 });
 const MOVES = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };

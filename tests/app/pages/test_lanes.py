@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from rewardscope.app.pages.highlight import Colouring, colouring_of
 from rewardscope.app.pages.lanes import Ends, choices, ends, lane_values, lanes_of, ramp
+from rewardscope.app.pages.looks import Look
 from rewardscope.app.pages.numbers import MINUS
+from rewardscope.app.pages.pair_view import drawing_of, drawn_values, pushes_of
+from rewardscope.app.services import maps, pairs, previews
 from rewardscope.engine.types import RewardMap
+from tests.app import factories
 
 
 def stored(**lanes):
@@ -30,13 +36,14 @@ def test_only_lanes_that_every_response_has_are_offered():
     bare = stored(logprobs=[-1.0, -2.0])
     assert lanes_of([whole]) == {"reward", "logprob", "reference", "entropy", "rank", "ratio"}
     assert lanes_of([whole, bare]) == {"reward", "logprob"}
+    assert "gradient" in lanes_of([whole, replace(whole, side="rejected")])
 
 
 def test_a_lane_that_is_missing_says_what_it_would_need():
     entropy = next(choice for choice in choices({"reward"}, "reward") if choice.name == "entropy")
     assert not entropy.is_there
     assert entropy.hint == "The run did not store the policy's entropies."
-    assert [choice.key for choice in choices({"reward"}, "reward")] == [1, 2, 3, 4, 5, 6]
+    assert [choice.key for choice in choices({"reward"}, "reward")] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_the_log_ratio_is_policy_less_reference():
@@ -70,3 +77,20 @@ def test_the_ends_of_the_legend_are_the_clip(lane, scale, low, high):
 def test_numbers_that_are_infinite_do_not_set_the_scale():
     assert colouring_of([np.array([-np.inf, -1.0])], "sequential").clip == 1.0
     assert Colouring(1.0, "sequential").levels(np.array([-np.inf])) == [10]
+
+
+def test_the_gradient_is_that_of_training_under_the_shown_mask(database, settings):
+    with database.session() as session:
+        run = factories.make_scored_run(session, settings, 1, logprobs=True)
+        pair_id = pairs.list_pairs(session, run.dataset_id or 0).items[0].pair.id
+        view = maps.pair_view(session, pair_id, run_id=run.id)
+        found = previews.pair_preview(session, pair_id, run_id=run.id).densities[-1]
+    pushes = pushes_of(view.sides)
+    assert found.name == "segment"
+    for side, gradient in found.guarded.gradients.items():
+        assert pushes[side].tolist() == (-gradient).tolist()
+    drawing = drawing_of(view.sides, "implicit", view.rule, Look(lane="gradient"))
+    assert drawing.lane == "gradient"
+    assert drawn_values(view.sides[0], drawing).tolist() == pushes["chosen"].tolist()
+    alone = drawing_of(view.sides[:1], "implicit", view.rule, Look(lane="gradient"))
+    assert (alone.lane, alone.pushes) == ("reward", {})
