@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import iter_route_contexts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rewardscope.app.pages import numbers
@@ -99,8 +100,17 @@ def render(
 
 def url_of(request: Request, name: str, query: Mapping[str, Any] | None = None, **path: Any) -> str:
     """The address of the page `name`, as the router knows it; values of None are left out of the query."""
-    address = str(request.app.url_path_for(f"pages:{name}", **path))
-    return with_query(address, query or {})
+    route = _routes_by_name(request.app)[f"pages:{name}"]
+    return with_query(str(route.url_path_for(f"pages:{name}", **path)), query or {})
+
+
+def _routes_by_name(app: FastAPI) -> Mapping[str, Any]:
+    """The routes of the application. Kept with it, since the router looks through all of them for each
+    address, and a long list has hundreds of addresses."""
+    if not hasattr(app.state, "routes_by_name"):
+        app.state.routes_by_name = {route.name: route for route in iter_route_contexts(app.routes)}
+    routes: Mapping[str, Any] = app.state.routes_by_name
+    return routes
 
 
 def with_query(address: str, query: Mapping[str, Any]) -> str:
