@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -11,14 +12,12 @@ from rewardscope.app.pages.numbers import counted
 from rewardscope.app.pages.rendering import url_of
 from rewardscope.app.services import labels
 from rewardscope.app.services.labels import SourceAgreement
-from rewardscope.engine.sources.registry import SOURCES
 
 
 @dataclass(frozen=True, slots=True)
 class AgreementLine:
     """One source against what people said."""
 
-    label: str
     auroc: float | None
     interval: str
     """The 95% interval; empty where there is none."""
@@ -32,8 +31,8 @@ class AgreementPanel:
 
     summary: str
     """How many labels there are; empty while there is none."""
-    lines: list[AgreementLine]
-    """In the order of the run's sources; empty without a run."""
+    lines: Mapping[str, AgreementLine]
+    """By source; empty without a run, and while nothing can be told."""
     needs: str
     """What is missing before a figure can be told; empty where nothing is."""
     labels_url: str
@@ -46,11 +45,11 @@ def agreement_panel(
 ) -> AgreementPanel:
     """The panel under a run, or (None) the bare counts."""
     counts = labels.counts_of(session, dataset_id)
-    found = [] if run_id is None or not counts.total else labels.agreement(session, run_id)
     absent = [word for word, number in (("wrong", counts.wrong), ("right", counts.right)) if not number]
+    found = [] if run_id is None or absent else labels.agreement(session, run_id)
     return AgreementPanel(
         summary=_summary(counts) if counts.total else "",
-        lines=[_line(one) for one in found],
+        lines={one.source: _line(one) for one in found},
         needs=" and ".join(absent) if counts.total else "",
         labels_url=url_of(request, "dataset_labels", dataset_id=dataset_id),
         pairs_url=url_of(request, "dataset", {"run": run_id, "labelled": 1}, dataset_id=dataset_id),
@@ -66,10 +65,9 @@ def _summary(counts: labels.Counts) -> str:
 def _line(one: SourceAgreement) -> AgreementLine:
     found = one.found
     return AgreementLine(
-        label=SOURCES[one.source].label,
         auroc=found.value,
         interval=f"{found.low:.3f} to {found.high:.3f}"
         if found.low is not None and found.high is not None
         else "",
-        tokens=f"{counted(found.wrong, 'wrong token')}, {found.right} right",
+        tokens=f"{counted(found.wrong, 'token')} called wrong, {found.right} right",
     )

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import Dataset, Run
 from rewardscope.app.dependencies import SessionDep
+from rewardscope.app.pages.agreement import AgreementPanel, agreement_panel
+from rewardscope.app.pages.agreement import AgreementPanel, agreement_panel
 from rewardscope.app.pages.conflicts import ConflictPanel, conflict_panel
 from rewardscope.app.pages.excerpts import Piece, excerpt
 from rewardscope.app.pages.forms import filled
@@ -159,6 +161,9 @@ class Explorer:
     runs: list[Option]
     sources: list[Option]
     source_lines: list[SourceLine]
+    agreement: AgreementPanel
+    agreement: AgreementPanel | None
+    """What people said, and which sources agree; None where nothing is scored."""
     conflicts: ConflictPanel | None
     histograms: list[HistogramPanel]
     is_counted: bool
@@ -312,6 +317,10 @@ class _Reader:
             runs=run_options(self.found, run) if run else [],
             sources=[Option(one.name, one.label, one is shown) for one in sources],
             source_lines=[self._source_line(one, one is shown) for one in sources],
+            agreement=agreement_panel(request, session, dataset.id, query.run_id),
+            agreement=None
+            if query.run_id is None
+            else agreement_panel(request, session, dataset.id, query.run_id),
             conflicts=self._conflicts(sources, named),
             histograms=panels(bars, query),
             is_counted=all(one.selected is not None for one in bars),
