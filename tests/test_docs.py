@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -73,6 +74,19 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_picture_is_there_and_the_script_takes_it() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "take-pictures"))
+    shown = {
+        (page.parent / target).resolve()
+        for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())
+    }
+
+    assert {path.stem for path in shown} == script["PICTURES"].keys()
+    assert shown == set((ROOT / "docs").glob("*.png"))
+    assert sum(path.stat().st_size for path in shown) < 2_500_000
 
 
 def test_the_example_of_the_api_answers_as_the_page_says(client: Any) -> None:
