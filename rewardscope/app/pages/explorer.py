@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from rewardscope.app.db.models import Dataset, Run
 from rewardscope.app.dependencies import SessionDep
 from rewardscope.app.pages.agreement import AgreementPanel, agreement_panel
-from rewardscope.app.pages.agreement import AgreementPanel, agreement_panel
 from rewardscope.app.pages.conflicts import ConflictPanel, conflict_panel
 from rewardscope.app.pages.excerpts import Piece, excerpt
 from rewardscope.app.pages.forms import filled
@@ -162,8 +161,7 @@ class Explorer:
     sources: list[Option]
     source_lines: list[SourceLine]
     agreement: AgreementPanel
-    agreement: AgreementPanel | None
-    """What people said, and which sources agree; None where nothing is scored."""
+    """What people said, and which sources agree."""
     conflicts: ConflictPanel | None
     histograms: list[HistogramPanel]
     is_counted: bool
@@ -318,9 +316,6 @@ class _Reader:
             sources=[Option(one.name, one.label, one is shown) for one in sources],
             source_lines=[self._source_line(one, one is shown) for one in sources],
             agreement=agreement_panel(request, session, dataset.id, query.run_id),
-            agreement=None
-            if query.run_id is None
-            else agreement_panel(request, session, dataset.id, query.run_id),
             conflicts=self._conflicts(sources, named),
             histograms=panels(bars, query),
             is_counted=all(one.selected is not None for one in bars),
