@@ -89,8 +89,8 @@ def _panel(one: Histogram, query: PairQuery) -> HistogramPanel:
         said=said_range(least, most),
         is_bounded=least is not None or most is not None,
         is_whole=is_whole,
-        starts=("≤ " if one.opens_low else "") + plain_number(first),
-        ends=("≥ " if one.opens_high else "") + plain_number(last - 1 if is_whole else last),
+        starts=("≤ " if one.opens_low else "") + (count(int(first)) if is_whole else plain_number(first)),
+        ends=("≥ " if one.opens_high else "") + (count(int(last) - 1) if is_whole else plain_number(last)),
     )
 
 

@@ -138,7 +138,7 @@ def pair_query(values: Mapping[str, str]) -> TableQuery:
     # `meta.part=adversarial`, because a select box for each field needs a name of its own.
     meta = [f"{name.removeprefix(META)}={value}" for name, value in values.items() if name.startswith(META)]
     fields["meta"] = tuple(meta)
-    if fields.get("rows") not in map(str, ROW_CHOICES):
+    if fields.get("rows") not in {str(rows) for rows in ROW_CHOICES}:
         # A look breaks nothing: what means nothing is passed over.
         fields.pop("rows", None)
     if "run_id" not in fields:
