@@ -27,7 +27,7 @@ def test_a_run_that_ends_is_told_in_every_tab_and_asked_for_by_one(watched, serv
     asked: list[object] = []
     first.context.on("request", lambda request: "/news" in request.url and asked.append(request.frame.page))
     first.goto(server.token_url)
-    first.wait_for_function("JSON.parse(localStorage.getItem('news'))?.after")
+    first.wait_for_function("() => JSON.parse(localStorage.getItem('news'))?.after")
     others = [first.context.new_page() for _ in range(3)]
     for page, path in zip(others, ("/runs", "/models", "/playground"), strict=True):
         page.goto(server.url + path)
@@ -44,9 +44,9 @@ def test_a_run_that_ends_is_told_in_every_tab_and_asked_for_by_one(watched, serv
         "Object.defineProperty(document, 'hidden', { get: () => true });"
         "document.dispatchEvent(new Event('visibilitychange'))"
     )
-    others[0].wait_for_function("document.title.startsWith('(2) ')")
+    others[0].wait_for_function("() => document.title.startsWith('(2) ')")
     others[1].locator(".notice", has_text="good").get_by_role("button").click()
-    others[0].wait_for_function("document.title.startsWith('(1) ')")
+    others[0].wait_for_function("() => document.title.startsWith('(1) ')")
     assert first.locator(".notice").count() == 1
     # The tab that asked is closed: another one goes on.
     asked[0].close()
@@ -57,7 +57,7 @@ def test_a_run_that_ends_is_told_in_every_tab_and_asked_for_by_one(watched, serv
     left.get_by_text("It broke.").first.wait_for()
     assert left.locator(".notice", has_text="late").count() == 0
     left.get_by_role("button", name="Dismiss", exact=False).last.click()
-    left.wait_for_function("!document.querySelector('.notice')")
+    left.wait_for_function("() => !document.querySelector('.notice')")
     left.reload()
     left.wait_for_load_state()
     assert left.locator(".notice").count() == 0

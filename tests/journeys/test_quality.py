@@ -50,7 +50,7 @@ addEventListener("securitypolicyviolation", (event) => {
 FRAGMENTS = {
     *("activity", "start", "pair_view", "pair_tokens", "run_status", "run_rest", "recipe_status", "icon"),
     *("playground_waiting", "playground_view", "playground_tokens"),
-    *("queue_state", "run_log", "news", "dataset_labels", "pair_labels", "pair_preview", "pair_export"),
+    *("dataset_explorer", "queue_state", "run_log", "news", "dataset_labels", "pair_labels", "pair_preview", "pair_export"),
 }
 """Routes that answer parts of pages, files, or nothing."""
 

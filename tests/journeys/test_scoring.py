@@ -43,7 +43,7 @@ def test_from_a_file_of_ones_own_to_its_coloured_tokens(watched, server, worker,
     register(page, model_folder("llama", 0), "tuned")
     register(page, model_folder("llama", 1), "base")
     page.get_by_role("link", name="Data", exact=True).click()
-    page.get_by_role("link", name="mine").click()
+    page.get_by_role("link", name="mine", exact=True).click()
     page.get_by_role("link", name="Score this data set").click()
     page.get_by_label("Policy", exact=True).fill("tuned")
     page.get_by_label("Reference", exact=True).fill("base")
@@ -95,4 +95,4 @@ def test_home_shows_how_far_the_demo_is_and_then_the_data(watched, server, datab
     assert page.get_by_role("button", name="Load the demo").count() == 0
     with database.session() as session:
         factories.make_dataset(session, 3, "came meanwhile")
-    page.get_by_role("link", name="came meanwhile").wait_for()
+    page.get_by_role("link", name="came meanwhile", exact=True).wait_for()
