@@ -309,7 +309,9 @@ def _from_deltas(flat: Int32[np.ndarray, " twice"]) -> Int32[np.ndarray, "respon
     zigzag, lengths = flat.reshape(2, -1)
     gaps = (zigzag >> 1) ^ -(zigzag & 1)
     ends = np.cumsum(gaps + lengths)
-    return np.stack([ends - lengths, ends], axis=1).astype(np.int32)
+    offsets = np.empty((len(ends), 2), dtype=np.int32)
+    offsets[:, 0], offsets[:, 1] = ends - lengths, ends
+    return offsets
 
 
 def _maybe_floats(blob: bytes | None, tokens: int) -> Float32[np.ndarray, " response"] | None:

@@ -285,6 +285,7 @@ class _Reader:
         self.found = scoring_runs(session, dataset.id)
         self.cursor = request.query_params.get("cursor") or None
         self.query = _asked(request, self.found)
+        self.parameters = urlencode(query_parameters(self.query))
 
     def link(self, query: PairQuery) -> str:
         """The address of the page under another query."""
@@ -333,9 +334,9 @@ class _Reader:
             clear_url=clear,
             views=self._views(parameters),
             save_url=url_of(request, "view_save", dataset_id=dataset.id),
-            saved_query=urlencode(parameters),
+            saved_query=self.parameters,
             headings=headings(query, columns, self.link),
-            rows=self._rows(page.items, columns, parameters),
+            rows=self._rows(page.items, columns),
             total=self._total(page.total),
             exports=self._exports(),
             first_url=self.link(query) if self.cursor else None,
@@ -410,9 +411,7 @@ class _Reader:
 
     # ------------------------------------------------------------------------------------------- its table
 
-    def _rows(
-        self, found: Sequence[PairRow], columns: Sequence[Column], parameters: dict[str, Any]
-    ) -> list[Row]:
+    def _rows(self, found: Sequence[PairRow], columns: Sequence[Column]) -> list[Row]:
         told: dict[int, Reason] = {}
         if self.query.run_id is not None and any(column.kind == "why" for column in columns):
             listed = [row.pair for row in found]
@@ -420,16 +419,21 @@ class _Reader:
         return [
             Row(
                 key=row.pair.key,
-                address=url_of(self.request, "pair", parameters, pair_id=row.pair.id),
-                cells=[self._cell(row, told.get(row.pair.id), column, parameters) for column in columns],
+                address=self._pair_url(row.pair.id),
+                cells=[self._cell(row, told.get(row.pair.id), column) for column in columns],
             )
             for row in found
         ]
 
-    def _cell(self, row: PairRow, reason: Reason | None, column: Column, parameters: dict[str, Any]) -> Cell:
+    def _pair_url(self, pair_id: int, at: str = "") -> str:
+        """The page of a pair, under this table; what all of a page's have in common is written once."""
+        path = url_of(self.request, "pair", pair_id=pair_id)
+        return "?".join(filter(None, [path, "&".join(filter(None, [self.parameters, at]))]))
+
+    def _cell(self, row: PairRow, reason: Reason | None, column: Column) -> Cell:
         if column.kind == "why":
             loud = [one for one in (reason, reason and reason.also) if one]
-            whys = [self._why(row, one, parameters) for one in loud]
+            whys = [self._why(row, one) for one in loud]
             return Cell(column.label, "why", column.width, whys=whys)
         if column.kind == "meta":
             value = meta_text(row.pair.meta.get(column.name.removeprefix(META)))
@@ -441,16 +445,15 @@ class _Reader:
         number = getattr(row.score, column.name) if row.score else None
         return Cell(column.label, column.kind, column.width, number=number)
 
-    def _why(self, row: PairRow, reason: Reason, parameters: dict[str, Any]) -> Why:
+    def _why(self, row: PairRow, reason: Reason) -> Why:
         last = reason.end - 1
-        at = {**parameters, "at": f"{reason.side}-{reason.start}"}
         return Why(
             side=reason.side,
             word="bad" if reason.reward < 0 else "good",
             reward=reason.reward,
             text=shortened(reason.text, WHY_SNIPPET) or "the end of the response",
             place=f"token {last}" if reason.start == last else f"tokens {reason.start} to {last}",
-            address=url_of(self.request, "pair", at, pair_id=row.pair.id),
+            address=self._pair_url(row.pair.id, f"at={reason.side}-{reason.start}"),
         )
 
 
