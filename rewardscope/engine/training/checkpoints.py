@@ -79,25 +79,12 @@ class Checkpoints:
 
     def load(self, path: Path, model: TrainedModel, optimiser: torch.optim.Optimizer) -> CheckpointState:
         """Puts weights and moments back. Raises DataError where the checkpoint is of another training."""
+        load_weights(path, model)
         try:
-            weights = load_file(path / WEIGHTS, device=str(model.loaded.device))
             moments = torch.load(path / OPTIMISER, map_location=model.loaded.device, weights_only=True)
             state = _from_json(json.loads((path / STATE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise DataError(
-                f"The checkpoint `{path}` cannot be read ({error}); remove its folder to go on from an "
-                "earlier one."
-            ) from error
-        named = model.named_parameters()
-        if named.keys() != weights.keys() or any(
-            named[name].shape != one.shape for name, one in weights.items()
-        ):
-            raise DataError(
-                f"The checkpoint `{path}` is of another model; train in a folder of its own, or remove it."
-            )
-        with torch.no_grad():
-            for name, one in named.items():
-                one.copy_(weights[name])
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise _unreadable(path, error) from error
         optimiser.load_state_dict(moments)
         return state
 
@@ -119,6 +106,31 @@ class Checkpoints:
         for path in self._all():
             if _step(path) not in staying:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def load_weights(path: Path, model: TrainedModel) -> None:
+    """Puts the weights of a checkpoint, all or an adapter's, onto the model that it is of.
+
+    Raises DataError where they cannot be read, or are of another model, which then stays as it was.
+    """
+    try:
+        weights = load_file(path / WEIGHTS, device=str(model.loaded.device))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    named = model.named_parameters()
+    if named.keys() != weights.keys() or any(named[name].shape != one.shape for name, one in weights.items()):
+        raise DataError(
+            f"The checkpoint `{path}` is of another model; train in a folder of its own, or remove it."
+        )
+    with torch.no_grad():
+        for name, one in named.items():
+            one.copy_(weights[name])
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"The checkpoint `{path}` cannot be read ({error}); remove its folder to go on from an earlier one."
+    )
 
 
 def bytes_of(folder: Path) -> int:

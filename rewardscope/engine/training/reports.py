@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewardscope.engine.types import RewardMap
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingBegins:
@@ -44,3 +46,19 @@ class CheckpointSaved:
 
 
 TrainingReport = TrainingBegins | MetricPoints | CheckpointSaved
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a job of traces found, all at once."""
+
+    steps: list[int]
+    """In order, from 0."""
+    maps: list[RewardMap]
+    """One a response, in the order of the pairs, chosen before rejected: in `rewards` the implicit reward of
+    each step, by `lane_of`; in `totals` the sum of each; `reference_logprobs` is what all are taken from."""
+
+
+def lane_of(step: int) -> str:
+    """What the rewards of a step are called among the lanes of a map."""
+    return f"step-{step:06d}"
