@@ -68,7 +68,7 @@ def list_jobs(paging: PagingDep, database: DatabaseDep, status: JobStatus | None
 @queue_router.get("")
 def read_queue(session: SessionDep) -> Listing[QueuedJob]:
     """What runs and what waits, queue by queue: first what runs, then what waits, in the order in which
-    workers take it, up to 200 of each queue. `total` counts all."""
+    workers take it, up to 100 of each queue. `total` counts all."""
     shown = queues.list_queues(session)
     found = [QueuedJob.of_run(run) for one in shown for run in (*one.running, *one.waiting)]
     total = sum(len(one.running) + one.waiting_count for one in shown)

@@ -41,12 +41,18 @@ STALLED = text("""
 """)
 DISCARD = text("DELETE FROM procrastinate_jobs WHERE id = :id")
 WAITING = text("""
-    SELECT job.id AS job_id, row.id, row.priority, row.queue_name
-    FROM procrastinate_jobs AS row
-    JOIN jobs AS job ON job.queue_job_id = row.id
-    WHERE row.status = 'todo' AND job.status = 'queued'
-        AND (CAST(:queue AS varchar) IS NULL OR row.queue_name = :queue)
-    ORDER BY row.queue_name, row.priority DESC, row.id
+    SELECT job_id, id, priority, queue_name, total
+    FROM (
+        SELECT job.id AS job_id, row.id, row.priority, row.queue_name,
+            row_number() OVER (PARTITION BY row.queue_name ORDER BY row.priority DESC, row.id) AS place,
+            count(*) OVER (PARTITION BY row.queue_name) AS total
+        FROM procrastinate_jobs AS row
+        JOIN jobs AS job ON job.queue_job_id = row.id
+        WHERE row.status = 'todo' AND job.status = 'queued'
+            AND (CAST(:queue AS varchar) IS NULL OR row.queue_name = :queue)
+    ) AS waiting
+    WHERE CAST(:limit AS bigint) IS NULL OR place <= :limit
+    ORDER BY queue_name, place
 """)
 PRIORITISE = text("UPDATE procrastinate_jobs SET priority = :priority WHERE id = :id AND status = 'todo'")
 WITHOUT_ROW = text("""
@@ -78,6 +84,8 @@ class WaitingRow:
     id: int
     priority: int
     queue: str
+    total: int
+    """How many rows wait in its queue."""
 
 
 def defer(session: Session, job: Job) -> None:
@@ -102,11 +110,11 @@ def abort(session: Session, queue_job_id: int) -> None:
     session.execute(ABORT, {"id": queue_job_id})
 
 
-def waiting(session: Session, queue: str | None = None) -> list[WaitingRow]:
-    """Rows that wait, queue by queue, each queue in the order in which workers take them. Rows that their
-    job has left behind are none."""
-    rows = session.execute(WAITING, {"queue": queue})
-    return [WaitingRow(row.job_id, row.id, row.priority, row.queue_name) for row in rows]
+def waiting(session: Session, queue: str | None = None, limit: int | None = None) -> list[WaitingRow]:
+    """Rows that wait, queue by queue, each queue in the order in which workers take them, of each the first
+    `limit`. Rows that their job has left behind are none."""
+    rows = session.execute(WAITING, {"queue": queue, "limit": limit})
+    return [WaitingRow(row.job_id, row.id, row.priority, row.queue_name, row.total) for row in rows]
 
 
 def prioritise(session: Session, queue_job_id: int, priority: int) -> bool:

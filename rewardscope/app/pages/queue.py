@@ -20,7 +20,7 @@ from rewardscope.app.services import jobs, queues, runs, workers
 from rewardscope.app.services.queues import Move, Queue
 from rewardscope.app.services.workers import Worker
 
-SHOWN_WAITING = 200
+SHOWN_WAITING = 100
 """Of each queue; a longer one says how many more wait."""
 SHOWN_ENDED = 8
 """Of runs that did not end well, the newest."""

@@ -39,25 +39,21 @@ class Queue:
     """All that wait."""
 
 
-def list_queues(session: Session, limit: int = 200) -> list[Queue]:
+def list_queues(session: Session, limit: int = 100) -> list[Queue]:
     """Every queue in which something waits or runs, by name; of each the first `limit` that wait."""
-    rows = job_queue.waiting(session)
-    names = dict.fromkeys(row.queue for row in rows)
-    shown = {name: [row for row in rows if row.queue == name][:limit] for name in names}
-    runs = _runs_by_job(session, [row.job_id for some in shown.values() for row in some])
+    rows = job_queue.waiting(session, limit=limit)
+    runs = _runs_by_job(session, [row.job_id for row in rows])
     running = _running(session)
-    queues = []
-    for name in sorted({*names, *(run.job.queue for run in running)}):
-        known = [runs[row.job_id] for row in shown.get(name, []) if row.job_id in runs]
-        queues.append(
-            Queue(
-                name=name,
-                running=[run for run in running if run.job.queue == name],
-                waiting=[run for run in known if run.job.status == JobStatus.queued],
-                waiting_count=sum(row.queue == name for row in rows),
-            )
+    totals = {row.queue: row.total for row in rows}
+    return [
+        Queue(
+            name=name,
+            running=[run for run in running if run.job.queue == name],
+            waiting=[runs[row.job_id] for row in rows if row.queue == name and row.job_id in runs],
+            waiting_count=totals.get(name, 0),
         )
-    return queues
+        for name in sorted({*totals, *(run.job.queue for run in running)})
+    ]
 
 
 def prioritise(session: Session, run_id: int, priority: int) -> Job:
