@@ -9,9 +9,11 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -98,8 +100,14 @@ def make_due(database: Database) -> None:
         )
 
 
+def awaited(make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What comes of it, in a thread of its own: a browser of other tests may keep a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(make())).result()
+
+
 def tell(worker: Worker) -> bool:
-    return asyncio.run(worker.tell_once())
+    return bool(awaited(worker.tell_once))
 
 
 def test_a_run_that_ends_is_told_once_and_signed(
@@ -214,7 +222,7 @@ def test_an_address_that_is_silent_or_away_fails_in_a_sentence(receiver: Receive
     silent = webhooks.Outgoing(1, receiver.url, b"{}", None, 1)
     away = webhooks.Outgoing(2, "http://127.0.0.1:9/hook", b"{}", None, 1)
 
-    called = asyncio.run(webhook_calls.call_all([silent, away], seconds=0.3))
+    called = awaited(lambda: webhook_calls.call_all([silent, away], seconds=0.3))
 
     assert called[0].failure == "It did not answer within 0.3 seconds."
     assert called[1].failure is not None
