@@ -35,6 +35,7 @@ from rewardscope.app.services import (
     recipes,
     scores,
     scorings,
+    token_maps,
     trainings,
     webhook_calls,
     webhooks,
@@ -47,6 +48,7 @@ HANDLERS: Mapping[str, Handler] = {
     "training": Handler("train", trainings),
     "evaluation": Handler("evaluate", evaluations),
     "playground": Handler("score", scores),
+    "token_maps": Handler("trace", token_maps),
     "demo": Handler("lab", demo),
 }
 WARM_QUEUE = "interactive"

@@ -50,7 +50,8 @@ addEventListener("securitypolicyviolation", (event) => {
 FRAGMENTS = {
     *("activity", "start", "pair_view", "pair_tokens", "run_status", "run_rest", "recipe_status", "icon"),
     *("playground_waiting", "playground_view", "playground_tokens"),
-    *("dataset_explorer", "queue_state", "run_log", "news", "dataset_labels", "pair_labels", "pair_preview", "pair_export"),
+    *("queue_state", "run_log", "news", "dataset_labels", "pair_labels", "pair_preview", "pair_export"),
+    *("dataset_explorer", "token_map_step", "token_map_reading"),
 }
 """Routes that answer parts of pages, files, or nothing."""
 
@@ -67,6 +68,8 @@ PAGES = {
     "compare": ["/runs/compare?ids={training}&ids={failed}", "/runs/compare?ids={evaluated}"],
     "runs": ["/runs"],
     "run": ["/runs/{training}", "/runs/{failed}", "/runs/{scored}", "/runs/{evaluated}", "/runs/{queued}"],
+    "training_pairs": ["/runs/{training}/pairs"],
+    "token_map": ["/runs/{training}/pairs/{pair}"],
     "queue": ["/queue"],
     "training_new": ["/trainings/new?dataset={dataset}&run={scored}", "/trainings/new?clone={training}"],
     "recipe_new": ["/recipes/new"],

@@ -23,6 +23,7 @@ from rewardscope.app.api import (
     scorings,
     segmentations,
     task_suites,
+    token_maps,
     trainings,
     webhooks,
 )
@@ -33,6 +34,7 @@ for door in (
     models.router,
     scorings.router,
     trainings.router,
+    token_maps.router,
     task_suites.router,
     evaluations.router,
     recipes.router,

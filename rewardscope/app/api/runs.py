@@ -21,7 +21,7 @@ from rewardscope.app.services import clones, jobs, queues, runs
 from rewardscope.app.services.pages import Page
 from rewardscope.app.services.queues import MAX_PRIORITY, Move
 
-RunKind = Literal["scoring", "training", "evaluation", "demo", "playground"]
+RunKind = Literal["scoring", "training", "evaluation", "demo", "playground", "token_maps"]
 
 
 class JobFailure(BaseModel):

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.db.models import Dataset, Run
 from rewardscope.app.dependencies import SessionDep
+from rewardscope.app.errors import Invalid
 from rewardscope.app.pages.agreement import AgreementPanel, agreement_panel
 from rewardscope.app.pages.conflicts import ConflictPanel, conflict_panel
 from rewardscope.app.pages.excerpts import Piece, excerpt
@@ -257,8 +258,8 @@ def save_view(
 ) -> Response:
     """Saves the table of the address under a name, and shows it again."""
     asked = query_parameters(pair_query(dict(parse_qsl(query))))
-    view = saved_views.save_view(session, dataset_id, name, {key: str(value) for key, value in asked.items()})
-    return see_other(url_of(request, "dataset", view.query, dataset_id=dataset_id))
+    saved_views.save_view(session, dataset_id, name, {key: str(value) for key, value in asked.items()})
+    return see_other(url_of(request, "dataset", asked, dataset_id=dataset_id))
 
 
 @router.post("/datasets/{dataset_id:int}/views/{view_id:int}/delete", name="pages:view_delete")
@@ -375,7 +376,7 @@ class _Reader:
         return [
             ViewLink(
                 name=view.name,
-                address=url_of(self.request, "dataset", view.query, dataset_id=self.dataset.id),
+                address=url_of(self.request, "dataset", _in_order(view.query), dataset_id=self.dataset.id),
                 is_shown=view.query == now,
                 delete_url=url_of(self.request, "view_delete", dataset_id=self.dataset.id, view_id=view.id),
             )
@@ -476,6 +477,15 @@ def _asked(request: Request, found: Sequence[Run]) -> TableQuery:
         relation = None if query.against == query.source else query.relation
         query = query.model_copy(update={"against": PREFERENCE, "relation": relation})
     return query
+
+
+def _in_order(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as the page itself would write them, so that equal views have equal addresses."""
+    try:
+        written = query_parameters(pair_query(parameters))
+    except Invalid:  # What a program saved may mean nothing; its page says so.
+        return parameters
+    return written if {key: str(value) for key, value in written.items()} == parameters else parameters
 
 
 def _bare(query: TableQuery) -> TableQuery:

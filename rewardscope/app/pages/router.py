@@ -27,6 +27,7 @@ from rewardscope.app.pages import (
     runs,
     settings,
     task_suites,
+    token_maps,
     trainings,
 )
 from rewardscope.app.pages.rendering import static_url
@@ -42,6 +43,7 @@ for page in (
     pair_export,
     compare,
     runs,
+    token_maps,
     queue,
     trainings,
     recipe_forms,

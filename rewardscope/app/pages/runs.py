@@ -18,6 +18,7 @@ from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
 from rewardscope.app.pages.run_facts import facts
 from rewardscope.app.pages.run_rows import RunRow, percent_done, run_row, seconds_of
+from rewardscope.app.pages.token_maps import result_address
 from rewardscope.app.pages.training_curves import CurvesPanel, curves_panel
 from rewardscope.app.pages.training_runs import (
     ConfigGroup,
@@ -376,6 +377,8 @@ def _result(request: Request, run: Run) -> tuple[str | None, str]:
         return url_of(request, "dataset", query, dataset_id=run.dataset_id), "Open the pairs, conflicts first"
     if run.kind == "playground" and "lanes" in result:
         return url_of(request, "playground_run", run_id=run.id), "Open it in the playground"
+    if (address := result_address(request, run)) is not None:
+        return address, "Open the token map"
     if run.kind == "training" and "model_id" in result:
         return url_of(request, "model", model_id=result["model_id"]), "Open the model"
     return None, ""

@@ -260,4 +260,6 @@ def said_range(least: float | None, most: float | None) -> str:
 
 
 def _written(value: Any) -> Any:
-    return int(value) if isinstance(value, bool) else value
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    return value

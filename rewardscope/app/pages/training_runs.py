@@ -71,6 +71,8 @@ class TrainingRest:
     last_values: list[tuple[str, str]]
     columns: list[str]
     checkpoints: list[CheckpointLine]
+    pairs_url: str | None = None
+    """Where pairs are seen across checkpoints; None for models that give tokens no probability."""
 
 
 def training_rest(request: Request, session: Session, run: Run) -> TrainingRest:
@@ -84,6 +86,9 @@ def training_rest(request: Request, session: Session, run: Run) -> TrainingRest:
         last_values=[(label_of(name), _value(name, latest[name])) for name in sorted(latest, key=place_of)],
         columns=[label_of(name) for name in columns],
         checkpoints=[_line(one, columns) for one in reversed(found)],
+        pairs_url=None
+        if run.request["method"]["name"] == "reward_model"
+        else url_of(request, "training_pairs", run_id=run.id),
     )
 
 

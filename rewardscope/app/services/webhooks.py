@@ -30,7 +30,7 @@ from rewardscope.app.errors import Conflict, NotFound
 
 End = Literal["succeeded", "failed", "crashed", "cancelled"]
 ENDS: tuple[End, ...] = ("succeeded", "failed", "crashed", "cancelled")
-UNTOLD_KINDS = ("playground",)
+UNTOLD_KINDS = ("playground", "token_maps")
 """Kinds of runs that somebody waits for on the page; nobody wants to be told of them besides."""
 PAUSES = tuple(
     timedelta(seconds=seconds) for seconds in (10, 60, 5 * 60, 30 * 60, 2 * 3600, 8 * 3600, 24 * 3600)

@@ -32,7 +32,7 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
             None if final is None else Path(final),
             steps=int(request["steps"]),
             beta=float(request["beta"]),
-            device=str(request.get("device", "auto")),
+            device=asked.machine.device,
             tick=lambda done, total: report(progress=Progress("reading checkpoints", done, total, "steps")),
         )
     report(chunk=traced)

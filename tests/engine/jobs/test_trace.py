@@ -43,7 +43,7 @@ def traced(**request: Any) -> Traced:
             heard.append(chunk)
 
     rows = [pair_to_row(pair) for pair in PAIRS]
-    result = trace.run({"pairs": rows, "beta": 0.1, "device": "cpu", **request}, report)
+    result = trace.run({"pairs": rows, "beta": 0.1, **request}, report)
     assert result == {"steps": heard[0].steps}
     return heard[0]
 

@@ -1,0 +1,25 @@
+"""Token maps for tests of services and pages: asked for by the real service, and read without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from rewardscope.app.db.models import Pair, Run
+from rewardscope.app.services import jobs, pairs, token_maps
+from rewardscope.engine.training.reports import Traced, lane_of
+from tests.app import factories
+
+
+def read(session: Session, run: Run, steps: list[int]) -> None:
+    """Does the reading as a worker would: every step adds what the words are long."""
+    attempt = factories.claim(session, run)
+    maps = []
+    for named in run.request["pairs"]:
+        pair = pairs.to_preference_pair(session.get_one(Pair, named["id"]))
+        for side, _ in pair.sides():
+            lane = np.array(factories.by_word_length(pair, side), dtype=np.float32)
+            rewards = {lane_of(step): (lane * step / 100).tolist() for step in steps}
+            maps.append(factories.reward_map(pair, side, rewards))
+    token_maps.store(session, run, attempt, Traced(steps, maps))
+    jobs.finish(session, run.job.id, attempt, token_maps.finish(session, run, {"steps": steps}))
