@@ -199,10 +199,10 @@ def test_events_come_while_the_run_goes_on(client: TestClient, database: Databas
     job_id, attempt = started(database, run_id)
 
     def work() -> None:
-        time.sleep(0.3)
+        time.sleep(0.8)
         with database.session() as session:
             jobs.report(session, job_id, attempt, Progress("scoring", 2, 4), "half way")
-        time.sleep(0.3)
+        time.sleep(0.8)
         with database.session() as session:
             jobs.finish(session, job_id, attempt, {})
 
