@@ -104,7 +104,7 @@ def test_a_pair_is_read_by_keys_and_told_by_a_link(watched, chromium, server, ad
 
     # All sources, the mask, and the help that gives the focus back.
     redrawn(page, "s")
-    assert page.locator(".by-source").count() == 2
+    page.locator(".by-source").nth(1).wait_for()
     page.locator(".strip").first.click()
     in_sight(page, ".by-source i.told")
     page.keyboard.press("m")
@@ -141,6 +141,25 @@ def test_a_pair_is_read_by_keys_and_told_by_a_link(watched, chromium, server, ad
     assert "at=" not in page.url
     page.keyboard.press("k")
     page.wait_for_url(lambda url: url.split("?")[0] == (server.url + address).split("?")[0])
+
+
+def test_what_a_pointer_rests_on_stays_told_when_another_part_is_drawn_anew(watched, server, address):
+    page = watched.page
+    page.goto(server.token_url)
+    held = []
+    page.route("**/preview?*", lambda route: held.append(route))
+    page.goto(server.url + address)
+    page.locator(".response i").nth(1).hover()
+    told = page.locator("#inspector").get_by_text("log-ratio 0.5", exact=True)
+    told.wait_for()
+    held[0].continue_()
+    page.locator("#preview table").wait_for()
+    assert told.is_visible()
+    page.mouse.down()
+    page.mouse.up()
+    page.keyboard.press("w")
+    page.locator("#inspector").get_by_text("said to be wrong", exact=True).wait_for()
+    assert told.is_visible()
 
 
 def test_single_keys_can_be_switched_off(watched, server, address):

@@ -90,6 +90,7 @@ document.addEventListener("htmx:before:swap", () => {
 document.addEventListener("htmx:after:swap", () => {
   markLabels();
   offerLabels();
+  if (current) show(current);
   if (pressed) document.querySelector(`#labels [data-say="${CSS.escape(pressed)}"]`)?.focus({ preventScroll: true });
   pressed = null;
 });

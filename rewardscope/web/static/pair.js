@@ -19,6 +19,7 @@ let indexes = new WeakMap(); // response -> its tokens and the position of each
 let current = null; // the token whose numbers are shown
 let led = null; // the token that a map led to
 let at = null; // the token with the focus, as the address says it: `chosen-17`
+let known = null; // the view whose responses are known
 
 // ------------------------------------------------------------------------------------------ what is shown
 
@@ -148,6 +149,7 @@ function show(token) {
   facts.push(fact(`segment ${index + 1}, reward`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "masked ✕"}${state & 2 ? " ≠" : ""}`));
   const label = token.closest(".l")?.title;
   if (label) facts.push(fact("label", label));
+  if (token.dataset.v) facts.push(fact("said to be", token.dataset.v));
   if (token.closest(".d")) facts.push(fact("differs", "from the other response"));
   inspector.replaceChildren(...facts);
 }
@@ -190,7 +192,7 @@ page.addEventListener("pointerout", (event) => {
 });
 page.addEventListener("click", (event) => {
   const token = event.target.closest(".response i");
-  if (token && !String(getSelection())) focus(token);
+  if (token && !String(getSelection())) focus(token, false);
 });
 page.addEventListener("focusin", (event) => {
   const token = event.target.closest(".response i");
@@ -490,6 +492,7 @@ function takeUpPlace() {
 }
 
 function readView() {
+  known = view();
   panels = new WeakMap();
   indexes = new WeakMap();
   current = null;
@@ -500,6 +503,8 @@ function readView() {
   }
   setUpMaps();
   carryAddress();
+  const pointedAt = page.querySelector(".response i:hover");
+  if (pointedAt) show(pointedAt);
 }
 
 // -------------------------------------------------------------------------------------------------- the keys
@@ -564,7 +569,10 @@ page.addEventListener("change", (event) => {
 document.getElementById("open-help")?.addEventListener("click", KEYS["?"]);
 
 document.addEventListener("htmx:before:swap", holdPlace);
-document.addEventListener("htmx:after:swap", () => { readView(); takeUpPlace(); });
+// Labels and the preview are drawn anew beside the view: what the inspector tells then stays.
+document.addEventListener("htmx:after:swap", () => {
+  if (view() !== known) { readView(); takeUpPlace(); }
+});
 document.addEventListener("htmx:after:history:replace", carryAddress);
 at = new URLSearchParams(location.search).get("at");
 readView();
