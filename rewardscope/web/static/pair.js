@@ -563,6 +563,14 @@ page.addEventListener("input", (event) => {
   partner.value = event.target.value;
   if (event.target.type === "range") partner.dispatchEvent(new Event("input", { bubbles: true }));
 });
+// A slider that was moved before this script ran, or that the browser put back, counts as moved.
+function takeUpSliders() {
+  for (const slider of page.querySelectorAll("[type=range][data-partner]")) {
+    const untouched = slider.cloneNode();
+    untouched.value = slider.defaultValue;
+    if (slider.value !== untouched.value) slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+}
 page.addEventListener("change", (event) => {
   if (event.target.name === "view") { event.stopPropagation(); showMask(event.target.checked); }
 }, true);
@@ -577,5 +585,6 @@ document.addEventListener("htmx:after:history:replace", carryAddress);
 at = new URLSearchParams(location.search).get("at");
 readView();
 focusOfAddress();
+takeUpSliders();
 // Numbers are small; having them before the first hover makes it answer at once.
 (window.requestIdleCallback || setTimeout)(() => page.querySelectorAll("[data-tokens]").forEach(lanesOf));
