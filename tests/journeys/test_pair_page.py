@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rewardscope.app.services import pairs
+from rewardscope.app.services import labels, pairs
 from tests.app import factories
 from tests.app.laned import make_laned_run
 
@@ -160,6 +160,31 @@ def test_what_a_pointer_rests_on_stays_told_when_another_part_is_drawn_anew(watc
     page.keyboard.press("w")
     page.locator("#inspector").get_by_text("said to be wrong", exact=True).wait_for()
     assert told.is_visible()
+
+
+def test_text_that_a_pointer_selects_is_labelled_to_the_letter(watched, server, database, address):
+    page = watched.page
+    page.goto(server.token_url)
+    page.goto(server.url + address)
+    page.wait_for_load_state("networkidle")
+    tokens = page.locator(".response[data-side=chosen] i")
+    assert [tokens.nth(place).text_content() for place in (2, 4)] == [" certainly", " capital"]
+    begin, end = tokens.nth(2).bounding_box(), tokens.nth(4).bounding_box()
+    page.mouse.move(begin["x"] + begin["width"] / 2, begin["y"] + begin["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=4)
+    page.mouse.up()
+    page.locator("#say-what", has_text="chosen, “certainly the capital”").wait_for()
+    page.locator("#say button[data-verdict=wrong]").click()
+    page.locator(".response i[data-v=wrong]").nth(2).wait_for()
+    assert page.get_by_text("said by people").is_visible()
+    with database.session() as session:
+        pair_id = int(re.search(r"/pairs/(\d+)", address)[1])
+        (said,) = labels.labels_of(session, pair_id)
+    assert (said.side, said.text, said.verdict) == ("chosen", " certainly the capital", "wrong")
+    # The same text is still selected, so the same key takes the word back.
+    page.keyboard.press("w")
+    page.locator(".response i[data-v]").first.wait_for(state="detached")
 
 
 def test_single_keys_can_be_switched_off(watched, server, address):

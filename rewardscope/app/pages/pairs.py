@@ -42,7 +42,7 @@ from rewardscope.app.pages.rule_controls import (
 )
 from rewardscope.app.pages.scoring_runs import default_run, run_options, scoring_runs
 from rewardscope.app.pages.table import pair_query, query_parameters
-from rewardscope.app.services import datasets, labels, maps, pairs, scorings
+from rewardscope.app.services import datasets, labels, maps, pairs, scorings, token_maps
 from rewardscope.app.services.labels import Label
 from rewardscope.app.services.maps import PairView
 from rewardscope.app.services.pairs import Neighbours, PairQuery
@@ -124,6 +124,8 @@ class PairPage(PageContext):
     """What people said; None while there is no segment to speak of."""
     preview: PreviewPanel | None = None
     exports: Sequence[Export] = ()
+    elsewhere: Sequence[tuple[str, str]] = ()
+    """Other pages that this pair can be taken to: what they are called, and their addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +358,17 @@ def _scored_page(
         labels=_labels(request, session, view, asked, said),
         preview=_preview(request, view, asked),
         exports=_exports(request, view, asked),
+        elsewhere=_elsewhere(request, session, pair),
     )
+
+
+def _elsewhere(request: Request, session: Session, pair: Pair) -> list[tuple[str, str]]:
+    playground = ("Change it in the playground", url_of(request, "playground", {"pair": pair.id}))
+    training = token_maps.newest_training(session, pair.dataset_id)
+    if training is None:
+        return [playground]
+    checkpoints = url_of(request, "token_map", run_id=training.id, pair_id=pair.id)
+    return [playground, (f"Across the checkpoints of {training.name}", checkpoints)]
 
 
 def _preview(request: Request, view: PairView, asked: _Asked) -> PreviewPanel | None:
@@ -385,6 +397,7 @@ def _unscored_page(
         notice_url=url_of(request, "score", dataset_id=dataset.id),
         notice_link="Score it",
         view=_plain_panel(pair),
+        elsewhere=_elsewhere(request, session, pair),
     )
 
 

@@ -120,6 +120,23 @@ def training_run(session: Session, run_id: int) -> Run:
     return run
 
 
+def newest_training(session: Session, dataset_id: int) -> Run | None:
+    """The training on a data set that succeeded last and left a language model."""
+    query = (
+        select(Run)
+        .join(Job, Job.run_id == Run.id)
+        .where(
+            Run.kind == "training",
+            Run.dataset_id == dataset_id,
+            Run.request[("method", "name")].as_string() != "reward_model",
+            Job.status == JobStatus.succeeded,
+        )
+        .order_by(Run.id.desc())
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
 def latest(session: Session, training_id: int, pair_id: int) -> Run | None:
     """The newest run that reads, or has read, this pair for the training; it may have failed."""
     query = (

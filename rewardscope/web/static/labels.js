@@ -1,4 +1,5 @@
-// Labels on the pair page: r, w and u speak of the segment of the token with the focus, Ctrl+Z takes back.
+// Labels on the pair page: r, w and u speak of the text that is selected, else of the segment of the token with
+// the focus; Ctrl+Z takes back.
 // Stands on pair.js, which knows the tokens. Without it the forms of the page do the same.
 "use strict";
 
@@ -6,6 +7,7 @@ const VERDICT_KEYS = { r: "right", w: "wrong", u: "unsure" };
 const aboveInspector = new CSSStyleSheet();
 document.adoptedStyleSheets.push(aboveInspector);
 let spoken = null; // side and position of the token that was focused last
+let chosen = null; // the stretch of text that is selected
 let pressed = null; // which button had the focus when the panel was drawn anew
 
 function labelsData() {
@@ -41,13 +43,53 @@ function segmentOf({ side, position }) {
   return start < end ? { side, number: index + 1, start, end, verdict } : null;
 }
 
+// Characters are counted as Python does; what cannot be seen stands in the text by name only.
+const charactersOf = (piece) => [...piece.textContent].length + piece.querySelectorAll("u.code").length;
+
+function holds(range, piece) {
+  const part = document.createRange();
+  part.selectNodeContents(piece);
+  if (range.compareBoundaryPoints(Range.START_TO_START, part) > 0) part.setStart(range.startContainer, range.startOffset);
+  if (range.compareBoundaryPoints(Range.END_TO_END, part) < 0) part.setEnd(range.endContainer, range.endOffset);
+  return part.toString() !== "" || part.cloneContents().querySelector("u.code") !== null;
+}
+
+// What is selected of one response, widened to whole tokens: the numbers are of tokens.
+function selectedStretch() {
+  const selection = getSelection();
+  if (selection.isCollapsed || !selection.rangeCount) return null;
+  const range = selection.getRangeAt(0);
+  const around = range.commonAncestorContainer;
+  const response = (around.nodeType === Node.ELEMENT_NODE ? around : around.parentElement)?.closest(".response[data-side]");
+  if (!response || !labelsData()[response.dataset.side]) return null;
+  const held = [];
+  let character = 0, start = null, end = null;
+  for (const piece of indexOf(response).tokens) {
+    if (piece.matches(".e")) break;
+    const after = character + charactersOf(piece);
+    if (range.intersectsNode(piece) && holds(range, piece)) {
+      start ??= character;
+      end = after;
+      held.push(piece);
+    } else if (start !== null) break;
+    character = after;
+  }
+  if (start === null) return null;
+  const verdicts = new Set(held.map((piece) => piece.dataset.v ?? ""));
+  return { side: response.dataset.side, start, end, verdict: verdicts.size === 1 ? [...verdicts][0] : "", text: held.map((piece) => piece.textContent).join("") };
+}
+
+const shortened = (text) => (text.length > 32 ? `${text.slice(0, 20)}…${text.slice(-10)}` : text);
+
 function offerLabels() {
   const bar = document.getElementById("say");
   if (!bar) return;
-  const segment = spoken && segmentOf(spoken);
+  const segment = chosen ?? (spoken && segmentOf(spoken));
   bar.hidden = !segment;
   if (!segment) return;
-  document.getElementById("say-what").textContent = `${segment.side}, segment ${segment.number}`;
+  document.getElementById("say-what").textContent = segment.number
+    ? `${segment.side}, segment ${segment.number}`
+    : `${segment.side}, “${shortened(segment.text.trim())}”`;
   // Not on the element itself: htmx would carry its style over to the new one, which the page's policy refuses.
   aboveInspector.replaceSync(`.say { bottom: ${inspector.offsetHeight + 8}px; }`);
   for (const button of bar.querySelectorAll("button")) {
@@ -64,6 +106,19 @@ page.addEventListener("focusin", (event) => {
   offerLabels();
 });
 
+// The bar speaks of what is selected: pressing its buttons must not take the selection away first.
+document.addEventListener("mousedown", (event) => { if (event.target.closest("#say")) event.preventDefault(); });
+let selecting = null;
+document.addEventListener("selectionchange", () => {
+  clearTimeout(selecting);
+  selecting = setTimeout(() => {
+    const found = selectedStretch();
+    if (!found && !chosen) return;
+    chosen = found;
+    offerLabels();
+  }, 120);
+});
+
 document.addEventListener("keydown", (event) => {
   const field = event.target.closest("input, select, textarea, dialog, [contenteditable]");
   if (field && !field.matches("[type=range], [type=checkbox], [type=radio]")) return;
@@ -75,11 +130,16 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape" && spoken) { spoken = null; offerLabels(); return; }
+  if (event.key === "Escape" && (spoken || chosen)) {
+    if (chosen) getSelection().removeAllRanges(); else spoken = null;
+    chosen = null;
+    offerLabels();
+    return;
+  }
   const verdict = VERDICT_KEYS[event.key];
   if (!verdict || !keysOn.checked) return;
   const button = document.querySelector(`#say:not([hidden]) [data-verdict=${verdict}]`);
-  if (!button) { document.getElementById("said").textContent = "Give a token the focus first."; return; }
+  if (!button) { document.getElementById("said").textContent = "Select some text or give a token the focus first."; return; }
   event.preventDefault();
   button.form.requestSubmit(button);
 });
@@ -89,6 +149,7 @@ document.addEventListener("htmx:before:swap", () => {
 });
 document.addEventListener("htmx:after:swap", () => {
   markLabels();
+  chosen = selectedStretch();
   offerLabels();
   if (current) show(current);
   if (pressed) document.querySelector(`#labels [data-say="${CSS.escape(pressed)}"]`)?.focus({ preventScroll: true });
