@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from rewardscope.app.attempt import Handler
@@ -19,7 +20,7 @@ from rewardscope.app.services.trainings import TrainingBody
 from rewardscope.app.settings import Settings
 from rewardscope.app.worker import Worker
 from rewardscope.engine.training.reports import MetricPoints
-from tests.app import factories, training_job
+from tests.app import factories, trained_runs, training_job
 
 STEPS = 10
 
@@ -264,3 +265,29 @@ def test_a_run_without_curves_has_none(client: Any, settings: Settings, database
         run_id = factories.make_scored_run(session, settings, 1).id
     assert client.get(f"/api/v1/runs/{run_id}/metrics").json() == {"series": {}, "last_step": 0}
     assert client.get(f"/api/v1/runs/{run_id}/checkpoints").json() == []
+
+
+def test_points_that_are_stored_while_curves_are_read_come_with_the_next_look(
+    client: Any, settings: Settings, database: Database
+) -> None:
+    with database.session() as session:
+        run = trained_runs.make_training(session, settings, 100)
+        attempt = trained_runs.begin(session, run)
+        trained_runs.go_on(session, run, attempt, 4)
+        address = f"/api/v1/runs/{run.id}/metrics?names=train/loss"
+        run_id = run.id
+    stored: list[int] = []
+
+    def store_meanwhile(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "metric_blocks" in statement and not stored:
+            stored.append(9)
+            with database.session() as session:
+                trained_runs.go_on(session, runs.get_run(session, run_id), attempt, 9)
+
+    event.listen(database.engine, "after_cursor_execute", store_meanwhile)
+    first = client.get(address).json()
+    event.remove(database.engine, "after_cursor_execute", store_meanwhile)
+    then = client.get(f"{address}&since={first['last_step'] - 1}").json()
+    steps = {*first["series"]["train/loss"]["steps"], *then["series"]["train/loss"]["steps"]}
+    assert stored == [9]
+    assert steps == set(range(1, 10))

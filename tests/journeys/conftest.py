@@ -73,6 +73,7 @@ def server(settings: Settings, database: Database) -> Iterator[Server]:
 def chromium() -> Iterator[object]:
     """A headless Chromium: the one on the PATH, else Playwright's own."""
     playwright_module = pytest.importorskip("playwright.sync_api")
+    playwright_module.expect.set_options(timeout=15_000)
     path = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
     with playwright_module.sync_playwright() as playwright:
         if path is None and not os.path.exists(playwright.chromium.executable_path):  # noqa: PTH110

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from rewardscope.app.services import datasets
 
@@ -22,7 +23,7 @@ def test_from_a_file_to_its_table(watched, server, database, tmp_path):
     page.get_by_role("button", name="Bring it in").click()
     page.get_by_text("Nothing was imported").wait_for()
     cells = page.get_by_role("table", name="Rows that cannot be used").locator("tbody td")
-    assert cells.first.inner_text() == "2"
+    expect(cells.first).to_have_text("2")
     assert "JSON" in cells.last.inner_text()
     with database.session() as session:
         assert datasets.list_datasets(session).items == []

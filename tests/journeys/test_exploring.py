@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.app import factories
 
@@ -30,7 +31,7 @@ def test_from_a_brush_to_a_saved_view(watched, server, explored):
     page.goto(server.token_url)
     page.goto(f"{server.url}/datasets/{explored}")
     rows = page.locator(".pairs-table tbody tr")
-    assert rows.count() == 30
+    expect(rows).to_have_count(30)
 
     # By keys: the lower handle of the tokens goes up, and keeps the focus.
     page.locator("#low-tokens").focus()
@@ -59,7 +60,7 @@ def test_from_a_brush_to_a_saved_view(watched, server, explored):
     part.click()
     page.wait_for_url(re.compile("relation=contradict"))
     page.wait_for_load_state()
-    assert rows.count() == number
+    expect(rows).to_have_count(number)
 
     page.locator("#save-view summary").click()
     page.get_by_label("Name of this view").fill("contradicting")
@@ -67,4 +68,4 @@ def test_from_a_brush_to_a_saved_view(watched, server, explored):
     page.goto(f"{server.url}/datasets/{explored}")
     page.get_by_role("link", name="contradicting", exact=True).click()
     page.wait_for_url(re.compile("relation=contradict"))
-    assert rows.count() == number
+    expect(rows).to_have_count(number)

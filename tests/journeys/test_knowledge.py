@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from rewardscope.app.services import pairs
 from tests.app import factories
@@ -44,7 +45,7 @@ def test_segments_are_labelled_by_keys_and_the_pair_is_taken_along(
     page.locator("#say").wait_for()
     page.keyboard.press("r")
     page.get_by_text("✔ 1 right").wait_for()
-    assert page.locator(".response[data-side=chosen] i[data-v=right]").count() >= 1
+    expect(page.locator(".response[data-side=chosen] i[data-v=right]")).not_to_have_count(0)
     page.keyboard.press("l")
     page.keyboard.press("w")
     page.get_by_text("1 wrong").wait_for()
@@ -79,7 +80,7 @@ def test_segments_are_labelled_by_keys_and_the_pair_is_taken_along(
     assert found[0]["wrong_tokens"] >= 1
     assert found[0]["right_tokens"] >= 1
     page.goto(f"{server.url}/datasets/{dataset_id}/labels")
-    assert page.locator("tbody tr").count() == 2
+    expect(page.locator("tbody tr")).to_have_count(2)
     page.locator("tbody th a").first.click()
     page.locator("#labels").wait_for()
 
@@ -99,11 +100,11 @@ def test_segments_are_labelled_by_keys_and_the_pair_is_taken_along(
     alone.on("request", lambda request: asked.append(request.url))
     alone.on("console", lambda message: faults.append(message.text))
     alone.goto(file.as_uri())
-    assert alone.locator(".response").count() == 2
-    assert alone.locator(".response i[data-v]").count() == len(marks)
+    expect(alone.locator(".response")).to_have_count(2)
+    expect(alone.locator(".response i[data-v]")).to_have_count(len(marks))
     assert alone.locator("#preview tbody tr").count() >= 4
     alone.get_by_text("Every token of the chosen response").click()
-    assert alone.get_by_role("table", name="Tokens of chosen").is_visible()
+    expect(alone.get_by_role("table", name="Tokens of chosen")).to_be_visible()
     assert (
         alone.evaluate(
             "getComputedStyle(document.querySelector('.response i.p, .response i[class]')).backgroundColor"
@@ -123,10 +124,10 @@ def test_labels_need_no_script(chromium, server, place):
     page.goto(server.url + address)
     page.get_by_text("one by one").click()
     page.get_by_role("button", name="wrong: segment 1 of rejected").click()
-    assert page.get_by_text("1 wrong").is_visible()
-    assert page.locator(".response[data-side=rejected] i[data-v=wrong]").count() >= 1
+    expect(page.get_by_text("1 wrong")).to_be_visible()
+    expect(page.locator(".response[data-side=rejected] i[data-v=wrong]")).not_to_have_count(0)
     page.get_by_role("button", name="Undo").click()
-    assert page.get_by_text("no labels yet").is_visible()
+    expect(page.get_by_text("no labels yet")).to_be_visible()
     page.get_by_role("link", name="Losses and gradients by density").click()
     assert page.locator("#preview tbody tr").count() >= 4
     context.close()

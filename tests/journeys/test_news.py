@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from rewardscope.app.db.models import JobStatus
 from rewardscope.app.services import jobs
@@ -37,7 +38,7 @@ def test_a_run_that_ends_is_told_in_every_tab_and_asked_for_by_one(watched, serv
     end(database, settings, "bad", JobStatus.crashed)
     for page in (first, *others):
         page.locator(".notice .badge.crashed").wait_for()
-        assert page.locator(".notice").count() == 2
+        expect(page.locator(".notice")).to_have_count(2)
     assert len(set(asked)) == 1
     # What one has seen, all have seen; a tab that nobody looks at says how many are left.
     others[0].evaluate(
@@ -47,7 +48,7 @@ def test_a_run_that_ends_is_told_in_every_tab_and_asked_for_by_one(watched, serv
     others[0].wait_for_function("() => document.title.startsWith('(2) ')")
     others[1].locator(".notice", has_text="good").get_by_role("button").click()
     others[0].wait_for_function("() => document.title.startsWith('(1) ')")
-    assert first.locator(".notice").count() == 1
+    expect(first.locator(".notice")).to_have_count(1)
     # The tab that asked is closed: another one goes on.
     asked[0].close()
     left = next(page for page in (*others, first) if page is not asked[0])
@@ -55,9 +56,9 @@ def test_a_run_that_ends_is_told_in_every_tab_and_asked_for_by_one(watched, serv
     left.locator(".notice", has_text="late").wait_for()
     left.get_by_role("link", name="late").click()
     left.get_by_text("It broke.").first.wait_for()
-    assert left.locator(".notice", has_text="late").count() == 0
+    expect(left.locator(".notice", has_text="late")).to_have_count(0)
     left.get_by_role("button", name="Dismiss", exact=False).last.click()
     left.wait_for_function("() => !document.querySelector('.notice')")
     left.reload()
     left.wait_for_load_state()
-    assert left.locator(".notice").count() == 0
+    expect(left.locator(".notice")).to_have_count(0)

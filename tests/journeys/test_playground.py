@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from rewardscope.app.services import jobs, models
 from rewardscope.engine.types import ModelReference
@@ -32,8 +33,8 @@ def test_a_text_is_scored_shown_cut_anew_and_kept(watched, server, database, set
     assert worker.run_once()
     # Nobody reloads: the page draws itself anew once the text is scored.
     page.locator(".response[data-side=chosen]").wait_for()
-    assert "مرحبا" in page.locator(".response[data-side=chosen]").inner_text()
-    assert page.locator('.response i[class*="b"]').count() > 0
+    expect(page.locator(".response[data-side=chosen]")).to_contain_text("مرحبا")
+    expect(page.locator('.response i[class*="b"]')).not_to_have_count(0)
     page.get_by_label("Threshold δ").fill("9")
     page.wait_for_url(re.compile(r"/playground/\d+\?.*delta=9"))
     page.wait_for_function("document.querySelectorAll('.response i.p').length === 0")
@@ -43,14 +44,14 @@ def test_a_text_is_scored_shown_cut_anew_and_kept(watched, server, database, set
     page.locator("#view.mask-view").wait_for()
     kept = page.url
     page.get_by_text("Change the text or the models").click()
-    assert page.get_by_label("Policy", exact=True).input_value() == "tuned"
+    expect(page.get_by_label("Policy", exact=True)).to_have_value("tuned")
     page.get_by_role("link", name="Start afresh").click()
-    assert page.get_by_label("Prompt").input_value() == ""
-    assert page.get_by_label("Policy", exact=True).input_value() == "tuned"
+    expect(page.get_by_label("Prompt")).to_have_value("")
+    expect(page.get_by_label("Policy", exact=True)).to_have_value("tuned")
     page.get_by_role("link", name="Where is it?").wait_for()
     page.goto(kept)
     page.locator("#view.mask-view").wait_for()
-    assert page.get_by_label("Threshold δ").input_value() == "9"
+    expect(page.get_by_label("Threshold δ")).to_have_value("9")
 
 
 def test_who_reads_a_log_keeps_the_line_and_who_follows_it_sees_its_end(watched, server, database, settings):
@@ -82,7 +83,7 @@ def test_who_reads_a_log_keeps_the_line_and_who_follows_it_sees_its_end(watched,
     page.get_by_text("line 259", exact=True).wait_for()
     after = page.get_by_text("line 120", exact=True).bounding_box()
     assert abs(after["y"] - before["y"]) < 2
-    assert not follow.is_checked()
+    expect(follow).not_to_be_checked()
     follow.check()
     page.wait_for_function(at_its_end)
     with page.expect_download() as download:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from rewardscope.app.services import jobs
 
@@ -10,8 +11,6 @@ pytestmark = pytest.mark.browser
 
 
 def test_runs_are_moved_by_key_and_pointer_and_keep_the_focus(watched, server, database):
-    from playwright.sync_api import expect
-
     with database.session() as session:
         running = jobs.submit(session, kind="scoring", name="runs already", request={})
         jobs.claim(session, running.job.id, "worker")
@@ -29,7 +28,7 @@ def test_runs_are_moved_by_key_and_pointer_and_keep_the_focus(watched, server, d
         page.keyboard.press("Alt+ArrowUp")
     expect(names).to_have_text(["first", "second", "fourth", "third"])
     assert page.evaluate("document.activeElement.id") == f"name-{ids['fourth']}"
-    assert page.locator("#queue-spoken").text_content() == "fourth waits at place 3 of the default queue."
+    expect(page.locator("#queue-spoken")).to_have_text("fourth waits at place 3 of the default queue.")
     with page.expect_response("**/move"):
         page.keyboard.press("Alt+Home")
     expect(names).to_have_text(["fourth", "first", "second", "third"])

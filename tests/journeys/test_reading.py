@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from rewardscope.engine.types import Span
 from tests.app import factories
@@ -41,7 +42,7 @@ def test_from_the_token_to_other_pivots(watched, server, scored):
     page.get_by_role("link", name="capitals", exact=True).click()
     page.get_by_role("link", name="Margin").click()
     page.get_by_role("link", name="Conflict").click()
-    assert "sort=conflict" in page.url
+    page.wait_for_url(re.compile("sort=conflict"))
     page.locator("tbody th[scope=row] a").nth(3).click()
     page.wait_for_url(re.compile(r"/pairs/\d+"))
     before = pivots(page)
@@ -66,7 +67,7 @@ def test_the_slider_moves_the_number_and_the_pivots(watched, server, scored):
     slider.focus()
     slider.press("End")
     page.wait_for_url(re.compile(r"delta=2"))
-    assert page.get_by_label("Threshold δ").input_value() == "2"
+    expect(page.get_by_label("Threshold δ")).to_have_value("2")
 
 
 def test_a_token_tells_its_numbers_to_pointer_and_keys(watched, server, scored):
@@ -82,15 +83,15 @@ def test_a_token_tells_its_numbers_to_pointer_and_keys(watched, server, scored):
     page.keyboard.press("l")
     assert page.evaluate("document.activeElement.matches('.response i.p')")
     page.keyboard.press("m")
-    assert "view=mask" in page.url
-    assert page.locator("#view.mask-view").count() == 1
+    page.wait_for_url(re.compile("view=mask"))
+    expect(page.locator("#view.mask-view")).to_have_count(1)
     page.keyboard.press("?")
-    assert page.locator("dialog[open]").count() == 1
+    expect(page.locator("dialog[open]")).to_have_count(1)
     page.keyboard.press("Escape")
     first = page.url
     page.keyboard.press("j")
     page.wait_for_url(lambda url: url.split("?")[0] != first.split("?")[0])
-    assert "view=mask" in page.url
+    page.wait_for_url(re.compile("view=mask"))
     page.keyboard.press("k")
     page.wait_for_url(lambda url: url.split("?")[0] == first.split("?")[0])
 
@@ -103,7 +104,7 @@ def test_a_rule_that_cannot_be_is_told_and_the_view_stays(watched, server, score
     page.get_by_label("Segmenter").select_option("entropy")
     page.locator("#toast").wait_for(state="visible")
     assert "entrop" in page.locator("#toast").inner_text().lower()
-    assert page.locator(".response").count() == 2
+    expect(page.locator(".response")).to_have_count(2)
     # The browser itself notes the refused request on its console.
     watched.faults[:] = [fault for fault in watched.faults if "422" not in fault]
 
@@ -134,6 +135,6 @@ def test_reading_works_without_javascript(chromium, server, scored):
     page.locator("tbody th[scope=row] a").first.click()
     page.get_by_label("Threshold δ").fill("9")
     page.get_by_role("button", name="Apply").click()
-    assert "delta=9" in page.url
-    assert page.locator(".response i.p").count() == 0
+    page.wait_for_url(re.compile("delta=9"))
+    expect(page.locator(".response i.p")).to_have_count(0)
     context.close()

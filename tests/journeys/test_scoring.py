@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.app import factories
 
@@ -60,8 +61,8 @@ def test_from_a_file_of_ones_own_to_its_coloured_tokens(watched, server, worker,
     assert page.locator("tbody th[scope=row]", has_text="mine").count() <= len(ROWS)
     page.locator(".pairs-table tbody th[scope=row] a").first.click()
     page.locator(".response").first.wait_for()
-    assert page.locator('.response i[class*="b"]').count() > 0
-    assert "It is" in page.locator(".response[data-side=chosen]").inner_text()
+    expect(page.locator('.response i[class*="b"]')).not_to_have_count(0)
+    expect(page.locator(".response[data-side=chosen]")).to_contain_text("It is")
     page.locator(".response i").first.hover()
     for lane in ("reward", "scaled", "log p", "log p reference", "entropy", "rank"):
         page.locator("#inspector > span", has_text=re.compile(rf"^{lane} −?\d")).wait_for()
@@ -92,7 +93,7 @@ def test_home_shows_how_far_the_demo_is_and_then_the_data(watched, server, datab
     page.get_by_text("waits for a worker").wait_for()
     page.get_by_role("link", name="Data", exact=True).click()
     page.get_by_text("The demo waits for a worker").wait_for()
-    assert page.get_by_role("button", name="Load the demo").count() == 0
+    expect(page.get_by_role("button", name="Load the demo")).to_have_count(0)
     with database.session() as session:
         factories.make_dataset(session, 3, "came meanwhile")
     page.get_by_role("link", name="came meanwhile", exact=True).wait_for()

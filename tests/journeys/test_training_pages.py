@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 from sqlalchemy import select
 
 from rewardscope.app.db.models import Run
@@ -96,7 +97,7 @@ def test_a_zoom_brings_the_raw_points_of_its_range(watched, server, database, se
     chart(page, "Loss").get_by_text("points of this range").wait_for()
     (address,) = [url for url in asked if "until=" in url]
     since, until = (int(re.search(rf"{name}=(\d+)", address)[1]) for name in ("since", "until"))
-    assert note.inner_text() == f"all {until - since} points of this range"
+    expect(note).to_have_text(f"all {until - since} points of this range")
     assert abs(since - 4500) < 100
     low, high = page.evaluate("document.querySelector('[data-curves]').curves.limits()")
     assert (low, high) == (since + 1, until)
@@ -138,11 +139,11 @@ def test_the_form_follows_the_method_and_its_preview_what_is_typed(watched, serv
     preview.get_by_text("321").wait_for()
 
     page.get_by_text("Numbers of the method").click()
-    assert page.get_by_label("Clip of rejected tokens, nats").first.is_visible()
+    expect(page.get_by_label("Clip of rejected tokens, nats").first).to_be_visible()
     page.get_by_label("Method", exact=True).select_option("ppo")
-    assert not page.get_by_label("Clip of rejected tokens, nats").first.is_visible()
-    assert page.get_by_label("Discount").is_visible()
-    assert not page.get_by_label("Masks from a scoring run").is_visible()
+    expect(page.get_by_label("Clip of rejected tokens, nats").first).not_to_be_visible()
+    expect(page.get_by_label("Discount")).to_be_visible()
+    expect(page.get_by_label("Masks from a scoring run")).not_to_be_visible()
     preview.get_by_text("name a `reward_model`").wait_for()
 
     page.get_by_label("Method", exact=True).select_option("dpo")
@@ -161,7 +162,7 @@ def test_the_table_of_a_recipe_fills_while_one_looks_on(watched, server, databas
     page.goto(f"{server.url}/recipes/{recipe_id}")
     page.get_by_text("0 of 9 runs done").wait_for()
     table = page.get_by_label("Densities at equal compute")
-    assert "80.0%" not in table.inner_text()
+    expect(table).not_to_contain_text("80.0%")
     steps = ("scorer", "scores", "rjs segment", "evaluate base", "evaluate rjs segment")
     for step in steps:
         with database.session() as session:
@@ -177,8 +178,8 @@ def test_the_table_of_a_recipe_fills_while_one_looks_on(watched, server, databas
             recipes.after_run(session, settings, run.id)
     page.get_by_text("5 of 9 runs done").wait_for()
     row = table.get_by_role("row", name=re.compile("^segment"))
-    assert "80.0%" in row.inner_text()
-    assert "+30.0 points better" in row.inner_text()
+    expect(row).to_contain_text("80.0%")
+    expect(row).to_contain_text("+30.0 points better")
     chart(page, "Loss: train").locator("canvas").wait_for()
     page.get_by_role("checkbox", name="rjs segment").uncheck()
     assert chart(page, "Loss: train").locator(".item").count() == 0
@@ -215,6 +216,6 @@ def test_a_training_can_be_read_without_javascript(chromium, server, begun):
     assert row.locator("svg.spark").bounding_box()["width"] > 50
     page.goto(f"{server.url}/trainings/new?clone={begun[0]}")
     page.get_by_role("button", name="Preview").click()
-    assert "Kept of chosen" in page.locator("#preview").inner_text()
+    expect(page.locator("#preview")).to_contain_text("Kept of chosen")
     assert "Only for ppo." in page.content()
     context.close()

@@ -40,7 +40,8 @@ class CurvesView(BaseModel):
 
     series: dict[str, SeriesView]
     last_step: int
-    """The highest step that any curve has reached: ask for what is new with it as `since`."""
+    """The highest step that any curve has reached: ask for what is new with it, less 1, as `since`, because
+    other curves may reach the same step later."""
 
 
 class CheckpointView(BaseModel):
@@ -77,10 +78,11 @@ def read_metrics(
     """Curves of a run: loss, margin, kept fractions, held-out figures and so on, by update."""
     runs.get_run(session, run_id)
     wanted = None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    # First, so that points which are stored meanwhile are asked for again instead of never.
+    last_step = metrics.last_step(session, run_id)
     found = metrics.read(session, run_id, wanted, since=since, until=until, max_points=max_points)
     return CurvesView(
-        series={name: SeriesView.of(series) for name, series in found.items()},
-        last_step=metrics.last_step(session, run_id),
+        series={name: SeriesView.of(series) for name, series in found.items()}, last_step=last_step
     )
 
 

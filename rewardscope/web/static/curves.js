@@ -675,7 +675,8 @@
     }
 
     async follow(run) {
-      const found = await this.fetch(run, { since: run.last, max_points: OVERVIEW_POINTS });
+      // The last step once more: what was measured at it may have been stored after its loss.
+      const found = await this.fetch(run, { since: run.last - 1, max_points: OVERVIEW_POINTS });
       if (!found) return false;
       const wasTakenBack = (found.last_step ?? 0) < run.last;
       const cameBinned = Object.values(found.series).some((part) => part.binned);

@@ -521,6 +521,12 @@ function showMask(on) {
   writeAddress({ view: on && "mask" });
 }
 
+// A view that was asked for before the switch was moved comes with the mask as it was then.
+function keepMask() {
+  const box = form?.querySelector("[name=view]");
+  if (box && view()) showMask(box.checked);
+}
+
 const KEYS = {
   j: () => page.querySelector("a[rel=next]")?.click(),
   k: () => page.querySelector("a[rel=prev]")?.click(),
@@ -579,9 +585,9 @@ document.getElementById("open-help")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:before:swap", holdPlace);
 // Labels and the preview are drawn anew beside the view: what the inspector tells then stays.
 document.addEventListener("htmx:after:swap", () => {
-  if (view() !== known) { readView(); takeUpPlace(); }
+  if (view() !== known) { keepMask(); readView(); takeUpPlace(); }
 });
-document.addEventListener("htmx:after:history:replace", carryAddress);
+document.addEventListener("htmx:after:history:replace", keepMask);
 at = new URLSearchParams(location.search).get("at");
 readView();
 focusOfAddress();
