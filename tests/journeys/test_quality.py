@@ -66,7 +66,7 @@ PAGES = {
     "score": ["/datasets/{bare}/score"],
     "pair": ["/pairs/{pair}", "/pairs/{bare_pair}", "/pairs/{pair}?view=mask"],
     "compare": ["/runs/compare?ids={training}&ids={failed}", "/runs/compare?ids={evaluated}"],
-    "runs": ["/runs"],
+    "runs": ["/runs", "/runs?status=failed", "/runs?name=nothing&dataset={dataset}"],
     "run": ["/runs/{training}", "/runs/{failed}", "/runs/{scored}", "/runs/{evaluated}", "/runs/{queued}"],
     "training_pairs": ["/runs/{training}/pairs"],
     "token_map": ["/runs/{training}/pairs/{pair}"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,8 +20,7 @@ from rewardscope.app.problems import responses
 from rewardscope.app.services import clones, jobs, queues, runs
 from rewardscope.app.services.pages import Page
 from rewardscope.app.services.queues import MAX_PRIORITY, Move
-
-RunKind = Literal["scoring", "training", "evaluation", "demo", "playground", "token_maps"]
+from rewardscope.app.services.runs import RunKind
 
 
 class JobFailure(BaseModel):
@@ -186,12 +185,13 @@ def list_runs(
     kind: RunKind | None = None,
     status: JobStatus | None = None,
     dataset_id: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+    name: Annotated[str | None, Query(max_length=200, description="A part of their names.")] = None,
 ) -> Any:
     """Runs, newest first."""
 
     def fetch(session: Session, limit: int, cursor: str | None) -> Page[RunSummary]:
         page = runs.list_runs(
-            session, kind=kind, status=status, dataset_id=dataset_id, limit=limit, cursor=cursor
+            session, kind=kind, status=status, dataset_id=dataset_id, name=name, limit=limit, cursor=cursor
         )
         return Page([RunSummary.summary_of(run) for run in page.items], page.next_cursor, page.total)
 

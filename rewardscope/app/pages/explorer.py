@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Dataset, Run
+from rewardscope.app.db.models import Dataset, JobStatus, Run
 from rewardscope.app.dependencies import SessionDep
 from rewardscope.app.errors import Invalid
 from rewardscope.app.pages.agreement import AgreementPanel, agreement_panel
@@ -408,6 +408,8 @@ class _Reader:
         if run is None:
             return Empty("This data set has no pairs.", None, "")
         watch = url_of(self.request, "run", run_id=run.id)
+        if JobStatus(run.job.status).is_over:
+            return Empty(f"Run {run.id} ended before it had scored a pair.", watch, "See why")
         return Empty("The run has not scored any pair yet.", watch, "Watch the run")
 
     # ------------------------------------------------------------------------------------------- its table
@@ -547,6 +549,10 @@ def _text(row: PairRow, name: str) -> str | None:
 def _notice(run: Run | None) -> str | None:
     if run is None or run.job.status == "succeeded":
         return None
+    if JobStatus(run.job.status).is_over:
+        how = "was cancelled" if run.job.status == "cancelled" else run.job.status
+        reason = (run.job.error or {}).get("detail")
+        return f"Run {run.id} {how}; the table holds what it had scored. {reason or ''}".rstrip()
     return (
         f"Run {run.id} is {run.job.status}: the table holds the pairs that it has scored so far, cut by "
         "what was known when each came."

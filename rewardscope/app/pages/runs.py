@@ -1,4 +1,4 @@
-"""Runs: the list, and the page of one with progress, log and buttons, which refreshes while it is active."""
+"""The page of a run, with progress, log and buttons, which refreshes while it is active."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from sqlalchemy.orm import Session
 from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.dependencies import DatabaseDep, SessionDep
 from rewardscope.app.pages.evaluation_figures import FigureTable, figure_table
-from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
 from rewardscope.app.pages.run_facts import facts
-from rewardscope.app.pages.run_rows import RunRow, percent_done, run_row, seconds_of
+from rewardscope.app.pages.run_rows import percent_done, run_row, seconds_of
 from rewardscope.app.pages.token_maps import result_address
 from rewardscope.app.pages.training_curves import CurvesPanel, curves_panel
 from rewardscope.app.pages.training_runs import (
@@ -35,21 +34,8 @@ from rewardscope.app.services.run_views import find_model
 LOG_LINES = 200
 FORMS = {"training": "training_new", "evaluation": "evaluation_new"}
 """Kinds of runs that a form can ask for again with changes."""
-COMPARED = ("training", "evaluation")
-"""Kinds of runs that can stand side by side."""
 
 router = APIRouter()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunsPage(PageContext):
-    """The list."""
-
-    runs: list[RunRow]
-    next_url: str | None
-    first_url: str | None
-    compare_url: str
-    compared_kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,24 +146,6 @@ class EvaluationPage(RunPage):
     reference_name: str | None
     links: list[LinkedRun]
     figures: list[FigureTable]
-
-
-@router.get("/runs", name="pages:runs")
-def show_runs(request: Request, session: SessionDep) -> Response:
-    """All runs, newest first."""
-    cursor = filled(request.query_params).get("cursor")
-    found = runs.list_runs(session, cursor=cursor)
-    here = url_of(request, "runs")
-    page = RunsPage(
-        title="Runs",
-        section="runs",
-        runs=[run_row(request, run) for run in found.items],
-        next_url=url_of(request, "runs", {"cursor": found.next_cursor}) if found.next_cursor else None,
-        first_url=here if cursor else None,
-        compare_url=url_of(request, "compare"),
-        compared_kinds=COMPARED,
-    )
-    return render(request, "runs/index.html", page)
 
 
 @router.get("/runs/{run_id:int}", name="pages:run")

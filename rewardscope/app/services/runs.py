@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session, joinedload
@@ -15,6 +16,9 @@ from rewardscope.app.services.run_folders import remove_with
 
 ACTIVE = (JobStatus.queued, JobStatus.running)
 
+RunKind = Literal["scoring", "training", "evaluation", "demo", "playground", "token_maps"]
+"""What runs do."""
+
 
 def list_runs(
     session: Session,
@@ -23,10 +27,12 @@ def list_runs(
     limit: int = DEFAULT_LIMIT,
     cursor: str | None = None,
     dataset_id: int | None = None,
+    name: str | None = None,
 ) -> Page[Run]:
-    """Runs, newest first, each with its job and data set loaded. Raises Invalid for a bad limit or cursor."""
+    """Runs, newest first, each with its job and data set loaded; `name` is a part of theirs, in any case.
+    Raises Invalid for a bad limit or cursor."""
     limit = page_limit(limit)
-    conditions = _conditions(kind, status, dataset_id)
+    conditions = _conditions(kind, status, dataset_id, name)
     query = select(Run).join(Job, Job.run_id == Run.id).where(*conditions)
     if cursor is not None:
         (before,) = decode_cursor(cursor, [int])
@@ -109,7 +115,7 @@ def count_by_status(session: Session) -> dict[str, int]:
 
 
 def _conditions(
-    kind: str | None, status: JobStatus | str | None, dataset_id: int | None
+    kind: str | None, status: JobStatus | str | None, dataset_id: int | None, name: str | None
 ) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if kind is not None:
@@ -118,4 +124,6 @@ def _conditions(
         conditions.append(Job.status == status)
     if dataset_id is not None:
         conditions.append(Run.dataset_id == dataset_id)
+    if name:
+        conditions.append(Run.name.icontains(name, autoescape=True))
     return conditions

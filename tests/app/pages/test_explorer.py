@@ -183,7 +183,9 @@ def test_a_run_that_has_scored_nothing_says_where_to_watch(browser_client, datab
     assert f'href="/runs/{run_id}"' in page
     with database.session() as session:
         jobs.cancel(session, run_id)
-    assert "is cancelled" in get(browser_client, f"/datasets/{dataset_id}")
+    page = get(browser_client, f"/datasets/{dataset_id}")
+    assert "was cancelled" in page
+    assert f"Run {run_id} ended before it had scored a pair" in page
 
 
 def test_another_source_is_never_held_against_itself(browser_client, run):
