@@ -30,7 +30,7 @@ LEVELS = 10
 """Classes of colour on each side of zero."""
 CLIP_QUANTILE = 0.99
 """Values beyond this quantile of |value| of the pair take the strongest colour."""
-GUTTER_CHARACTERS = 44
+GUTTER_CHARACTERS = 72
 """A gutter entry speaks for the segments that begin within about one line of text."""
 GUTTER_SEGMENTS = 2
 """An entry of the gutter that stands for more segments than this gives their range instead."""

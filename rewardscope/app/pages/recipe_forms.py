@@ -24,6 +24,7 @@ from rewardscope.app.pages.form_fields import (
     sentence_of,
     shown,
     status_of,
+    typed_from,
     words,
 )
 from rewardscope.app.pages.forms import filled, page_number, validated
@@ -82,16 +83,26 @@ class RecipeForm(PageContext):
     preview_url: str
     preview: RecipePreview | None
     back_url: str
+    notice: str | None
+    """What a cloned recipe says that the form has no fields for."""
     problem: str | None
     faults: list[str]
 
 
 @router.get("/recipes/new", name="pages:recipe_new")
 def show_recipe_form(request: Request, session: SessionDep) -> Response:
-    """The form; `dataset` of the address is chosen in it, with what is known to go with it."""
+    """The form; `dataset` of the address is chosen in it, with what is known to go with it, or `clone` fills
+    it with a recipe."""
     known = form_choices(session)
     groups = _groups(known)
-    wanted = page_number(filled(request.query_params).get("dataset"))
+    values = filled(request.query_params)
+    cloned = page_number(values.get("clone"))
+    if cloned is not None:
+        body = recipes.body_of(recipes.get_recipe(session, cloned).recipe)
+        typed = _with_names(session, _typed_of(groups, body))
+        page = _page(request, known, groups, typed, notice=_left_out(body))
+        return render(request, "recipes/new.html", page)
+    wanted = page_number(values.get("dataset"))
     if wanted is None and known.datasets:
         wanted = int(known.datasets[0][0])
     return render(request, "recipes/new.html", _page(request, known, groups, _proposed(session, wanted)))
@@ -296,10 +307,34 @@ def _proposed(session: Session, dataset_id: int | None) -> dict[str, list[str]]:
     for name, value in recipes.defaults(session, dataset).items():
         values = value if isinstance(value, list) else [value]
         typed[name] = [str(one) for one in values]
-    for role in ("model", "scorer", "reward_model"):
-        if role in typed:
-            typed[role] = [model_name(session, typed[role][0])]
-    return typed
+    return _with_names(session, typed)
+
+
+def _with_names(session: Session, typed: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The same with models by their names."""
+    return typed | {
+        role: [model_name(session, typed[role][0])]
+        for role in ("model", "scorer", "reward_model")
+        if typed.get(role)
+    }
+
+
+def _typed_of(groups: Sequence[FieldGroup], body: RecipeBody) -> dict[str, list[str]]:
+    """What must be typed to ask for this recipe, as far as the form has fields for it."""
+    return typed_from(groups, body) | {"methods": [method.name for method in body.methods]}
+
+
+def _left_out(body: RecipeBody) -> str | None:
+    """What the form cannot hold of a recipe that came by the API."""
+    changed = [
+        method.name for method in body.methods if method != type(method).model_validate({"name": method.name})
+    ]
+    if not changed:
+        return None
+    return (
+        f"The numbers of {', '.join(changed)} differ from their defaults and have no fields here; "
+        "send it through the API to keep them."
+    )
 
 
 def _body(groups: Sequence[FieldGroup], typed: Typed) -> RecipeBody:
@@ -322,6 +357,7 @@ def _page(
     *,
     error: AppError | EngineError | None = None,
     preview: RecipePreview | None = None,
+    notice: str | None = None,
 ) -> RecipeForm:
     filled_in, faults = shown(groups, typed, problems_of(error))
     always_open = {group.title for group in groups if group.is_open}
@@ -335,6 +371,7 @@ def _page(
         preview_url=url_of(request, "recipe_preview"),
         preview=preview,
         back_url=url_of(request, "recipes"),
+        notice=notice,
         problem=None if error is None else sentence_of(error),
         faults=faults,
     )

@@ -169,6 +169,7 @@ class RecipeStatus:
     """The trainings so far, for curves that are drawn already."""
     cancel_url: str | None
     retry_url: str | None
+    clone_url: str
     delete_url: str | None
 
 
@@ -319,6 +320,7 @@ def recipe_status(request: Request, state: RecipeState) -> RecipeStatus:
         ),
         cancel_url=None if state.is_over else address("recipe_cancel"),
         retry_url=address("recipe_retry") if can_retry else None,
+        clone_url=url_of(request, "recipe_new", {"clone": state.recipe.id}),
         delete_url=address("recipe_delete") if state.is_over else None,
     )
 

@@ -176,6 +176,7 @@ def recipe() -> RecipeSample:
             curve_runs=Markup("[]"),
             cancel_url=None,
             retry_url=None,
+            clone_url="",
             delete_url=None,
         )
     )

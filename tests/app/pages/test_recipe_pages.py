@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -48,6 +49,23 @@ ALL = (
     *("scorer", "scores", "rjs sample", "rjs segment", "rjs union"),
     *("evaluate base", "evaluate rjs sample", "evaluate rjs segment", "evaluate rjs union"),
 )
+
+
+def typed_in(page: str) -> dict[str, list[str]]:
+    """What a browser would send of the form, as it was filled in by the server."""
+    form = html.unescape(page.split('id="recipe"')[1].split("</form>")[0])
+    typed: dict[str, list[str]] = {}
+    for tag in re.findall(r"<input[^>]*>", form):
+        name, value = (re.search(rf'{key}="([^"]*)"', tag) for key in ("name", "value"))
+        is_box = 'type="checkbox"' in tag
+        if name and (not is_box or " checked" in tag):
+            typed.setdefault(name[1], []).append(value[1] if value else "on" if is_box else "")
+    for name, entries in re.findall(r'<select name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
+        chosen = re.search(r'<option value="([^"]*)" selected', entries)
+        typed[name] = [chosen[1] if chosen else ""]
+    for name, text in re.findall(r'<textarea[^>]*name="([^"]+)"[^>]*>(.*?)</textarea>', form, re.DOTALL):
+        typed[name] = [text.strip()]
+    return typed
 
 
 # --------------------------------------------------------------------------------------------------- recipes
@@ -162,6 +180,36 @@ def test_a_recipe_is_cancelled_retried_and_forgotten(browser_client, recipe_id):
     browser_client.post(f"/recipes/{recipe_id}/cancel")
     assert browser_client.post(f"/recipes/{recipe_id}/delete").status_code == 200
     assert get(browser_client, f"/recipes/{recipe_id}", 404)
+
+
+def test_a_clone_asks_for_the_same_recipe_until_it_is_changed(browser_client, database, settings):
+    with database.session() as session:
+        world = recipe_handlers.make_world(session, settings)
+        body = world.body(name="first", seeds=[3, 4], densities=["segment"], scorer_share=0.25)
+        first = recipes.submit(session, settings, body).id
+        plain = recipes.body_of(recipes.get_recipe(session, first).recipe)
+    assert f'href="/recipes/new?clone={first}"' in get(browser_client, f"/recipes/{first}")
+    form = get(browser_client, f"/recipes/new?clone={first}")
+    assert "have no fields here" not in form
+    typed = typed_in(form)
+    typed["name"] = "second"
+    answer = browser_client.post("/recipes/new", data=typed, follow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    with database.session() as session:
+        second = recipes.body_of(
+            recipes.get_recipe(session, int(answer.headers["Location"].split("/")[-1])).recipe
+        )
+    assert second.model_dump() == plain.model_dump() | {"name": "second", "model": "base"}
+
+
+def test_a_clone_says_which_numbers_the_form_has_no_fields_for(browser_client, database, settings):
+    with database.session() as session:
+        world = recipe_handlers.make_world(session, settings)
+        body = world.body(methods=[{"name": "dpo", "beta": 0.3}])
+        recipe_id = recipes.submit(session, settings, body).id
+    assert "The numbers of dpo differ from their defaults" in get(
+        browser_client, f"/recipes/new?clone={recipe_id}"
+    )
 
 
 def test_a_step_that_failed_says_why_and_what_it_blocks(browser_client, recipe_id, database):
