@@ -16,8 +16,8 @@ from rewardscope.app.pages.form_fields import (
     Typed,
     TypedDep,
     body_from,
+    headline_of,
     problems_of,
-    sentence_of,
     shown,
     status_of,
     typed_from,
@@ -148,6 +148,6 @@ def _page(
         folded_group=folded,
         action=url_of(request, "evaluation_create"),
         back_url=url_of(request, "models"),
-        problem=None if error is None else sentence_of(error),
+        problem=None if error is None else headline_of(error, groups),
         faults=faults,
     )

@@ -8,6 +8,7 @@ is sent. Where the body has a choice of methods, `dpo.beta` is field beta of the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -23,6 +24,9 @@ Kind = Literal["number", "text", "select", "check", "checks", "switch", "json", 
 """`json` is a line, `area` are several lines, of JSON."""
 NONE = "none"
 """What one types where a number has a default and may be left out altogether."""
+
+_NAMED = re.compile(r"`([\w.]+)`")
+"""A field that a sentence names as programs do."""
 
 Typed = Mapping[str, Sequence[str]]
 """What a browser sent: the values of each field."""
@@ -169,6 +173,37 @@ def sentence_of(error: AppError | EngineError) -> str:
     return error.detail if isinstance(error, AppError) else str(error)
 
 
+def headline_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> str:
+    """What a failure says at the head of its form: which fields are wrong, where each of them says why, or
+    all of it; fields by what they are called there."""
+    labels = {field.name: field.label for group in groups for field in group.fields}
+    places = [_field_of(problem, list(labels), method) for problem in problems_of(error)]
+    if not places or None in places:
+        return in_labels(sentence_of(error), labels)
+    wrong = list(dict.fromkeys(labels[place] for place in places if place is not None))
+    return f"Beside the fields stands what is wrong with them: {', '.join(wrong)}."
+
+
+def faults_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> list[str]:
+    """A sentence for everything that is wrong, where no field is there to stand beside."""
+    labels = {field.name: field.label for group in groups for field in group.fields}
+    names = list(labels)
+    lines = [_line(problem, _field_of(problem, names, method), labels) for problem in problems_of(error)]
+    return lines or [in_labels(sentence_of(error), labels)]
+
+
+def _line(problem: Problem, place: str | None, labels: Mapping[str, str]) -> str:
+    """A fault as a sentence by itself, with the name of what it is about."""
+    name = labels[place] if place is not None else ".".join(str(part) for part in problem.loc[1:])
+    between = "" if not name else " " if problem.msg[:1].islower() else ": "
+    return in_labels(_sentence(f"{name}{between}{problem.msg}"), labels)
+
+
+def in_labels(text: str, labels: Mapping[str, str]) -> str:
+    """A sentence with the fields that it names in code by what they are called on the page."""
+    return _NAMED.sub(lambda named: labels.get(named[1].strip("?"), named[0]), text)
+
+
 def status_of(error: AppError | EngineError) -> int:
     """The HTTP status of a failure."""
     return error.status if isinstance(error, AppError) else 422
@@ -187,15 +222,16 @@ def shown(
     A folded group that holds a fault is opened.
     """
     groups = list(groups)
-    names = [field.name for group in groups for field in group.fields]
+    labels = {field.name: field.label for group in groups for field in group.fields}
+    names = list(labels)
     told: dict[str, list[str]] = {}
     rest = []
     for problem in errors:
         name = _field_of(problem, names, method)
         if name is None:
-            rest.append(problem.msg)
+            rest.append(_line(problem, None, labels))
         else:
-            told.setdefault(name, []).append(problem.msg)
+            told.setdefault(name, []).append(in_labels(problem.msg, labels))
     filled = [
         replace(
             group,

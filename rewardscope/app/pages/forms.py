@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.datastructures import QueryParams
 
 from rewardscope.app.errors import Invalid, Problem
@@ -23,15 +24,44 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str = "query
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problems = [
-            Problem((where, *fault["loc"]), str(fault["msg"]).removeprefix("Value error, "))
-            for fault in error.errors(include_url=False)
-        ]
+        problems = [Problem((where, *fault["loc"]), said(fault)) for fault in error.errors(include_url=False)]
         first = problems[0]
         field = ".".join(str(part) for part in first.loc[1:])
-        raise Invalid(
-            f"`{field}` cannot be used: {first.msg}. Correct it and try again.", errors=problems
-        ) from None
+        fault = first.msg.rstrip(".")
+        what = f"it {fault}" if fault[:1].islower() else fault
+        told = f"`{field}` cannot be used: {what}" if field else fault
+        raise Invalid(f"{told}. Correct it and try again.", errors=problems) from None
+
+
+_SAID = {
+    "missing": "is missing",
+    "too_short": "needs at least {min_length}",
+    "too_long": "takes at most {max_length}",
+    "string_too_long": "takes at most {max_length} characters",
+    "string_too_short": "needs at least {min_length} characters",
+    "int_parsing": "is no whole number",
+    "int_from_float": "is no whole number",
+    "int_type": "is no whole number",
+    "float_parsing": "is no number",
+    "float_type": "is no number",
+    "finite_number": "is no finite number",
+    "bool_parsing": "is neither true nor false",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "is none of {expected}",
+    "extra_forbidden": "is unknown",
+}
+"""What pydantic finds, as the end of a sentence about the field."""
+
+
+def said(fault: ErrorDetails) -> str:
+    """A fault in our words where we have some, else in those of whoever found it."""
+    words = _SAID.get(fault["type"])
+    if words is None:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return words.format(**fault.get("ctx", {}))
 
 
 def page_number(value: str | None) -> int | None:

@@ -19,9 +19,10 @@ from rewardscope.app.pages.form_fields import (
     Typed,
     TypedDep,
     body_from,
+    faults_of,
     first,
+    headline_of,
     problems_of,
-    sentence_of,
     shown,
     status_of,
     typed_from,
@@ -372,7 +373,7 @@ def _page(
         preview=preview,
         back_url=url_of(request, "recipes"),
         notice=notice,
-        problem=None if error is None else sentence_of(error),
+        problem=None if error is None else headline_of(error, groups),
         faults=faults,
     )
 
@@ -387,7 +388,7 @@ def _preview(
     try:
         found = recipes.preview(session, settings, _body(groups, typed))
     except (AppError, EngineError) as error:
-        return RecipePreview(problem=sentence_of(error))
+        return RecipePreview(problem=" ".join(faults_of(error, groups)))
     finally:
         nested.rollback()
     return RecipePreview(

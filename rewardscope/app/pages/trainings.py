@@ -19,9 +19,10 @@ from rewardscope.app.pages.form_fields import (
     Typed,
     TypedDep,
     body_from,
+    faults_of,
     first,
+    headline_of,
     problems_of,
-    sentence_of,
     shown,
     status_of,
     typed_from,
@@ -242,7 +243,7 @@ def _page(
         preview=preview,
         back_url=url_of(request, "dataset", dataset_id=dataset.id) if dataset else url_of(request, "home"),
         back_name=dataset.name if dataset else "Data",
-        problem=None if error is None else sentence_of(error),
+        problem=None if error is None else headline_of(error, groups, method),
         faults=faults,
         cloned_from=int(cloned) if cloned.isdecimal() else None,
     )
@@ -259,12 +260,10 @@ def _preview(session: Session, settings: Settings, typed: Typed) -> TrainingPrev
     try:
         return _told(trainings.preview(session, settings, _body(groups, typed)))
     except (AppError, EngineError) as error:
-        labels = {field.name: field.label for group in groups for field in group.fields}
-        faults = [
-            f"{labels.get('.'.join(map(str, fault.loc[1:])), '.'.join(map(str, fault.loc[1:])))}: {fault.msg}"
-            for fault in problems_of(error)
-        ]
-        return TrainingPreview(problem=sentence_of(error), faults=tuple(faults) if len(faults) > 1 else ())
+        faults = faults_of(error, groups, first(typed, "method.name"))
+        if len(faults) == 1:
+            return TrainingPreview(problem=faults[0])
+        return TrainingPreview(problem="This cannot be trained yet.", faults=tuple(faults))
 
 
 def _told(found: Preview) -> TrainingPreview:

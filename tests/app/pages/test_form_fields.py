@@ -6,7 +6,15 @@ import pytest
 
 from rewardscope.app.errors import Invalid, Problem
 from rewardscope.app.pages import training_fields as fields
-from rewardscope.app.pages.form_fields import FieldGroup, FormField, body_from, shown, typed_from
+from rewardscope.app.pages.form_fields import (
+    FieldGroup,
+    FormField,
+    body_from,
+    faults_of,
+    headline_of,
+    shown,
+    typed_from,
+)
 from rewardscope.app.services.training_requests import TrainingBody
 from rewardscope.engine.training.request import Optimisation, TrainingNumbers
 
@@ -101,7 +109,39 @@ def test_a_fault_finds_its_field(place, name):
     found, rest = shown(GROUPS, {}, [Problem(("body", *place), "is wrong")], "dpo")
     with_error = [field.name for group in found for field in group.fields if field.error]
     assert with_error == ([] if name is None else [name])
-    assert rest == (["is wrong"] if name is None else [])
+    assert rest == ([f"{'.'.join(place)} is wrong.".capitalize()] if name is None else [])
+
+
+def failed(*problems: Problem) -> Invalid:
+    """A request that could not be used."""
+    return Invalid("`model` cannot be used: it is missing.", errors=problems)
+
+
+def test_the_head_of_a_form_names_the_fields_whose_faults_stand_beside_them():
+    error = failed(Problem(("body", "model"), "is missing"), Problem(("body", "dpo", "beta"), "is no number"))
+    labels = {field.name: field.label for group in GROUPS for field in group.fields}
+    assert headline_of(error, GROUPS, "dpo").endswith(
+        f"wrong with them: {labels['model']}, {labels['dpo.beta']}."
+    )
+    # A fault that no field shows is told at the head.
+    assert (
+        headline_of(failed(Problem(("body",), "Give `model`.")), GROUPS)
+        == f"{labels['model']} cannot be used: it is missing."
+    )
+
+
+def test_a_preview_says_each_fault_with_the_name_of_its_field():
+    error = failed(
+        Problem(("body", "model"), "is missing"),
+        Problem(("body", "dpo", "beta"), "Give `model` too"),
+        Problem(("body",), "Nothing would be left"),
+    )
+    labels = {field.name: field.label for group in GROUPS for field in group.fields}
+    assert faults_of(error, GROUPS, "dpo") == [
+        f"{labels['model']} is missing.",
+        f"{labels['dpo.beta']}: Give {labels['model']} too.",
+        "Nothing would be left.",
+    ]
 
 
 def test_a_folded_group_with_a_fault_is_opened():
