@@ -15,9 +15,11 @@ from rewardscope.app.pages.curve_samples import CurveSample, curve_samples
 from rewardscope.app.pages.datasets import RowFault
 from rewardscope.app.pages.evaluation_figures import FigureTable
 from rewardscope.app.pages.form_fields import FieldGroup
+from rewardscope.app.pages.highlight import LEVELS, MarkedResponse, colouring_of, highlight
+from rewardscope.app.pages.histogram import HistogramPanel, panels
 from rewardscope.app.pages.lanes import LaneName
 from rewardscope.app.pages.looks import Look
-from rewardscope.app.pages.numbers import MISSING
+from rewardscope.app.pages.numbers import MISSING, signed
 from rewardscope.app.pages.pair_view import (
     Figure,
     SidePanel,
@@ -33,8 +35,11 @@ from rewardscope.app.pages.rendering import PageContext, render
 from rewardscope.app.pages.run_rows import RunRow
 from rewardscope.app.pages.runs import LogLine, RunStatus
 from rewardscope.app.pages.samples import SAMPLES, SOURCE, Sample, sample_pair, sample_side
+from rewardscope.app.pages.token_maps import MappedSide, StepLine, TokenMapFragment, TokenMapPanel
 from rewardscope.app.pages.training_runs import TrainingRest
+from rewardscope.app.services.histograms import Histogram
 from rewardscope.app.services.maps import Agreement, PairView, RunNumbers, RunSource
+from rewardscope.app.services.pairs import PairQuery
 from rewardscope.engine.types import Fixed, SegmentationRule, Side
 
 router = APIRouter()
@@ -77,6 +82,8 @@ class PatternsPage(PageContext):
     shares: list[float | None]
     numbers: list[float | None]
     runs: list[RunStatus]
+    histograms: list[HistogramPanel]
+    steps: TokenMapFragment
     sources: list[SourceTab]
     demo: None
     demos: list[RunRow]
@@ -105,6 +112,8 @@ def show_patterns(request: Request) -> Response:
         shares=[None, 0.0, 0.004, 0.37, 0.999, 1.0],
         numbers=[None, 0.0, 0.1234567, -1.5e-7, 12345.678, float("nan"), float("-inf")],
         runs=_runs(),
+        histograms=_histograms(),
+        steps=_steps(),
         sources=[
             SourceTab("Implicit reward", "", True, 0.44, 2.57),
             SourceTab("Reward model: value", "", False, None, None),
@@ -125,6 +134,45 @@ def show_patterns(request: Request) -> Response:
         recipe=training_samples.recipe(),
     )
     return render(request, "patterns/show.html", page)
+
+
+def _histograms() -> list[HistogramPanel]:
+    """Selected in part, bounded; one bar that dwarfs the others; one bar alone."""
+    edges = [bar / 20 for bar in range(21)]
+    steep = [1_234_567, 9_876, 321, *[1] * 15, 0, 2]
+    found = [
+        Histogram("conflict", edges, [bar * bar for bar in range(20)], [*range(20)], False, False, 0),
+        Histogram("margin", [10 * edge - 5 for edge in edges], steep, None, True, True, 12),
+        Histogram("pivots", [3.0, 4.0], [7], None, False, False, 0),
+    ]
+    return panels(found, PairQuery(min_conflict=0.25, max_conflict=0.8))
+
+
+def _steps() -> TokenMapFragment:
+    """A pair of hard texts at one step of a training."""
+    sides = [sample_side(SAMPLES[2], "chosen", 5), sample_side(SAMPLES[4], "rejected", 6)]
+    colouring = colouring_of([side.map.rewards[SOURCE] for side in sides])
+    mapped = [
+        MappedSide(
+            side.side,
+            "a sign",
+            "+1.5",
+            highlight(
+                MarkedResponse(side.text, side.map.offsets, side.map.rewards[SOURCE], (), eos=side.map.eos),
+                colouring,
+            ),
+            False,
+        )
+        for side in sides
+    ]
+    lines = [
+        StepLine("0", "as it began", "0", "0", "0", "", "", False),
+        StepLine("1,234,567", "best", "+0.123", MISSING, signed(-1.5e-7), "", "", True),
+    ]
+    levels = list(range(-LEVELS, LEVELS + 1))
+    return TokenMapFragment(
+        TokenMapPanel("step 1,234,567 of 2,000,000", lines, mapped, signed(-2.5), signed(2.5), levels, "0.1")
+    )
 
 
 def _view(*, mask_view: bool) -> ViewPanel:
