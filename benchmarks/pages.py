@@ -1,8 +1,9 @@
-"""What the pair page costs: bytes of HTML and milliseconds of server time aside from the query.
+"""What the pair page costs: bytes of HTML and milliseconds of server time.
 
     python benchmarks/pages.py [tokens a response ...]
 
-Budget for two responses of 2,000 tokens: 160 KB and 5 ms.
+First the view alone, aside from the query: what a moved control draws anew. Then the whole answer of the
+application, with its queries. Budget for two responses of 2,000 tokens: 160 KB, and 5 ms for the view.
 """
 
 from __future__ import annotations
@@ -10,16 +11,27 @@ from __future__ import annotations
 import gzip
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import support.answers
+from sqlalchemy.orm import Session
+from support.answers import analyse, scratch_database, signed_in
+
+from rewardscope.app.db.models import SourceStatistics
 from rewardscope.app.pages.looks import Look
 from rewardscope.app.pages.pair_view import ViewPanel, drawing_of, figures, legend, side_panel, view_data
 from rewardscope.app.pages.pairs import PairFragment
 from rewardscope.app.pages.rendering import ENVIRONMENT, static_url
 from rewardscope.app.pages.samples import SOURCE, Sample, made_up_side, token_offsets
+from rewardscope.app.services import datasets, jobs, pairs, scorings
 from rewardscope.app.services.maps import Agreement, SideView
-from rewardscope.engine.types import SegmentationRule
+from rewardscope.engine.segmentation.statistics import RewardStatistics
+from rewardscope.engine.types import PreferencePair, Response, ScoredChunk, SegmentationRule
 
 TEXT = 'The reward of a token says where the answer turns , and <b>bold</b> claims are "often" wrong .\n'
 WORDS = TEXT.split(" ")
@@ -66,9 +78,47 @@ def measure(tokens: int, look: Look) -> SimpleNamespace:
     )
 
 
+def whole_pages(counts: Sequence[int]) -> None:
+    """Stores a scored pair of each length and asks for its page."""
+    with tempfile.TemporaryDirectory() as scratch, scratch_database(Path(scratch)) as database:
+        with database.session() as session:
+            asked = {f"2 x {tokens:6,} tokens": stored(session, tokens) for tokens in counts}
+        analyse(database)
+        with signed_in(Path(scratch), database) as client:
+            every = {
+                f"{name}, {what}": address.format(what=path)
+                for name, address in asked.items()
+                for what, path in {"page": "", "view": "/view", "numbers": "/tokens"}.items()
+            }
+            support.answers.measure(client, every, 40)
+
+
+def stored(session: Session, tokens: int) -> str:
+    """The address of a new pair, which a run has scored with every lane."""
+    sides = [response(tokens, "chosen", 1), response(tokens, "rejected", 2)]
+    key = f"pair of {tokens}"
+    pair = PreferencePair(key, "Where from?", *(Response(side.text) for side in sides))
+    dataset = datasets.import_rows(session, [pair], name=key, origin={"kind": "upload"})
+    request = {"dataset_name": dataset.name, "sources": [{"name": SOURCE}]}
+    run = jobs.submit(session, kind="scoring", name=key, request=request)
+    run.dataset_id = dataset.id
+    rule = RULE.model_dump(mode="json")
+    empty = RewardStatistics().to_dict()
+    session.add(SourceStatistics(run_id=run.id, source=SOURCE, rule=rule, sketch=empty, final=False))
+    session.flush()
+    claim = jobs.claim(session, run.job.id, "benchmark")
+    assert claim is not None
+    maps = [replace(side.map, key=key) for side in sides]
+    scorings.store(session, run, claim.attempt, ScoredChunk(0, 1, maps))
+    jobs.finish(session, run.job.id, claim.attempt, scorings.finish(session, run, {}))
+    pair_id = pairs.list_pairs(session, dataset.id).items[0].pair.id
+    return f"/pairs/{pair_id}{{what}}?run={run.id}&source={SOURCE}"
+
+
 if __name__ == "__main__":
     static_url("theme.css")
-    for tokens in [int(word) for word in sys.argv[1:]] or [200, 2000, 10_000]:
+    lengths = [int(word) for word in sys.argv[1:]] or [200, 2000, 10_000]
+    for tokens in lengths:
         for name, look in LOOKS.items():
             cost = measure(tokens, look)
             print(
@@ -76,3 +126,5 @@ if __name__ == "__main__":
                 f"{cost.gzipped / 1000:6.1f} KB gzipped, "
                 f"{cost.median:6.1f} ms median, {cost.best:6.1f} ms best"
             )
+    print()
+    whole_pages(lengths)

@@ -22,20 +22,16 @@ import numpy as np
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
+from support.answers import analyse, measure, scratch_database, signed_in
 
-from rewardscope.app.db import migrate
-from rewardscope.app.db.embedded import EmbeddedPostgres
 from rewardscope.app.db.maps import PACKED_COLUMNS, pack
 from rewardscope.app.db.models import Dataset, Job, Run, SourceStatistics
 from rewardscope.app.db.session import Database
-from rewardscope.app.main import create_app
 from rewardscope.app.services import datasets
 from rewardscope.app.services.bulk import copy_rows
-from rewardscope.app.settings import Settings
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.types import PreferencePair, Response, RewardMap, SegmentationRule
 
-TOKEN = "a-token-for-benchmarks-0123456789"
 SOURCES = ("implicit", "rm_prefix", "spans")
 SIDES = ("chosen", "rejected")
 SEGMENTS = 4
@@ -56,22 +52,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.data_dir or Path(scratch)
-        server = EmbeddedPostgres(folder)
-        url = server.start()
-        try:
-            migrate.upgrade(url)
-            database = Database.connect(url)
+        with scratch_database(folder) as database:
             run_id, dataset_id = world(database, options.pairs)
-            settings = Settings(
-                data_dir=folder, database_url=url, token=TOKEN, device="cpu", log_level="error"
-            )
-            compare(settings, database, dataset_id, run_id, options.requests)
-            database.dispose()
-        finally:
-            server.stop()
+            with signed_in(folder, database) as client:
+                compare(client, dataset_id, run_id, options.requests)
 
 
-def compare(settings: Settings, database: Database, dataset_id: int, run_id: int, requests: int) -> None:
+def compare(client: TestClient, dataset_id: int, run_id: int, requests: int) -> None:
     """Asks for every kind of answer and prints a line for each."""
     page, api = f"/datasets/{dataset_id}", f"/api/v1/datasets/{dataset_id}"
     brushed = "min_margin=0.2&max_margin=0.9&min_tokens=60"
@@ -91,22 +78,9 @@ def compare(settings: Settings, database: Database, dataset_id: int, run_id: int
         "conflict matrix as JSON": f"{api}/conflicts?run_id={run_id}",
         "50 pairs as JSON, brushed": f"{api}/pairs?run_id={run_id}&sort=conflict&{brushed}",
     }
-    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
-    app = create_app(settings, database)
-    with TestClient(app, base_url="http://127.0.0.1:8321", headers=headers) as client:
-        print(f"{'':44} {'first':>8} {'median':>8} {'p95':>8} {'KB':>8}   milliseconds")
-        for name, address in asked.items():
-            taken = []
-            for _ in range(requests):
-                started = time.perf_counter()
-                answer = client.get(address)
-                taken.append(1000 * (time.perf_counter() - started))
-                assert answer.status_code == 200, answer.text[:500]
-            first, *rest = taken
-            figures = first, np.median(rest), np.quantile(rest, 0.95), len(answer.content) / 1000
-            print(f"{name:44} " + " ".join(f"{figure:8.1f}" for figure in figures))
-        deep = follow(client, f"{page}?{run}&sort=conflict&rows=200", 20)
-        print(f"{'20 pages of 200 on, each':44} {'':8} {np.median(deep):8.1f} {np.quantile(deep, 0.95):8.1f}")
+    measure(client, asked, requests)
+    deep = follow(client, f"{page}?{run}&sort=conflict&rows=200", 20)
+    print(f"20 pages of 200 on: {np.median(deep):.1f} median, {np.quantile(deep, 0.95):.1f} p95")
 
 
 def follow(client: TestClient, address: str, pages: int) -> list[float]:
@@ -151,8 +125,7 @@ def world(database: Database, count: int) -> tuple[int, int]:
         session.flush()
         fill(session, run.id, dataset.id)
         found = run.id, dataset.id
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
+    analyse(database)
     return found
 
 

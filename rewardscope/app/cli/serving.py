@@ -157,7 +157,7 @@ def _serve(
     from rewardscope.app.db.migrate import upgrade
     from rewardscope.app.db.session import Database
     from rewardscope.app.logging import configure_logging
-    from rewardscope.app.main import create_app
+    from rewardscope.app.main import create_app, settle
     from rewardscope.app.security import check_bind, load_token
 
     configure_logging(settings)
@@ -194,6 +194,7 @@ def _serve(
                 app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3
             )
         )
+        settle()
         server.run(sockets=[listening])
 
 

@@ -57,8 +57,8 @@ def draw(curve: Curve) -> Markup:
         f'<svg class=curve viewBox="0 0 {bins} {HEIGHT}" preserveAspectRatio=none role=img ',
         f'aria-label="{_says(curve, bins)}">',
         _band(curve, bins),
-        f"<path class=pos d='{_bars(high / curve.reach, zero)}'/>",
-        f"<path class=neg d='{_bars(low / curve.reach, zero)}'/>",
+        _values("pos", high / curve.reach, zero, is_binned=bins < tokens),
+        _values("neg", low / curve.reach, zero, is_binned=bins < tokens),
         f'<path class=zero vector-effect=non-scaling-stroke d="M0 {zero}H{bins}"/>',
         _turns(curve.segments, tokens, bins),
         f"<path class=masked d='{_strip(masked_tokens(curve.segments, tokens), starts, FLOOR + 3, 5)}'/>",
@@ -80,10 +80,17 @@ def _height(value: float, reach: float) -> float:
     return round(FLOOR / 2 * (1 - max(-1.0, min(1.0, value / reach))), 1)
 
 
-def _bars(shares: np.ndarray, zero: int) -> str:
-    """A bar a value, in whole units: one is less than a pixel. A stroke is half as long as an outline."""
-    tops = np.rint(zero - zero * np.clip(shares, -1, 1)).astype(int).tolist()
-    return "".join([f"M{x}.5 {zero}V{top}" for x, top in enumerate(tops) if top != zero])
+def _values(side: str, shares: np.ndarray, zero: int, *, is_binned: bool) -> str:
+    """What lies on one side of zero, in whole units, as one is less than a pixel: a stroke for each token, or
+    for bins, which are too many to stand apart, their outline, which is half as long to write."""
+    tops = np.rint(zero - zero * np.clip(shares, -1, 1)).astype(int)
+    if not is_binned:
+        bars = "".join([f"M{x}.5 {zero}V{top}" for x, top in enumerate(tops.tolist()) if top != zero])
+        return f"<path class={side} d='{bars}'/>"
+    begins = np.flatnonzero(np.diff(tops, prepend=tops[0] - 1))
+    lengths = np.diff(begins, append=len(tops)).tolist()
+    steps = "".join([f"V{top}h{n}" for top, n in zip(tops[begins].tolist(), lengths, strict=True)])
+    return f'<path class="{side} area" d="M0 {zero}{steps}V{zero}z"/>'
 
 
 def _band(curve: Curve, bins: int) -> str:

@@ -185,8 +185,8 @@ def _next_steps(
 ) -> list[NextStep]:
     """What somebody with this data would do next, the nearest first."""
     steps = []
-    scored = runs.list_runs(session, kind="scoring", status=JobStatus.succeeded, limit=1).items
-    of_newest = runs.list_runs(session, kind="scoring", dataset_id=newest.id, limit=1).items
+    scored = runs.newest_runs(session, kind="scoring", status=JobStatus.succeeded, limit=1)
+    of_newest = runs.newest_runs(session, kind="scoring", dataset_id=newest.id, limit=1)
     if not of_newest:
         address = url_of(request, "score", dataset_id=newest.id)
         reason = f"{counted(newest.pair_count, 'pair')} without token rewards of a model yet."
@@ -210,13 +210,13 @@ def _next_steps(
 
 
 def _active_demo(request: Request, session: Session) -> RunRow | None:
-    newest = runs.list_runs(session, kind="demo", limit=1).items
+    newest = runs.newest_runs(session, kind="demo", limit=1)
     lines = [run_row(request, run) for run in newest]
     return next((line for line in lines if line.is_active), None)
 
 
 def _activity(request: Request, session: Session) -> Activity:
-    newest: Sequence[Run] = runs.list_runs(session, limit=SHOWN_RUNS).items
+    newest: Sequence[Run] = runs.newest_runs(session, limit=SHOWN_RUNS)
     lines = [run_row(request, run) for run in newest]
     present = [
         WorkerLine(

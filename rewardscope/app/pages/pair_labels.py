@@ -16,7 +16,7 @@ from rewardscope.app.pages.numbers import counted, shortened
 from rewardscope.app.pages.pair_view import script_json
 from rewardscope.app.services.labels import VERDICTS, History, Label, Verdict
 from rewardscope.app.services.maps import PairView, SideView
-from rewardscope.engine.types import SIDES, Side
+from rewardscope.engine.types import Side
 
 SIGNS: Mapping[Verdict, str] = {"right": "✔", "wrong": "✘", "unsure": "?"}
 KEYS: Mapping[Verdict, str] = {"right": "r", "wrong": "w", "unsure": "u"}
@@ -89,7 +89,7 @@ class LabelsPanel:
     verdicts: list[tuple[Verdict, str, str]]
     """Verdict, sign and key of the buttons that speak of the token with the focus."""
     data: Markup
-    """Segments and labels as tokens and characters, for the keys."""
+    """Labels as tokens, for the marks in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,22 +212,5 @@ def _verdict(found: Sequence[Label], start: int, end: int) -> str:
 
 
 def _data(view: PairView, found: Sequence[Label]) -> Markup:
-    """By side: [first token, first character, last character, verdict] of segments, [first, end, verdict] of
-    labels."""
-    sides = {side.side: side for side in view.sides}
-    said = said_of(view, found)
-    return script_json(
-        {
-            name: {
-                "segments": [
-                    [segment.start, *bound, _verdict(_of(name, found), *bound)]
-                    for segment, bound in zip(
-                        sides[name].segmentation.segments, characters(sides[name]), strict=True
-                    )
-                ],
-                "said": [list(one) for one in said[name]],
-            }
-            for name in SIDES
-            if name in sides
-        }
-    )
+    """[first token, end, verdict] of the labels of each side."""
+    return script_json({side: [list(one) for one in said] for side, said in said_of(view, found).items()})

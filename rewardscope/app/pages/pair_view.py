@@ -379,16 +379,17 @@ def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
         data["delta"] = segmenter.delta
     for side in sides:
         cut = side.segmentation
+        rewards = rounded_list(np.array([segment.reward for segment in cut.segments]), 3)
         data["sides"][side.side] = found = {
             "baseline": cut.baseline,
             "scale": cut.scale,
             "segments": [
-                [segment.start, _rounded(segment.reward, 3), segment.kept + 2 * segment.disputed]
-                for segment in cut.segments
+                [segment.start, reward, segment.kept + 2 * segment.disputed]
+                for segment, reward in zip(cut.segments, rewards, strict=True)
             ],
         }
         if side.side in drawing.pushes:
-            found["pushes"] = [_rounded(push, 3) for push in drawing.pushes[side.side].tolist()]
+            found["pushes"] = rounded_list(drawing.pushes[side.side], 3)
         if segmenter.name == "hysteresis" and segmenter.smoothing != "none":
             refused = drawing.refused[side.side]
             found["reaches"] = {position: _rounded(reach, 3) for position, reach in refused.items()}
@@ -407,9 +408,7 @@ def token_lanes(view: PairView) -> dict[str, Mapping[str, list[float | None]]]:
             "ranks": side.map.ranks,
         }
         lanes[side.side] = {
-            name: [_rounded(value) for value in values.tolist()]
-            for name, values in stored.items()
-            if values is not None
+            name: rounded_list(values) for name, values in stored.items() if values is not None
         }
     return lanes
 
@@ -454,6 +453,23 @@ def _wrong(side: SideView) -> np.ndarray | None:
     for span in blamed:
         wrong |= (starts < span.end) & (ends > span.start)
     return wrong
+
+
+def rounded_list(values: np.ndarray, digits: int = 5) -> list[float | int | None]:
+    """Numbers of a lane with so many significant digits, as JSON has them: null where one is missing."""
+    if values.dtype.kind in "iu":
+        return list(values.tolist())
+    exact = values.astype(np.float64)
+    sizes = np.abs(exact)
+    # Within these the powers of ten are exact, so that each number is the one nearest to its decimals.
+    common = (sizes > 1e-15) & (sizes < 1e15)
+    known = np.where(common, exact, 1.0)
+    places = digits - 1 - np.floor(np.log10(np.abs(known))).astype(int)
+    up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)
+    rounded: list[float | int | None] = (np.rint(known * up / down) * down / up).tolist()
+    for position in np.flatnonzero(~common).tolist():
+        rounded[position] = _rounded(float(exact[position]), digits)
+    return rounded
 
 
 def _rounded(value: float, digits: int = 5) -> float | int | None:

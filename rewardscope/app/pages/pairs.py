@@ -367,8 +367,9 @@ def _elsewhere(request: Request, session: Session, pair: Pair) -> list[tuple[str
     training = token_maps.newest_training(session, pair.dataset_id)
     if training is None:
         return [playground]
-    checkpoints = url_of(request, "token_map", run_id=training.id, pair_id=pair.id)
-    return [playground, (f"Across the checkpoints of {training.name}", checkpoints)]
+    run_id, name = training
+    checkpoints = url_of(request, "token_map", run_id=run_id, pair_id=pair.id)
+    return [playground, (f"Across the checkpoints of {name}", checkpoints)]
 
 
 def _preview(request: Request, view: PairView, asked: _Asked) -> PreviewPanel | None:

@@ -329,7 +329,7 @@ def _failure(run: Run) -> str | None:
 
 
 def _newest(session: Session) -> list[Run]:
-    return runs.list_runs(session, kind="playground", limit=SHOWN_RUNS).items
+    return runs.newest_runs(session, kind="playground", limit=SHOWN_RUNS)
 
 
 def _kept(request: Request, run: Run, shown: Run | None) -> Kept:

@@ -259,7 +259,7 @@ def _ended(request: Request, session: Session) -> list[EndedLine]:
     found = [
         run
         for status in (JobStatus.failed, JobStatus.crashed)
-        for run in runs.list_runs(session, status=status, limit=SHOWN_ENDED).items
+        for run in runs.newest_runs(session, status=status, limit=SHOWN_ENDED)
     ]
     newest = sorted(found, key=lambda run: -run.id)[:SHOWN_ENDED]
     return [

@@ -18,7 +18,7 @@ LABEL = 28
 
 def scoring_runs(session: Session, dataset_id: int) -> list[Run]:
     """The newest scoring runs of a data set, newest first, each with its job."""
-    return runs.list_runs(session, kind="scoring", dataset_id=dataset_id, limit=SHOWN_RUNS).items
+    return runs.newest_runs(session, kind="scoring", dataset_id=dataset_id, limit=SHOWN_RUNS)
 
 
 def default_run(found: Sequence[Run]) -> Run:

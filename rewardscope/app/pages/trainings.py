@@ -158,7 +158,7 @@ def submit_training(
 
 def _groups(session: Session, dataset_id: int | None) -> list[FieldGroup]:
     known = form_choices(session)
-    found = runs.list_runs(session, kind="scoring", status=JobStatus.succeeded, limit=SHOWN_SCORINGS).items
+    found = runs.newest_runs(session, kind="scoring", status=JobStatus.succeeded, limit=SHOWN_SCORINGS)
     found.sort(key=lambda run: (run.dataset_id != dataset_id, -run.id))
     scored = [(str(run.id), _scoring(run)) for run in found]
     return [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from rewardscope.app.db.models import Job, JobStatus, Run
@@ -33,17 +33,28 @@ def list_runs(
     Raises Invalid for a bad limit or cursor."""
     limit = page_limit(limit)
     conditions = _conditions(kind, status, dataset_id, name)
-    query = select(Run).join(Job, Job.run_id == Run.id).where(*conditions)
+    query = _newest(conditions)
     if cursor is not None:
         (before,) = decode_cursor(cursor, [int])
         query = query.where(Run.id < before)
-    query = query.options(joinedload(Run.job), joinedload(Run.dataset)).order_by(Run.id.desc())
     found = list(session.scalars(query.limit(limit + 1)))
     items = found[:limit]
     more = len(found) > limit
     counting = select(func.count(Run.id)).join(Job, Job.run_id == Run.id).where(*conditions)
     total = session.execute(counting).scalar_one()
     return Page(items, encode_cursor(items[-1].id) if more else None, total)
+
+
+def newest_runs(
+    session: Session,
+    *,
+    kind: str | None = None,
+    status: JobStatus | str | None = None,
+    dataset_id: int | None = None,
+    limit: int,
+) -> list[Run]:
+    """The newest runs as `list_runs` gives them, without how many there are altogether."""
+    return list(session.scalars(_newest(_conditions(kind, status, dataset_id, None)).limit(limit)))
 
 
 def get_run(session: Session, run_id: int) -> Run:
@@ -112,6 +123,11 @@ def count_by_status(session: Session) -> dict[str, int]:
     for status, count in session.execute(select(Job.status, func.count()).group_by(Job.status)):
         counts[status] = count
     return counts
+
+
+def _newest(conditions: Sequence[ColumnElement[bool]]) -> Select[Run]:
+    query = select(Run).join(Job, Job.run_id == Run.id).where(*conditions)
+    return query.options(joinedload(Run.job), joinedload(Run.dataset)).order_by(Run.id.desc())
 
 
 def _conditions(

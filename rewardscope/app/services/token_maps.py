@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session, joinedload
 
 from rewardscope.app.db.maps import read_maps, write_chunk
@@ -120,21 +120,24 @@ def training_run(session: Session, run_id: int) -> Run:
     return run
 
 
-def newest_training(session: Session, dataset_id: int) -> Run | None:
-    """The training on a data set that succeeded last and left a language model."""
-    query = (
-        select(Run)
-        .join(Job, Job.run_id == Run.id)
-        .where(
-            Run.kind == "training",
-            Run.dataset_id == dataset_id,
-            Run.request[("method", "name")].as_string() != "reward_model",
-            Job.status == JobStatus.succeeded,
-        )
-        .order_by(Run.id.desc())
-        .limit(1)
+_NEWEST_TRAINING = (
+    select(Run.id, Run.name)
+    .join(Job, Job.run_id == Run.id)
+    .where(
+        Run.kind == "training",
+        Run.dataset_id == bindparam("dataset_id"),
+        Run.request[("method", "name")].as_string() != "reward_model",
+        Job.status == JobStatus.succeeded,
     )
-    return session.scalar(query)
+    .order_by(Run.id.desc())
+    .limit(1)
+)
+
+
+def newest_training(session: Session, dataset_id: int) -> tuple[int, str] | None:
+    """Id and name of the training on a data set that succeeded last and left a language model."""
+    found = session.execute(_NEWEST_TRAINING, {"dataset_id": dataset_id}).first()
+    return None if found is None else (found.id, found.name)
 
 
 def latest(session: Session, training_id: int, pair_id: int) -> Run | None:

@@ -25,7 +25,7 @@ function markLabels() {
     }
     const { tokens, starts, count } = indexOf(response);
     if (!count) continue;
-    for (const [first, end, verdict] of data[response.dataset.side]?.said ?? []) {
+    for (const [first, end, verdict] of data[response.dataset.side] ?? []) {
       const begin = lastAtMost(starts, first);
       for (let index = begin; index < tokens.length && starts[index] < end; index++) {
         tokens[index].dataset.v = verdict;
@@ -35,12 +35,45 @@ function markLabels() {
   }
 }
 
-function segmentOf({ side, position }) {
-  const segments = labelsData()[side]?.segments ?? [];
-  if (!segments.length) return null;
+// The segment of a token, in the view that the token stands in.
+function segmentOf({ side, position, panel }) {
+  const around = panel?.isConnected ? panel : page;
+  const response = around.querySelector(`.response[data-side="${side}"]`);
+  const segments = response && dataOf(panelOf(response))?.sides[side]?.segments;
+  if (!segments?.length || !indexOf(response).count) return null;
   const index = lastAtMost(segments.map(([start]) => start), position);
-  const [, start, end, verdict] = segments[index];
-  return start < end ? { side, number: index + 1, start, end, verdict } : null;
+  const { tokens, places, count } = indexOf(response);
+  const first = places.get(tokenAt(response, segments[index][0]));
+  const after = index + 1 < segments.length ? places.get(tokenAt(response, segments[index + 1][0])) : tokens.length;
+  if (segments[index][0] >= count) return null;
+  const stretch = stretchOf(response, first, Math.max(after, first + 1));
+  return stretch && { ...stretch, number: index + 1 };
+}
+
+// Pieces [first, after) of a response as characters, and what was said of all of them; the end has no character.
+function stretchOf(response, first, after) {
+  const { tokens } = indexOf(response);
+  const starts = charactersBefore(response);
+  const held = tokens.slice(first, after).filter((piece) => !piece.matches(".e"));
+  if (!held.length || starts[first] === starts[first + held.length]) return null;
+  const verdicts = new Set(held.map((piece) => piece.dataset.v ?? ""));
+  return {
+    side: response.dataset.side,
+    start: starts[first],
+    end: starts[first + held.length],
+    verdict: verdicts.size === 1 ? [...verdicts][0] : "",
+    text: held.map((piece) => piece.textContent).join(""),
+  };
+}
+
+const counted = new WeakMap(); // response -> how many characters stand before each piece, and altogether
+function charactersBefore(response) {
+  if (!counted.has(response)) {
+    const starts = [0];
+    for (const piece of indexOf(response).tokens) starts.push(starts.at(-1) + (piece.matches(".e") ? 0 : charactersOf(piece)));
+    counted.set(response, starts);
+  }
+  return counted.get(response);
 }
 
 // Characters are counted as Python does; what cannot be seen stands in the text by name only.
@@ -61,22 +94,14 @@ function selectedStretch() {
   const range = selection.getRangeAt(0);
   const around = range.commonAncestorContainer;
   const response = (around.nodeType === Node.ELEMENT_NODE ? around : around.parentElement)?.closest(".response[data-side]");
-  if (!response || !labelsData()[response.dataset.side]) return null;
-  const held = [];
-  let character = 0, start = null, end = null;
-  for (const piece of indexOf(response).tokens) {
-    if (piece.matches(".e")) break;
-    const after = character + charactersOf(piece);
-    if (range.intersectsNode(piece) && holds(range, piece)) {
-      start ??= character;
-      end = after;
-      held.push(piece);
-    } else if (start !== null) break;
-    character = after;
-  }
-  if (start === null) return null;
-  const verdicts = new Set(held.map((piece) => piece.dataset.v ?? ""));
-  return { side: response.dataset.side, start, end, verdict: verdicts.size === 1 ? [...verdicts][0] : "", text: held.map((piece) => piece.textContent).join("") };
+  if (!response || !indexOf(response).count) return null;
+  const isHeld = (piece) => !piece.matches(".e") && range.intersectsNode(piece) && holds(range, piece);
+  const { tokens } = indexOf(response);
+  const first = tokens.findIndex(isHeld);
+  if (first < 0) return null;
+  let after = first + 1;
+  while (after < tokens.length && isHeld(tokens[after])) after++;
+  return stretchOf(response, first, after);
 }
 
 const shortened = (text) => (text.length > 32 ? `${text.slice(0, 20)}…${text.slice(-10)}` : text);
@@ -102,7 +127,7 @@ function offerLabels() {
 page.addEventListener("focusin", (event) => {
   const token = event.target.closest(".response i");
   if (!token) return;
-  spoken = { side: token.closest(".response").dataset.side, position: positionOf(token) };
+  spoken = { side: token.closest(".response").dataset.side, position: positionOf(token), panel: panelOf(token) };
   offerLabels();
 });
 
