@@ -20,6 +20,7 @@ from rewardscope.app.services import recipes
 from rewardscope.app.services.pages import Page
 from rewardscope.app.services.recipe_requests import RecipeBody
 from rewardscope.app.services.recipe_tables import table
+from rewardscope.app.services.recipe_verdicts import Answer, verdicts
 from rewardscope.app.services.recipes import RecipeState
 
 
@@ -114,6 +115,28 @@ class TableView(BaseModel):
     """What is equal between the rows, in a sentence."""
 
 
+class MaskedFigureView(BaseModel):
+    """The success of one masked density."""
+
+    model_config = ConfigDict(from_attributes=True)
+    density: str
+    success: CellView
+
+
+class VerdictView(BaseModel):
+    """Whether masking helped with one method, on one task suite."""
+
+    model_config = ConfigDict(from_attributes=True)
+    method: str
+    suite: str
+    answer: Answer
+    """`unclear` where the intervals of the best masked density and of sample-wise training overlap."""
+    masked: list[MaskedFigureView]
+    """The best first."""
+    sample: CellView
+    union: CellView | None
+
+
 class RecipeFailure(JobFailure):
     """Why a step could not be submitted."""
 
@@ -157,12 +180,14 @@ class RecipeView(RecipeSummary):
     error: RecipeFailure | None
     steps: list[StepView]
     table: TableView
+    verdicts: list[VerdictView]
 
     @classmethod
     def of(cls, state: RecipeState) -> RecipeView:
         """The view of a recipe as its runs have it."""
         request = dict(state.recipe.request)
         error = state.recipe.error
+        found = table(state)
         return cls(
             **dict(RecipeSummary.summary_of(state)),
             warnings=request.pop("warnings", []),
@@ -171,7 +196,8 @@ class RecipeView(RecipeSummary):
             if error is None
             else RecipeFailure(code=error["code"], detail=error["detail"], step=error["step"]),
             steps=[StepView.model_validate(step) for step in state.steps],
-            table=TableView.model_validate(table(state)),
+            table=TableView.model_validate(found),
+            verdicts=[VerdictView.model_validate(verdict) for verdict in verdicts(found)],
         )
 
 

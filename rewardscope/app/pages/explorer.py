@@ -18,6 +18,7 @@ from rewardscope.app.pages.conflicts import ConflictPanel, conflict_panel
 from rewardscope.app.pages.excerpts import Piece, excerpt
 from rewardscope.app.pages.forms import filled
 from rewardscope.app.pages.histogram import HistogramPanel, panels
+from rewardscope.app.pages.masking import MaskingPanel, masking_panel
 from rewardscope.app.pages.numbers import count, counted, shortened
 from rewardscope.app.pages.rendering import Option, PageContext, render, see_other, url_of
 from rewardscope.app.pages.scoring_runs import default_run, run_options, scoring_runs
@@ -212,6 +213,8 @@ class DatasetPage(PageContext):
     train_url: str
     recipe_url: str
     labels_url: str
+    masking: MaskingPanel | None
+    """Whether masking helped to train on these pairs; None where nothing can tell."""
     delete_url: str
     explorer: Explorer
 
@@ -234,6 +237,7 @@ def show_dataset(request: Request, session: SessionDep, dataset_id: int) -> Resp
         recipe_url=url_of(request, "recipe_new", {"dataset": dataset.id}),
         labels_url=url_of(request, "dataset_labels", dataset_id=dataset.id),
         delete_url=url_of(request, "dataset_delete", dataset_id=dataset.id),
+        masking=masking_panel(request, session, dataset.id),
         explorer=explorer,
     )
     return render(request, "datasets/show.html", page)

@@ -23,6 +23,7 @@ from rewardscope.app.pages.figures import (
     place_of,
 )
 from rewardscope.app.pages.forms import filled
+from rewardscope.app.pages.masking import METHODS, VerdictLine, verdict_lines
 from rewardscope.app.pages.numbers import plain_number
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
 from rewardscope.app.pages.run_facts import facts
@@ -30,6 +31,7 @@ from rewardscope.app.pages.run_rows import percent_done
 from rewardscope.app.pages.training_curves import CurvesPanel, as_json, curve_runs, curves_panel
 from rewardscope.app.services import recipe_tables, recipes
 from rewardscope.app.services.recipe_tables import Cell, Column, Row, Table
+from rewardscope.app.services.recipe_verdicts import verdicts
 from rewardscope.app.services.recipes import RecipeState, StepState
 from rewardscope.app.services.run_views import find_dataset, find_suite
 
@@ -48,7 +50,6 @@ DENSITIES = {
     "segment": "segment",
     "union": "union: sample, with the scorer's data",
 }
-METHODS = {"dpo": "DPO", "rjs": "RJS", "sft": "SFT", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
 
 router = APIRouter()
 
@@ -150,6 +151,8 @@ class CompareTable:
     compute: str
     base_is_missing: bool
     """Whether nothing is compared with the base, as no evaluation was asked for."""
+    verdicts: list[VerdictLine]
+    """Whether masking helped, as far as that can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +389,7 @@ def _table(request: Request, table: Table) -> CompareTable:
         ],
         compute=table.compute.replace("`", ""),
         base_is_missing=bool(table.rows) and None not in groups,
+        verdicts=verdict_lines(verdicts(table)),
     )
 
 

@@ -12,6 +12,7 @@ from rewardscope.app.pages import training_fields as fields
 from rewardscope.app.pages.evaluation_figures import FigureTable, figure_table
 from rewardscope.app.pages.figures import NOTHING, FigureCell, cell_of
 from rewardscope.app.pages.form_fields import FieldGroup, FormField, shown
+from rewardscope.app.pages.masking import VerdictLine
 from rewardscope.app.pages.numbers import MISSING, signed
 from rewardscope.app.pages.recipes import (
     CompareGroup,
@@ -217,6 +218,11 @@ def _table() -> CompareTable:
         ],
         compute="Every training makes 200 updates of 16 from the same base policy.",
         base_is_missing=False,
+        verdicts=[
+            VerdictLine("DPO", "better", "masking helped", "segment 74.0%, against 58.0% sample-wise."),
+            VerdictLine(f"RJS on {LONG}", "worse", "masking hurt", "token 22.0%, against 58.0% sample-wise."),
+            VerdictLine("SFT", "", "no clear difference", "step 58.1%, against 58.0% sample-wise."),
+        ],
     )
 
 

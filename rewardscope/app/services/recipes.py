@@ -37,6 +37,9 @@ from rewardscope.engine.errors import EngineError
 
 log = structlog.get_logger(__name__)
 
+LOOKED_AT = 10
+"""Recipes on a data set among which the newest that succeeded is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepState:
@@ -127,6 +130,21 @@ def get_recipe(session: Session, recipe_id: int) -> RecipeState:
     if recipe is None:
         raise NotFound(f"There is no recipe {recipe_id}; the list of recipes shows those that exist.")
     return _state(recipe, _runs(session, [recipe_id]).get(recipe_id, {}))
+
+
+def newest_on(session: Session, dataset_id: int) -> RecipeState | None:
+    """The newest recipe that trained on a data set and has succeeded."""
+    query = (
+        select(Recipe)
+        .where(Recipe.request["dataset_id"].as_integer() == dataset_id)
+        .order_by(Recipe.id.desc())
+        .limit(LOOKED_AT)
+    )
+    for recipe in session.scalars(query):
+        state = _state(recipe, _runs(session, [recipe.id]).get(recipe.id, {}))
+        if state.status == JobStatus.succeeded:
+            return state
+    return None
 
 
 def cancel(session: Session, recipe_id: int) -> RecipeState:

@@ -150,6 +150,25 @@ def test_the_table_tells_figures_intervals_and_the_difference_to_the_base(browse
     assert "every 2s" not in page
 
 
+def test_the_data_set_says_whether_masking_helped_once_a_recipe_can_tell(
+    browser_client, client, database, recipe_id, succeed
+):
+    with database.session() as session:
+        dataset_id = recipes.get_recipe(session, recipe_id).recipe.request["dataset_id"]
+    assert "Did masking help?" not in get(browser_client, f"/datasets/{dataset_id}")
+    succeed(*ALL)
+    (verdict,) = client.get(f"/api/v1/recipes/{recipe_id}").json()["verdicts"]
+    assert (verdict["method"], verdict["suite"], verdict["answer"]) == ("rjs", "sums", "unclear")
+    assert [one["density"] for one in verdict["masked"]] == ["segment"]
+    for page in (
+        get(browser_client, f"/datasets/{dataset_id}"),
+        get(browser_client, f"/recipes/{recipe_id}"),
+    ):
+        assert "no clear difference" in page
+        assert re.search(r"segment 80\.0%, against \d+\.\d% sample-wise", page)
+    assert f'href="/recipes/{recipe_id}"' in get(browser_client, f"/datasets/{dataset_id}")
+
+
 def test_a_collapse_is_said_in_words(browser_client, recipe_id, succeed, monkeypatch):
     monkeypatch.setitem(recipe_handlers.SUCCESS, "segment", 0.3)
     succeed(*ALL)

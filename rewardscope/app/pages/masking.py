@@ -1,0 +1,75 @@
+"""Whether masking helped, in a line for each method: on the page of a recipe, and on that of its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import Request
+from sqlalchemy.orm import Session
+
+from rewardscope.app.pages.figures import cell_of
+from rewardscope.app.pages.rendering import url_of
+from rewardscope.app.services import recipes
+from rewardscope.app.services.recipe_tables import Cell, table
+from rewardscope.app.services.recipe_verdicts import Verdict, verdicts
+
+METHODS = {"dpo": "DPO", "rjs": "RJS", "sft": "SFT", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
+ANSWERS = {
+    "helped": ("better", "masking helped"),
+    "hurt": ("worse", "masking hurt"),
+    "unclear": ("", "no clear difference"),
+}
+"""Class and words of each answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictLine:
+    """What masking came to with one method."""
+
+    title: str
+    """The method, with the suite where there are several."""
+    direction: str
+    """`better`, `worse` or ''."""
+    answer: str
+    figures: str
+    """Each density with its success, the best masked one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskingPanel:
+    """What the newest recipe on a data set says."""
+
+    lines: list[VerdictLine]
+    name: str
+    address: str
+
+
+def verdict_lines(found: Sequence[Verdict]) -> list[VerdictLine]:
+    """A line for each verdict."""
+    suites = {verdict.suite for verdict in found}
+    return [_line(verdict, names_suite=len(suites) > 1) for verdict in found]
+
+
+def masking_panel(request: Request, session: Session, dataset_id: int) -> MaskingPanel | None:
+    """What the newest recipe on the data set that can tell says; None where none can."""
+    state = recipes.newest_on(session, dataset_id)
+    lines = [] if state is None else verdict_lines(verdicts(table(state)))
+    if state is None or not lines:
+        return None
+    return MaskingPanel(lines, state.recipe.name, url_of(request, "recipe", recipe_id=state.recipe.id))
+
+
+def _line(verdict: Verdict, *, names_suite: bool) -> VerdictLine:
+    direction, answer = ANSWERS[verdict.answer]
+    masked = ", ".join(f"{one.density} {_success(one.success)}" for one in verdict.masked)
+    figures = f"{masked}, against {_success(verdict.sample)} sample-wise"
+    if verdict.union is not None:
+        figures += f"; {_success(verdict.union)} sample-wise with the scorer's data as well"
+    method = METHODS.get(verdict.method, verdict.method)
+    title = f"{method} on {verdict.suite}" if names_suite else method
+    return VerdictLine(title, direction, answer, f"{figures}.")
+
+
+def _success(cell: Cell) -> str:
+    return cell_of("success", cell.value, cell.low, cell.high, cell.change).value
