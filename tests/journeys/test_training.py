@@ -1,5 +1,5 @@
-"""From contradicting pairs to a model that was trained without them, all of it through the pages: two models of
-one's own, a real worker for scoring, training and the checkpoints, and nothing that is made up."""
+"""From contradicting pairs to a model that was trained without them, all of it through the pages: two models
+of one's own, and a real worker for scoring, training and the checkpoints."""
 
 from __future__ import annotations
 
