@@ -37,19 +37,24 @@ def register(page, folder, name: str) -> None:
     page.get_by_role("rowheader", name=name, exact=True).wait_for()
 
 
+def score(page, dataset: str, policy: str, reference: str) -> None:
+    """Asks for the scores of a data set that has none."""
+    page.get_by_role("link", name="Data", exact=True).click()
+    page.get_by_role("link", name=dataset, exact=True).click()
+    page.get_by_role("link", name="Score this data set").click()
+    page.get_by_label("Policy", exact=True).fill(policy)
+    page.get_by_label("Reference", exact=True).fill(reference)
+    page.get_by_role("button", name="Score", exact=True).click()
+    page.get_by_text("waits for a worker").wait_for()
+
+
 def test_from_a_file_of_ones_own_to_its_coloured_tokens(watched, server, worker, model_folder, tmp_path):
     page = watched.page
     page.goto(server.token_url)
     bring(page, tmp_path)
     register(page, model_folder("llama", 0), "tuned")
     register(page, model_folder("llama", 1), "base")
-    page.get_by_role("link", name="Data", exact=True).click()
-    page.get_by_role("link", name="mine", exact=True).click()
-    page.get_by_role("link", name="Score this data set").click()
-    page.get_by_label("Policy", exact=True).fill("tuned")
-    page.get_by_label("Reference", exact=True).fill("base")
-    page.get_by_role("button", name="Score", exact=True).click()
-    page.get_by_text("waits for a worker").wait_for()
+    score(page, "mine", "tuned", "base")
     address = page.url
     assert worker.run_once()
     # Nobody reloads: the page asks by itself, and draws itself anew once the run is over.

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.app import factories
 from tests.engine.training import worlds
-from tests.journeys.test_scoring import register
+from tests.journeys.test_scoring import register, score
 
 pytestmark = pytest.mark.browser
 
@@ -29,13 +29,7 @@ def test_from_a_scored_data_set_to_a_trained_model(watched, server, database, wo
     page.goto(server.token_url)
     register(page, model_folder("llama", 0), "base")
     register(page, model_folder("llama", 1), "scorer")
-    page.get_by_role("link", name="Data", exact=True).click()
-    page.get_by_role("link", name="sums", exact=True).click()
-    page.get_by_role("link", name="Score this data set").click()
-    page.get_by_label("Policy", exact=True).fill("scorer")
-    page.get_by_label("Reference", exact=True).fill("base")
-    page.get_by_role("button", name="Score", exact=True).click()
-    page.get_by_text("waits for a worker").wait_for()
+    score(page, "sums", "scorer", "base")
     work(worker)
     page.get_by_role("link", name="Open the pairs").click()
 
