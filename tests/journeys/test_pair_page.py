@@ -183,7 +183,16 @@ def test_text_that_a_pointer_selects_is_labelled_to_the_letter(watched, server, 
         pair_id = int(re.search(r"/pairs/(\d+)", address)[1])
         (said,) = labels.labels_of(session, pair_id)
     assert (said.side, said.text, said.verdict) == ("chosen", " certainly the capital", "wrong")
-    # The same text is still selected, so the same key takes the word back.
+    # A triple click selects up to where the next thing on the page begins, and still means its response.
+    page.locator(".response[data-side=rejected] i").nth(3).click(click_count=3)
+    page.locator("#say-what", has_text="rejected, “").wait_for()
+    page.keyboard.press("Escape")
+    page.mouse.move(begin["x"] + begin["width"] / 2, begin["y"] + begin["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=4)
+    page.mouse.up()
+    page.locator("#say-what", has_text="chosen, “certainly the capital”").wait_for()
+    # The same text is selected once more, so the same key takes the word back.
     page.keyboard.press("w")
     page.locator(".response i[data-v]").first.wait_for(state="detached")
 

@@ -70,6 +70,22 @@ def test_the_slider_moves_the_number_and_the_pivots(watched, server, scored):
     expect(page.get_by_label("Threshold δ")).to_have_value("2")
 
 
+def test_a_slider_that_is_moved_before_the_script_has_come_counts(watched, server, scored):
+    page = watched.page
+    page.goto(server.token_url)
+    held = []
+    page.route(re.compile(r"/static/pair\.js"), lambda route: held.append(route))
+    page.get_by_role("link", name="capitals", exact=True).click()
+    page.locator("tbody th[scope=row] a").first.click(no_wait_after=True)
+    slider = page.get_by_label("Threshold", exact=True)
+    slider.press("End")
+    expect(slider).to_have_value("2")
+    expect(page.get_by_label("Threshold δ")).not_to_have_value("2")
+    held[0].continue_()
+    page.wait_for_url(re.compile(r"delta=2"))
+    expect(page.get_by_label("Threshold δ")).to_have_value("2")
+
+
 def test_a_token_tells_its_numbers_to_pointer_and_keys(watched, server, scored):
     page = watched.page
     page.goto(server.token_url)

@@ -212,6 +212,7 @@ class DatasetPage(PageContext):
     score_url: str
     train_url: str
     recipe_url: str
+    runs_url: str
     labels_url: str
     masking: MaskingPanel | None
     """Whether masking helped to train on these pairs; None where nothing can tell."""
@@ -235,6 +236,7 @@ def show_dataset(request: Request, session: SessionDep, dataset_id: int) -> Resp
         score_url=explorer.score_url,
         train_url=url_of(request, "training_new", {"dataset": dataset.id}),
         recipe_url=url_of(request, "recipe_new", {"dataset": dataset.id}),
+        runs_url=url_of(request, "runs", {"dataset": dataset.id}),
         labels_url=url_of(request, "dataset_labels", dataset_id=dataset.id),
         delete_url=url_of(request, "dataset_delete", dataset_id=dataset.id),
         masking=masking_panel(request, session, dataset.id),

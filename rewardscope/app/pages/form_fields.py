@@ -176,7 +176,7 @@ def sentence_of(error: AppError | EngineError) -> str:
 def headline_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> str:
     """What a failure says at the head of its form: which fields are wrong, where each of them says why, or
     all of it; fields by what they are called there."""
-    labels = {field.name: field.label for group in groups for field in group.fields}
+    labels = _labels(groups)
     places = [_field_of(problem, list(labels), method) for problem in problems_of(error)]
     if not places or None in places:
         return in_labels(sentence_of(error), labels)
@@ -186,10 +186,16 @@ def headline_of(error: AppError | EngineError, groups: Iterable[FieldGroup], met
 
 def faults_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> list[str]:
     """A sentence for everything that is wrong, where no field is there to stand beside."""
-    labels = {field.name: field.label for group in groups for field in group.fields}
+    labels = _labels(groups)
     names = list(labels)
     lines = [_line(problem, _field_of(problem, names, method), labels) for problem in problems_of(error)]
+    lines = list(dict.fromkeys(lines))
     return lines or [in_labels(sentence_of(error), labels)]
+
+
+def _labels(groups: Iterable[FieldGroup]) -> dict[str, str]:
+    """What each field is called on the page."""
+    return {field.name: field.label for group in groups for field in group.fields}
 
 
 def _line(problem: Problem, place: str | None, labels: Mapping[str, str]) -> str:
@@ -222,7 +228,7 @@ def shown(
     A folded group that holds a fault is opened.
     """
     groups = list(groups)
-    labels = {field.name: field.label for group in groups for field in group.fields}
+    labels = _labels(groups)
     names = list(labels)
     told: dict[str, list[str]] = {}
     rest = []

@@ -35,8 +35,8 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str = "query
 
 _SAID = {
     "missing": "is missing",
-    "too_short": "needs at least {min_length}",
-    "too_long": "takes at most {max_length}",
+    "too_short": "must hold at least {min_length}",
+    "too_long": "may hold at most {max_length}",
     "string_too_long": "takes at most {max_length} characters",
     "string_too_short": "needs at least {min_length} characters",
     "int_parsing": "is no whole number",
@@ -69,5 +69,5 @@ def page_number(value: str | None) -> int | None:
     if not value:
         return None
     if not value.isdecimal() or len(value) > 18:
-        raise Invalid(f"`{value[:40]}` is not the number of a run; open it from a list.")
+        raise Invalid(f"`{value[:40]}` is not a number that a list of ours gave out; open it from there.")
     return int(value)

@@ -53,11 +53,11 @@ def verdict_lines(found: Sequence[Verdict]) -> list[VerdictLine]:
 
 def masking_panel(request: Request, session: Session, dataset_id: int) -> MaskingPanel | None:
     """What the newest recipe on the data set that can tell says; None where none can."""
-    state = recipes.newest_on(session, dataset_id)
-    lines = [] if state is None else verdict_lines(verdicts(table(state)))
-    if state is None or not lines:
-        return None
-    return MaskingPanel(lines, state.recipe.name, url_of(request, "recipe", recipe_id=state.recipe.id))
+    for state in recipes.succeeded_on(session, dataset_id):
+        if lines := verdict_lines(verdicts(table(state))):
+            address = url_of(request, "recipe", recipe_id=state.recipe.id)
+            return MaskingPanel(lines, state.recipe.name, address)
+    return None
 
 
 def _line(verdict: Verdict, *, names_suite: bool) -> VerdictLine:

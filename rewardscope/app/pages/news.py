@@ -12,6 +12,7 @@ from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.dependencies import SessionDep
 from rewardscope.app.errors import Invalid
 from rewardscope.app.pages.rendering import url_of
+from rewardscope.app.pages.token_maps import result_address
 from rewardscope.app.services import runs
 
 MOST = 20
@@ -40,12 +41,13 @@ def _item(request: Request, run: Run) -> dict[str, Any]:
     ended = run.job.finished_at
     assert ended is not None, "a run that is over has ended"
     name = "playground_run" if run.kind == "playground" else "run"
+    address = result_address(request, run) or url_of(request, name, run_id=run.id)
     return {
         "key": f"{run.id}@{ended.isoformat()}",
         "name": run.name,
         "kind": run.kind,
         "status": run.job.status,
-        "url": url_of(request, name, run_id=run.id),
+        "url": address,
         "at": ended.isoformat(),
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup
@@ -87,7 +88,7 @@ class LabelsPanel:
     """Empty where the pair has too many segments for its own page."""
     segments: str
     verdicts: list[tuple[Verdict, str, str]]
-    """Verdict, sign and key of the buttons that speak of the token with the focus."""
+    """Verdict, sign and key of the buttons that speak of what is selected, or of the token with the focus."""
     data: Markup
     """Labels as tokens, for the marks in the text."""
 
@@ -169,12 +170,10 @@ def _lines(side: SideView, found: Sequence[Label], most: int) -> SideLines:
 
 
 def characters(side: SideView) -> list[tuple[int, int]]:
-    """The code points [start, end) of every segment; an end of sequence alone has none."""
-    offsets = side.map.offsets
-    return [
-        (int(offsets[segment.start, 0]), int(offsets[segment.end - 1, 1]))
-        for segment in side.segmentation.segments
-    ]
+    """The code points [start, end) of every segment, which together are the text as it is drawn: what lies
+    between two tokens belongs to the first. An end of sequence alone has none."""
+    starts = [int(side.map.offsets[segment.start, 0]) for segment in side.segmentation.segments]
+    return list(pairwise([0, *starts[1:], len(side.text)])) if starts else []
 
 
 def _line(side: SideView, number: int, bound: tuple[int, int], found: Sequence[Label]) -> SegmentLine:

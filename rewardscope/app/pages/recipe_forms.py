@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,7 +101,7 @@ def show_recipe_form(request: Request, session: SessionDep) -> Response:
     if cloned is not None:
         body = recipes.body_of(recipes.get_recipe(session, cloned).recipe)
         typed = _with_names(session, _typed_of(groups, body))
-        page = _page(request, known, groups, typed, notice=_left_out(body))
+        page = _page(request, known, groups, typed, notice=_left_out(groups, body))
         return render(request, "recipes/new.html", page)
     wanted = page_number(values.get("dataset"))
     if wanted is None and known.datasets:
@@ -325,17 +325,28 @@ def _typed_of(groups: Sequence[FieldGroup], body: RecipeBody) -> dict[str, list[
     return typed_from(groups, body) | {"methods": [method.name for method in body.methods]}
 
 
-def _left_out(body: RecipeBody) -> str | None:
+def _left_out(groups: Sequence[FieldGroup], body: RecipeBody) -> str | None:
     """What the form cannot hold of a recipe that came by the API."""
-    changed = [
-        method.name for method in body.methods if method != type(method).model_validate({"name": method.name})
-    ]
-    if not changed:
+    kept = _body(groups, _typed_of(groups, body)).model_dump(mode="json")
+    lost = list(_differing(body.model_dump(mode="json"), kept))
+    if not lost:
         return None
     return (
-        f"The numbers of {', '.join(changed)} differ from their defaults and have no fields here; "
-        "send it through the API to keep them."
+        f"The form has no fields for {', '.join(lost)}, which would be as they are by default; send the "
+        "recipe through the API to keep them."
     )
+
+
+def _differing(asked: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """The paths of what differs; methods are told by their names."""
+    if isinstance(asked, dict) and isinstance(kept, dict):
+        for name, value in asked.items():
+            yield from _differing(value, kept.get(name), f"{path}.{name}" if path else name)
+    elif path == "methods" and isinstance(kept, list):
+        for one, other in zip(asked, kept, strict=True):
+            yield from _differing(one, other, one["name"])
+    elif asked != kept and path not in ("model", "scorer", "reward_model"):
+        yield path
 
 
 def _body(groups: Sequence[FieldGroup], typed: Typed) -> RecipeBody:

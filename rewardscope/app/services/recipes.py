@@ -9,7 +9,7 @@ recipe, by everybody, or two would deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ from rewardscope.engine.errors import EngineError
 log = structlog.get_logger(__name__)
 
 LOOKED_AT = 10
-"""Recipes on a data set among which the newest that succeeded is looked for."""
+"""Recipes on a data set among which those that succeeded are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +132,19 @@ def get_recipe(session: Session, recipe_id: int) -> RecipeState:
     return _state(recipe, _runs(session, [recipe_id]).get(recipe_id, {}))
 
 
-def newest_on(session: Session, dataset_id: int) -> RecipeState | None:
-    """The newest recipe that trained on a data set and has succeeded."""
+def succeeded_on(session: Session, dataset_id: int) -> Iterator[RecipeState]:
+    """Recipes that trained on a data set and have succeeded, newest first; each is read as it is taken."""
     query = (
         select(Recipe)
         .where(Recipe.request["dataset_id"].as_integer() == dataset_id)
         .order_by(Recipe.id.desc())
         .limit(LOOKED_AT)
     )
-    for recipe in session.scalars(query):
-        state = _state(recipe, _runs(session, [recipe.id]).get(recipe.id, {}))
-        if state.status == JobStatus.succeeded:
-            return state
-    return None
+    found = list(session.scalars(query))
+    runs = _runs(session, [recipe.id for recipe in found], defer(Run.request), defer(Run.result))
+    for recipe in found:
+        if _state(recipe, runs.get(recipe.id, {})).status == JobStatus.succeeded:
+            yield get_recipe(session, recipe.id)
 
 
 def cancel(session: Session, recipe_id: int) -> RecipeState:

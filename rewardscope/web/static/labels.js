@@ -37,7 +37,7 @@ function markLabels() {
 
 // The segment of a token, in the view that the token stands in.
 function segmentOf({ side, position, panel }) {
-  const around = panel?.isConnected ? panel : page;
+  const around = panel?.isConnected ? panel : shownPart();
   const response = around.querySelector(`.response[data-side="${side}"]`);
   const segments = response && dataOf(panelOf(response))?.sides[side]?.segments;
   if (!segments?.length || !indexOf(response).count) return null;
@@ -92,10 +92,11 @@ function selectedStretch() {
   const selection = getSelection();
   if (selection.isCollapsed || !selection.rangeCount) return null;
   const range = selection.getRangeAt(0);
-  const around = range.commonAncestorContainer;
-  const response = (around.nodeType === Node.ELEMENT_NODE ? around : around.parentElement)?.closest(".response[data-side]");
-  if (!response || !indexOf(response).count) return null;
   const isHeld = (piece) => !piece.matches(".e") && range.intersectsNode(piece) && holds(range, piece);
+  // A selection may end beyond its response, where the next thing on the page begins, but not in another one.
+  const touched = [...page.querySelectorAll(".response[data-side]")].filter((each) => range.intersectsNode(each) && indexOf(each).tokens.some(isHeld));
+  if (touched.length !== 1) return null;
+  const [response] = touched;
   const { tokens } = indexOf(response);
   const first = tokens.findIndex(isHeld);
   if (first < 0) return null;

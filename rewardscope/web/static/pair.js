@@ -24,6 +24,7 @@ let known = null; // the view whose responses are known
 // ------------------------------------------------------------------------------------------ what is shown
 
 const view = () => document.getElementById("view");
+const shownPart = () => page.querySelector(".by-source.shown") ?? page; // of all sources, the one that the controls cut
 const panelOf = (element) => element.closest("[data-tokens]");
 
 function dataOf(panel) {
@@ -300,7 +301,8 @@ function writeAddress(changes) {
   for (const [key, value] of Object.entries(changes)) {
     if (value) address.searchParams.set(key, value); else address.searchParams.delete(key);
   }
-  history.replaceState(history.state, "", address);
+  // Browsers refuse an address that is written over and over.
+  if (address.href !== location.href) history.replaceState(history.state, "", address);
   carryAddress();
 }
 
@@ -350,7 +352,7 @@ document.getElementById("copy-link")?.addEventListener("click", (event) => {
 
 function focusOfAddress() {
   const [side, position] = (new URLSearchParams(location.search).get("at") ?? "").split("-");
-  const response = side && page.querySelector(`.response[data-side="${CSS.escape(side)}"]`);
+  const response = side && shownPart().querySelector(`.response[data-side="${CSS.escape(side)}"]`);
   if (response && position && indexOf(response).count) focus(tokenAt(response, Number(position)));
 }
 
@@ -486,7 +488,7 @@ function takeUpPlace() {
   }
   if (hadFocus && at) {
     const [where, place] = at.split("-");
-    const found = page.querySelector(`.response[data-side="${where}"]`);
+    const found = shownPart().querySelector(`.response[data-side="${where}"]`);
     if (found && indexOf(found).count) focus(tokenAt(found, Number(place)), false);
   }
 }
@@ -585,12 +587,13 @@ document.getElementById("open-help")?.addEventListener("click", KEYS["?"]);
 document.addEventListener("htmx:before:swap", holdPlace);
 // Labels and the preview are drawn anew beside the view: what the inspector tells then stays.
 document.addEventListener("htmx:after:swap", () => {
-  if (view() !== known) { keepMask(); readView(); takeUpPlace(); }
+  if (view() !== known) { readView(); keepMask(); takeUpPlace(); }
 });
 document.addEventListener("htmx:after:history:replace", keepMask);
 at = new URLSearchParams(location.search).get("at");
 readView();
 focusOfAddress();
-takeUpSliders();
+// After htmx, which starts in a timer of its own, listens to the controls.
+setTimeout(() => { takeUpSliders(); keepMask(); });
 // Numbers are small; having them before the first hover makes it answer at once.
 (window.requestIdleCallback || setTimeout)(() => page.querySelectorAll("[data-tokens]").forEach(lanesOf));

@@ -169,6 +169,22 @@ def test_the_data_set_says_whether_masking_helped_once_a_recipe_can_tell(
     assert f'href="/recipes/{recipe_id}"' in get(browser_client, f"/datasets/{dataset_id}")
 
 
+def test_a_later_recipe_that_cannot_tell_does_not_take_the_answer_away(
+    browser_client, database, settings, recipe_id, succeed
+):
+    succeed(*ALL)
+    with database.session() as session:
+        body = recipes.body_of(recipes.get_recipe(session, recipe_id).recipe)
+        dataset_id = body.dataset_id
+        plain = {"name": "samples only", "densities": ["sample"], "union": False, "suite_ids": []}
+        later = recipes.submit(session, settings, body.model_copy(update=plain)).id
+        for step in recipes.get_recipe(session, later).runs.values():
+            step.job.status = JobStatus.succeeded
+        session.flush()
+        assert recipes.get_recipe(session, later).status == "succeeded"
+    assert f'href="/recipes/{recipe_id}"' in get(browser_client, f"/datasets/{dataset_id}")
+
+
 def test_a_collapse_is_said_in_words(browser_client, recipe_id, succeed, monkeypatch):
     monkeypatch.setitem(recipe_handlers.SUCCESS, "segment", 0.3)
     succeed(*ALL)
@@ -224,9 +240,10 @@ def test_a_clone_asks_for_the_same_recipe_until_it_is_changed(browser_client, da
 def test_a_clone_says_which_numbers_the_form_has_no_fields_for(browser_client, database, settings):
     with database.session() as session:
         world = recipe_handlers.make_world(session, settings)
-        body = world.body(methods=[{"name": "dpo", "beta": 0.3}])
+        numbers = {"confidence": 0.9}
+        body = world.body(methods=[{"name": "rjs"}, {"name": "dpo", "beta": 0.3}], evaluation=numbers)
         recipe_id = recipes.submit(session, settings, body).id
-    assert "The numbers of dpo differ from their defaults" in get(
+    assert "no fields for dpo.beta, evaluation.confidence, which" in get(
         browser_client, f"/recipes/new?clone={recipe_id}"
     )
 

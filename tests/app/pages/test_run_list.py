@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 
-from rewardscope.app.services import jobs
+from rewardscope.app.services import jobs, runs
 from tests.app import factories
 
 
@@ -50,6 +51,20 @@ def test_the_list_of_a_data_set_is_its_own_and_says_so(browser_client, database,
     assert [found.replace("&amp;", "&") for found in names(page)] == [name]
     assert "of mine &amp; yours only" in page
     assert browser_client.get("/runs?dataset=99999").status_code == 404
+
+
+def test_a_page_past_the_end_leads_back_to_the_first(browser_client, database):
+    run_ids = submit(database, *[("evaluation", f"run {number}") for number in range(52)])
+    page = browser_client.get("/runs").text
+    following = html.unescape(re.search(r'href="([^"]*)" rel="next"', page)[1])
+    assert len(names(browser_client.get(following).text)) == 2
+    with database.session() as session:
+        for run_id in run_ids[:2]:
+            jobs.cancel(session, run_id)
+            runs.delete_run(session, run_id)
+    page = browser_client.get(following).text
+    assert "The list ends before this page" in page
+    assert "Nothing has run yet" not in page
 
 
 def test_a_filter_that_is_none_is_refused_with_those_there_are(browser_client):
