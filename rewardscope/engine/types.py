@@ -313,7 +313,7 @@ class RewardMap:
     entropies: Float32[np.ndarray, " response"] | None = None
     """Nats, of the policy's distribution from which the token was drawn."""
     ranks: Int32[np.ndarray, " response"] | None = None
-    """How many tokens of the vocabulary the policy holds more probable; 0 is its first choice."""
+    """Tokens of the vocabulary that the policy holds more probable; 0 is its first choice, -1 if missing."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """By source: the reward of the whole response (sum of increments, last level)."""
 
@@ -400,6 +400,11 @@ class Progress:
     done: int
     total: int | None
     unit: str = "pairs"
+
+
+def ranks_to_null(ranks: Int32[np.ndarray, " count"]) -> list[int | None]:
+    """Ranks for JSON, which has no -1 that means nothing."""
+    return [None if rank < 0 else rank for rank in ranks.tolist()]
 
 
 def missing_to_null(values: Sequence[float] | np.ndarray) -> list[float | None]:

@@ -54,13 +54,37 @@ def test_from_a_brush_to_a_saved_view(watched, server, explored):
     page.locator(".chip", has_text="Margin").wait_for()
     assert rows.count() <= by_keys
 
-    # A number of the matrix leads to its pairs.
+    # Back takes the last filter away, and forward brings it again: both are states of one's own making.
+    page.go_back()
+    expect(page.locator(".chip", has_text="Margin")).to_have_count(0)
+    page.locator(".chip", has_text="Tokens").wait_for()
+    page.go_forward()
+    page.locator(".chip", has_text="Margin").wait_for()
+
+    # A number of the matrix leads to its pairs, which stand in sight.
     part = page.locator(".part.contradict").first
     number = int(part.locator("b").inner_text())
     part.click()
     page.wait_for_url(re.compile("relation=contradict"))
     page.wait_for_load_state()
     expect(rows).to_have_count(number)
+    expect(rows.first).to_be_in_viewport()
+
+    # A text that nothing has is told as such, by the bars too.
+    page.get_by_label("Text", exact=True).fill("qqqqzzz")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.locator("#total", has_text="0 of 30 pairs").wait_for()
+    page.get_by_text("Full bars are the pairs shown").wait_for()
+    page.go_back()
+    expect(rows).to_have_count(number)
+
+    # Without any column the usual ones stand there, in the boxes too.
+    page.get_by_text("Columns and rows").click()
+    boxes = page.locator("[name=columns]:checked")
+    for _ in range(boxes.count()):
+        with page.expect_response("**/explorer?*"):
+            boxes.first.uncheck()
+    expect(boxes).not_to_have_count(0)
 
     page.locator("#save-view summary").click()
     page.get_by_label("Name of this view").fill("contradicting")

@@ -197,6 +197,46 @@ def test_text_that_a_pointer_selects_is_labelled_to_the_letter(watched, server, 
     page.locator(".response i[data-v]").first.wait_for(state="detached")
 
 
+def test_a_label_needs_no_more_than_a_link_or_a_pointer(watched, server, address):
+    page = watched.page
+    page.goto(server.token_url)
+    # A link that names a token, as the reasons of a data set do.
+    page.goto(f"{server.url}{address}&at=chosen-3")
+    page.locator("#say-what", has_text="chosen, segment").wait_for()
+    page.keyboard.press("w")
+    page.get_by_text("1 wrong").wait_for()
+    page.locator("#say-close").click()
+    page.locator("#say").wait_for(state="hidden")
+    page.keyboard.press("Control+z")
+    page.get_by_text("no labels yet").wait_for()
+    # Nothing has the focus: the pointer says what is meant.
+    page.reload()
+    page.goto(server.url + address)
+    page.wait_for_load_state("networkidle")
+    page.locator(".response[data-side=rejected] i").nth(2).hover()
+    page.keyboard.press("r")
+    page.locator(".response[data-side=rejected] i[data-v=right]").first.wait_for()
+
+    # The bars above a response lead to their tokens.
+    bars = page.locator(".side .curve").last
+    box = bars.bounding_box()
+    bars.click(position={"x": box["width"] * 0.5, "y": 10})
+    page.locator("#inspector").get_by_text(re.compile("rejected, token 5[01]")).wait_for()
+
+
+def test_on_a_phone_the_bars_leave_the_end_of_the_page_in_reach(watched, server, address):
+    page = watched.page
+    page.goto(server.token_url)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(server.url + address)
+    page.wait_for_load_state("networkidle")
+    page.locator(".response[data-side=chosen] i").nth(2).click()
+    page.locator("#say").wait_for()
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    page.get_by_role("link", name="Change it in the playground").click()
+    page.get_by_role("heading", name="Playground").wait_for()
+
+
 def test_single_keys_can_be_switched_off(watched, server, address):
     page = watched.page
     page.goto(server.token_url)

@@ -38,6 +38,8 @@ def test_a_pair_is_read_with_every_checkpoint_and_moved_through_by_keys(watched,
     expect(heading).to_have_text(re.compile("Step 60"))
     strongest = page.locator(".response i.b10").count()
     assert strongest > 0
+    page.locator(".response[data-side=chosen] i").nth(1).hover()
+    page.locator("#inspector").get_by_text(re.compile(r"^reward at this step −?\d")).wait_for()
     step.focus()
     page.keyboard.press("ArrowLeft")
     expect(heading).to_have_text(re.compile("Step 30"))

@@ -42,6 +42,14 @@ def chart(page, title: str):
     return page.locator(f"[data-chart='{title}']")
 
 
+def type_steps(page, first: int, last: int) -> None:
+    """Asks for a range by its fields, as somebody types."""
+    for label, step in (("From step", first), ("To step", last)):
+        page.get_by_label(label).press("ControlOrMeta+a")
+        page.get_by_label(label).press_sequentially(str(step))
+    page.get_by_label("To step").press("Enter")
+
+
 def last_loss(page) -> str:
     return chart(page, "Loss").locator(".item b").first.inner_text()
 
@@ -112,12 +120,52 @@ def test_a_zoom_brings_the_raw_points_of_its_range(watched, server, database, se
 
     chart(page, "Loss").locator(".u-over").dblclick()
     chart(page, "Loss").get_by_text("binned: ").wait_for()
-    page.get_by_label("From step").press_sequentially("100")
-    page.get_by_label("To step").press_sequentially("200")
-    page.get_by_label("To step").press("Enter")
+    type_steps(page, 100, 200)
     page.wait_for_function("() => String(document.querySelector('[data-curves]').curves.range) === '100,200'")
     page.get_by_role("button", name="All steps").click()
     chart(page, "Loss").get_by_text("binned: ").wait_for()
+
+
+def test_charts_say_what_is_drawn_and_runs_are_compared_once_some_are_ticked(
+    watched, server, database, settings
+):
+    with database.session() as session:
+        data: dict[str, object] = {}
+        for name in ("one", "two"):
+            run = trained_runs.make_training(session, settings, 100, name=name, **data)
+            data = {"dataset_id": run.dataset_id, "supervision": {"density": "sample"}}
+            trained_runs.go_on(session, run, trained_runs.begin(session, run), 100)
+    page = watched.page
+    page.goto(server.token_url)
+    page.goto(f"{server.url}/runs")
+    compare = page.get_by_role("button", name="Compare the ticked")
+    expect(compare).to_be_disabled()
+    page.get_by_label("Compare one").check()
+    page.get_by_label("Compare two").check()
+    # Refreshes, which come as long as a run goes on, leave the ticks.
+    with page.expect_response("**/runs"):
+        pass
+    expect(page.locator("#compare :checked")).to_have_count(2)
+    compare.click()
+    loss = chart(page, "Loss: train")
+    loss.locator("canvas").wait_for()
+
+    # The legend tells the last value that is drawn, and fields never say another range.
+    last = page.locator("[data-chart='Loss: train'] .item b")
+    expect(last.first).to_have_text(f"{trained_runs.loss(100):.4g}".rstrip("0"))
+    type_steps(page, 50, 20)
+    expect(page.get_by_label("From step")).to_have_value("20")
+    expect(page.get_by_label("To step")).to_have_value("50")
+    expect(last.first).to_have_text(f"{trained_runs.loss(50):.4g}".rstrip("0"))
+    type_steps(page, 5000, 9000)  # Beyond the end: what is left of it is drawn, and said.
+    expect(page.get_by_label("From step")).to_have_value("50")
+    expect(page.get_by_label("To step")).to_have_value("100")
+
+    for name in ("one", "two"):
+        page.get_by_role("checkbox", name=name).uncheck()
+    expect(loss).not_to_be_visible()
+    page.get_by_role("checkbox", name="one").check()
+    expect(loss).to_be_visible()
 
 
 def test_the_form_follows_the_method_and_its_preview_what_is_typed(watched, server, database, settings):
@@ -144,7 +192,7 @@ def test_the_form_follows_the_method_and_its_preview_what_is_typed(watched, serv
     expect(page.get_by_label("Clip of rejected tokens, nats").first).not_to_be_visible()
     expect(page.get_by_label("Discount")).to_be_visible()
     expect(page.get_by_label("Masks from a scoring run")).not_to_be_visible()
-    preview.get_by_text("name a `reward_model`").wait_for()
+    preview.get_by_text("name a Reward model").wait_for()
 
     page.get_by_label("Method", exact=True).select_option("dpo")
     page.get_by_label("Beta", exact=True).first.fill("0.2")
@@ -161,7 +209,7 @@ def test_the_table_of_a_recipe_fills_while_one_looks_on(watched, server, databas
     page.goto(server.token_url)
     page.goto(f"{server.url}/recipes/{recipe_id}")
     page.get_by_text("0 of 9 runs done").wait_for()
-    table = page.get_by_label("Densities at equal compute")
+    table = page.get_by_label("Densities at equal steps")
     expect(table).not_to_contain_text("80.0%")
     steps = ("scorer", "scores", "rjs segment", "evaluate base", "evaluate rjs segment")
     for step in steps:

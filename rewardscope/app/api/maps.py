@@ -20,7 +20,7 @@ from rewardscope.app.services import maps, scorings, segments
 from rewardscope.app.services.maps import MapView
 from rewardscope.app.services.pages import Page
 from rewardscope.engine.formats.maps import token_texts
-from rewardscope.engine.types import SegmentationRule, Side, SourceName, missing_to_null
+from rewardscope.engine.types import SegmentationRule, Side, SourceName, missing_to_null, ranks_to_null
 
 Lane = list[float | None]
 BATCH = 32
@@ -45,7 +45,7 @@ class RewardMapView(BaseModel):
     logprobs: Lane | None
     reference_logprobs: Lane | None
     entropies: Lane | None
-    ranks: list[int] | None
+    ranks: list[int | None] | None
     token_rewards: dict[str, Lane]
     """By source."""
     totals: dict[str, float | None]
@@ -69,7 +69,7 @@ class RewardMapView(BaseModel):
             logprobs=_lane(found.logprobs),
             reference_logprobs=_lane(found.reference_logprobs),
             entropies=_lane(found.entropies),
-            ranks=None if found.ranks is None else found.ranks.tolist(),
+            ranks=None if found.ranks is None else ranks_to_null(found.ranks),
             token_rewards={source: missing_to_null(lane) for source, lane in found.rewards.items()},
             totals={source: missing_to_null([total])[0] for source, total in found.totals.items()},
         )

@@ -135,6 +135,8 @@ class VerdictView(BaseModel):
     """The best first."""
     sample: CellView
     union: CellView | None
+    against_union: Answer | None
+    """The same against sample-wise training that got the scorer's data as well."""
 
 
 class RecipeFailure(JobFailure):

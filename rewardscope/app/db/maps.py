@@ -88,7 +88,7 @@ def pack(maps: Sequence[RewardMap]) -> list[PackedMap]:
         _pack_ints([one.token_ids for one in maps]),
         _pack_ints(_deltas([one.offsets for one in maps])),
         *(_pack_floats([getattr(one, name) for one in maps]) for name in FLOAT_LANES),
-        _pack_ints([one.ranks for one in maps]),
+        _pack_ints([one.ranks for one in maps], has_missing=True),
     ]
     sources = {source for one in maps for source in one.rewards}
     rewards = {source: _pack_floats([one.rewards.get(source) for one in maps]) for source in sorted(sources)}
@@ -120,7 +120,7 @@ def unpack(packed: PackedMap, key: str) -> RewardMap:
         logprobs=_maybe_floats(stored["logprobs"], tokens),
         reference_logprobs=_maybe_floats(stored["reference_logprobs"], tokens),
         entropies=_maybe_floats(stored["entropies"], tokens),
-        ranks=None if ranks is None else unpack_ints(ranks, tokens),
+        ranks=None if ranks is None else unpack_ranks(ranks, tokens),
         totals={lane.source: lane.total for lane in packed.lanes if lane.total is not None},
     )
 
@@ -144,6 +144,15 @@ def unpack_ints(blob: bytes, count: int) -> Int32[np.ndarray, " count"]:
     wide = np.zeros((count, 4), dtype=np.uint8)
     wide[:, :width] = _planes(blob, count, width).T
     return wide.view("<i4")[:, 0]
+
+
+def unpack_ranks(blob: bytes, count: int) -> Int32[np.ndarray, " count"]:
+    """A lane of `count` ranks; -1 where one is missing."""
+    ranks = unpack_ints(blob, count).copy()
+    width = blob[0] & ~COMPRESSED
+    if width < 4:
+        ranks[ranks == 256**width - 1] = -1
+    return ranks
 
 
 def write_chunk(
@@ -240,15 +249,16 @@ def _exponents(values: Float32[np.ndarray, " tokens"], ends: Int64[np.ndarray, "
 
 
 def _pack_ints(
-    lanes: Sequence[Int32[np.ndarray, " count"] | None],
+    lanes: Sequence[Int32[np.ndarray, " count"] | None], *, has_missing: bool = False
 ) -> list[bytes | None]:
-    """One blob a lane of integers that are not negative; None where there is no lane."""
+    """One blob a lane of integers that are not negative; None where there is no lane. Where -1 may stand for
+    a missing one, it becomes the largest number of its bytes, which no other number takes."""
     present = [lane for lane in lanes if lane is not None]
     if not present:
         return [None] * len(lanes)
     values = np.concatenate(present).astype("<i4", copy=False)
     largest = int(values.max(initial=0))
-    width = max(1, (largest.bit_length() + 7) // 8)
+    width = max(1, ((largest + has_missing).bit_length() + 7) // 8)
     planes = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 4)[:, :width].T.copy()
     return _blobs(lanes, planes, None)
 

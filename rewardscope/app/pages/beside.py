@@ -22,6 +22,7 @@ from rewardscope.app.pages.pair_view import (
     SidePanel,
     drawing_of,
     drawn_values,
+    end_kept,
     figures,
     side_panel,
     view_data,
@@ -142,7 +143,7 @@ def _of(side: Side, view: PairView) -> SideView | None:
 def _strip(view: PairView, side: SideView, drawing: Drawing) -> Strip:
     values = drawn_values(side, drawing)
     cut = side.segmentation
-    picture = minimap.Minimap(drawing.colouring.shares(values), cut.segments)
+    picture = minimap.Minimap(drawing.colouring.shares(values), cut.segments, end_kept=end_kept(side))
     said = f"kept {percent(side.kept)}, pivots {count(len(cut.pivots))}"
     return Strip(view.source.label, minimap.draw(picture, "across"), said)
 

@@ -36,6 +36,8 @@ class Curve:
     name: str = "response"
     lane: str = "rewards"
     """What the values are, for who cannot see them."""
+    end_kept: bool = False
+    """Whether the last token counts although its segment does not, as an end of sequence may."""
     is_sequential: bool = False
     """Whether bars stand on the floor, because there is nothing below zero."""
 
@@ -52,16 +54,17 @@ def draw(curve: Curve) -> Markup:
     known = np.nan_to_num(curve.values, nan=0.0)
     high = np.maximum(np.maximum.reduceat(known, starts), 0)
     low = np.minimum(np.minimum.reduceat(known, starts), 0)
+    masked = masked_tokens(curve.segments, tokens, end_kept=curve.end_kept)
     zero = FLOOR if curve.is_sequential else FLOOR // 2
     parts = [
-        f'<svg class=curve viewBox="0 0 {bins} {HEIGHT}" preserveAspectRatio=none role=img ',
-        f'aria-label="{_says(curve, bins)}">',
+        f'<svg class=curve viewBox="0 0 {bins} {HEIGHT}" preserveAspectRatio=none ',
+        f'data-count={tokens} role=img aria-label="{_says(curve, bins)}">',
         _band(curve, bins),
         _values("pos", high / curve.reach, zero, is_binned=bins < tokens),
         _values("neg", low / curve.reach, zero, is_binned=bins < tokens),
         f'<path class=zero vector-effect=non-scaling-stroke d="M0 {zero}H{bins}"/>',
         _turns(curve.segments, tokens, bins),
-        f"<path class=masked d='{_strip(masked_tokens(curve.segments, tokens), starts, FLOOR + 3, 5)}'/>",
+        f"<path class=masked d='{_strip(masked, starts, FLOOR + 3, 5)}'/>",
     ]
     if curve.wrong is not None and curve.wrong.any():
         parts.append(f"<path class=wrong d='{_strip(curve.wrong, starts, FLOOR + 11, 4)}'/>")
@@ -108,11 +111,14 @@ def _turns(segments: Sequence[Segment], tokens: int, bins: int) -> str:
     return f'<path class=turn vector-effect=non-scaling-stroke d="{lines}"/>'
 
 
-def masked_tokens(segments: Sequence[Segment], tokens: int) -> np.ndarray:
-    """True at the tokens of segments that are not kept."""
+def masked_tokens(segments: Sequence[Segment], tokens: int, *, end_kept: bool = False) -> np.ndarray:
+    """True at the tokens of segments that are not kept; `end_kept` takes the last token out."""
     masked = np.array([not segment.kept for segment in segments], dtype=bool)
     lengths = np.array([segment.end - segment.start for segment in segments], dtype=np.int64)
-    return np.repeat(masked, lengths) if len(segments) else np.zeros(tokens, dtype=bool)
+    found = np.repeat(masked, lengths) if len(segments) else np.zeros(tokens, dtype=bool)
+    if end_kept and len(found):
+        found[-1] = False
+    return found
 
 
 def _strip(marked: np.ndarray, starts: np.ndarray, top: int, height: int) -> str:

@@ -250,7 +250,7 @@ def show_explorer(request: Request, session: SessionDep, dataset_id: int) -> Res
     """What the filters draw anew, with the address of the page that shows the same."""
     reader = _Reader(request, session, datasets.get_dataset(session, dataset_id))
     fragment = ExplorerFragment(reader.explorer())
-    headers = {"HX-Replace-Url": reader.link(reader.query)}
+    headers = {"HX-Push-Url": reader.link(reader.query)}
     return render(request, "datasets/_explorer.html", fragment, headers=headers)
 
 
@@ -309,7 +309,9 @@ class _Reader:
         meta = pair_columns(session, dataset).meta
         known = all_columns(query, list(meta))
         columns = shown_columns(query, known)
-        bars = histograms.histograms(session, dataset.id, query)
+        is_whole = self.cursor is None and page.next_cursor is None
+        passing = [row.pair.id for row in page.items] if is_whole else None
+        bars = histograms.histograms(session, dataset.id, query, passing)
         parameters = query_parameters(query)
         clear = self.link(_bare(query)) if query != _bare(query) else None
         following = {**parameters, "cursor": page.next_cursor}

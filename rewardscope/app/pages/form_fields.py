@@ -181,7 +181,7 @@ def headline_of(error: AppError | EngineError, groups: Iterable[FieldGroup], met
     if not places or None in places:
         return in_labels(sentence_of(error), labels)
     wrong = list(dict.fromkeys(labels[place] for place in places if place is not None))
-    return f"Beside the fields stands what is wrong with them: {', '.join(wrong)}."
+    return f"Not yet: {', '.join(wrong)}. Each of these says beside it what is wrong."
 
 
 def faults_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -19,17 +20,25 @@ def filled(parameters: QueryParams) -> dict[str, str]:
     return {name: value.strip() for name, value in parameters.items() if value.strip()}
 
 
-def validated(model: type[Model], values: Mapping[str, Any], where: str = "query") -> Model:
-    """`values` as a `model`. Raises Invalid with a line for each field that cannot be used."""
+def validated(
+    model: type[Model],
+    values: Mapping[str, Any],
+    where: str = "query",
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Model:
+    """`values` as a `model`. Raises Invalid with a line for each field that cannot be used; `labels` are what
+    fields are called on the page."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         problems = [Problem((where, *fault["loc"]), said(fault)) for fault in error.errors(include_url=False)]
         first = problems[0]
-        field = ".".join(str(part) for part in first.loc[1:])
+        parts = [str(part) for part in first.loc[1:]]
+        label = next((labels[part] for part in reversed(parts) if part in labels), None)
+        field = f"`{'.'.join(parts)}`" if label is None and parts else label
         fault = first.msg.rstrip(".")
         what = f"it {fault}" if fault[:1].islower() else fault
-        told = f"`{field}` cannot be used: {what}" if field else fault
+        told = f"{field} cannot be used: {what}" if field else fault
         raise Invalid(f"{told}. Correct it and try again.", errors=problems) from None
 
 
@@ -51,6 +60,7 @@ _SAID = {
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "is none of {expected}",
+    "union_tag_invalid": "is none of {expected_tags}",
     "extra_forbidden": "is unknown",
 }
 """What pydantic finds, as the end of a sentence about the field."""

@@ -119,7 +119,9 @@ def lane_values(stored: RewardMap, lane: LaneName) -> np.ndarray | None:
         "logprob": stored.logprobs,
         "reference": stored.reference_logprobs,
         "entropy": stored.entropies,
-        "rank": None if stored.ranks is None else stored.ranks.astype(np.float32),
+        "rank": None
+        if stored.ranks is None
+        else np.where(stored.ranks < 0, np.nan, stored.ranks).astype(np.float32),
     }
     return lanes.get(lane)
 

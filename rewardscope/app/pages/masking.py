@@ -21,6 +21,12 @@ ANSWERS = {
     "unclear": ("", "no clear difference"),
 }
 """Class and words of each answer."""
+AGAINST_UNION = {
+    "helped": "better than the",
+    "hurt": "worse than the",
+    "unclear": "not clearly apart from the",
+}
+"""How the best masked density stands to the fair rival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class MaskingPanel:
     lines: list[VerdictLine]
     name: str
     address: str
+    all_url: str
 
 
 def verdict_lines(found: Sequence[Verdict]) -> list[VerdictLine]:
@@ -56,7 +63,7 @@ def masking_panel(request: Request, session: Session, dataset_id: int) -> Maskin
     for state in recipes.succeeded_on(session, dataset_id):
         if lines := verdict_lines(verdicts(table(state))):
             address = url_of(request, "recipe", recipe_id=state.recipe.id)
-            return MaskingPanel(lines, state.recipe.name, address)
+            return MaskingPanel(lines, state.recipe.name, address, url_of(request, "recipes"))
     return None
 
 
@@ -64,8 +71,9 @@ def _line(verdict: Verdict, *, names_suite: bool) -> VerdictLine:
     direction, answer = ANSWERS[verdict.answer]
     masked = ", ".join(f"{one.density} {_success(one.success)}" for one in verdict.masked)
     figures = f"{masked}, against {_success(verdict.sample)} sample-wise"
-    if verdict.union is not None:
-        figures += f"; {_success(verdict.union)} sample-wise with the scorer's data as well"
+    if verdict.union is not None and verdict.against_union is not None:
+        rival = f"{_success(verdict.union)} sample-wise with the scorer's data as well"
+        figures += f"; {AGAINST_UNION[verdict.against_union]} {rival}"
     method = METHODS.get(verdict.method, verdict.method)
     title = f"{method} on {verdict.suite}" if names_suite else method
     return VerdictLine(title, direction, answer, f"{figures}.")

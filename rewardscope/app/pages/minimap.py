@@ -35,6 +35,8 @@ class Minimap:
     """True at the tokens that the other side lacks; None where the sides are not compared."""
     disagreeing: np.ndarray | None = None
     """True where sources disagree: drawn instead of what differs, where sources are compared."""
+    end_kept: bool = False
+    """Whether the last token counts although its segment does not."""
 
 
 def draw(minimap: Minimap, direction: Literal["down", "across"] = "down") -> Markup:
@@ -46,7 +48,7 @@ def draw(minimap: Minimap, direction: Literal["down", "across"] = "down") -> Mar
     starts = np.linspace(0, tokens, bins + 1).astype(int)[:-1]
     pen = _Pen(direction)
     box = f"0 0 {WIDTH} {bins}" if direction == "down" else f"0 0 {bins} {WIDTH}"
-    masked = masked_tokens(minimap.segments, tokens)
+    masked = masked_tokens(minimap.segments, tokens, end_kept=minimap.end_kept)
     parts = [
         f'<svg class=map viewBox="{box}" preserveAspectRatio=none aria-hidden=true data-count={tokens}>',
         *(

@@ -100,6 +100,10 @@ def export(request: Request, session: SessionDep, pair_id: int, format: Format =
     return Response(body, media_type=MEDIA_TYPES[format], headers=headers)
 
 
+def _rank(rank: int) -> str:
+    return MISSING if rank < 0 else str(rank)
+
+
 def token_table(side: SideView, view: PairView) -> TokenTable:
     """Every token with its numbers. One string, since a template that loops over tokens is slow."""
     stored, cut = side.map, side.segmentation
@@ -114,7 +118,7 @@ def token_table(side: SideView, view: PairView) -> TokenTable:
     there = {name: lane.tolist() for name, lane in lanes.items() if lane is not None}
     texts = token_texts(side.text, stored.offsets, stored.eos)
     columns = [
-        [str(one) if name == "rank" else (signed(one, 4) if one == one else MISSING) for one in lane]
+        [_rank(one) if name == "rank" else (signed(one, 4) if one == one else MISSING) for one in lane]
         for name, lane in there.items()
     ]
     rows = [

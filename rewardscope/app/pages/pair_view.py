@@ -30,7 +30,7 @@ from rewardscope.engine.segmentation.hysteresis import reaches
 from rewardscope.engine.segmentation.smoothing import smooth
 from rewardscope.engine.training.preview import dpo_preview, seen_side
 from rewardscope.engine.training.request import Dpo
-from rewardscope.engine.types import SIGN, SegmentationRule, Side, Span
+from rewardscope.engine.types import SIGN, SegmentationRule, Side, Span, ranks_to_null
 
 KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."
 
@@ -229,6 +229,7 @@ def side_panel(side: SideView, drawing: Drawing) -> SidePanel:
         name=side.side,
         lane="rewards" if drawing.lane == "reward" else LANES[drawing.lane].label,
         is_sequential=colouring.is_sequential,
+        end_kept=end_kept(side),
     )
     return SidePanel(
         side=side.side,
@@ -237,8 +238,16 @@ def side_panel(side: SideView, drawing: Drawing) -> SidePanel:
         curve=curve.draw(picture),
         text=highlight(marked, colouring),
         is_empty=not side.text,
-        minimap=minimap.draw(minimap.Minimap(colouring.shares(values), cut.segments, differing)),
+        minimap=minimap.draw(
+            minimap.Minimap(colouring.shares(values), cut.segments, differing, end_kept=end_kept(side))
+        ),
     )
+
+
+def end_kept(side: SideView) -> bool:
+    """Whether the end of sequence counts although its segment does not."""
+    cut = side.segmentation
+    return side.map.eos is not None and bool(cut.mask[-1]) and not cut.segments[-1].kept
 
 
 def refused_candidates(side: SideView, rule: SegmentationRule) -> dict[int, float]:
@@ -388,6 +397,8 @@ def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
                 for segment, reward in zip(cut.segments, rewards, strict=True)
             ],
         }
+        if end_kept(side):
+            found["end"] = True
         if side.side in drawing.pushes:
             found["pushes"] = rounded_list(drawing.pushes[side.side], 3)
         if segmenter.name == "hysteresis" and segmenter.smoothing != "none":
@@ -458,7 +469,7 @@ def _wrong(side: SideView) -> np.ndarray | None:
 def rounded_list(values: np.ndarray, digits: int = 5) -> list[float | int | None]:
     """Numbers of a lane with so many significant digits, as JSON has them: null where one is missing."""
     if values.dtype.kind in "iu":
-        return list(values.tolist())
+        return list(ranks_to_null(values))
     exact = values.astype(np.float64)
     sizes = np.abs(exact)
     # Within these the powers of ten are exact, so that each number is the one nearest to its decimals.

@@ -171,7 +171,16 @@ def _steps() -> TokenMapFragment:
     ]
     levels = list(range(-LEVELS, LEVELS + 1))
     return TokenMapFragment(
-        TokenMapPanel("step 1,234,567 of 2,000,000", lines, mapped, signed(-2.5), signed(2.5), levels, "0.1")
+        TokenMapPanel(
+            "step 1,234,567 of 2,000,000",
+            lines,
+            mapped,
+            signed(-2.5),
+            signed(2.5),
+            levels,
+            "0.1",
+            Markup("{}"),
+        )
     )
 
 

@@ -175,7 +175,7 @@ def _compared(known: FormChoices) -> FieldGroup:
             FormField("methods", "Methods", "checks", choices=METHODS),
             FormField("densities", "Densities", "checks", choices=DENSITY_CHOICES),
             fields.number(
-                "optimisation.steps", "Steps of each training", "Equal for all: equal compute.", whole=True
+                "optimisation.steps", "Steps of each training", "Equal for all: equal steps.", whole=True
             ),
             fields.number("optimisation.batch_size", "Batch", whole=True),
             FormField(

@@ -143,7 +143,7 @@ class CompareGroup:
 
 @dataclass(frozen=True, slots=True)
 class CompareTable:
-    """Densities at equal compute."""
+    """Densities at equal steps."""
 
     heads: list[FigureHead]
     part_heads: list[FigureHead]

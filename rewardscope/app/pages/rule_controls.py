@@ -50,6 +50,24 @@ POLARITIES = {"signal": "signal", "reward": "segment reward"}
 AGGREGATES = {name: name.replace("_", " ") for name in get_args(Aggregate)}
 SMOOTHINGS = {"none": "none", "median": "median of 5", "ema": "moving average"}
 RULE_FIELDS = ("baseline", "scale", "aggregate", "polarity", "neutral", "eos", "margin")
+LABELS = {
+    "segmenter": "Segmenter",
+    "delta": "Threshold δ",
+    "length": "Tokens a segment",
+    "threshold": "Entropy above",
+    "penalty": "Penalty",
+    "language": "Language",
+    "baseline": "Baseline",
+    "scale": "Scale",
+    "neutral": "Neutral segments",
+    "eos": "End of sequence",
+    "aggregate": "Segment reward",
+    "polarity": "Polarity from",
+    "margin": "Margin",
+    "min_len": "Shortest segment",
+    "smoothing": "Smoothing",
+}
+"""What the controls are called."""
 SEGMENTER_FIELDS = ("delta", "min_len", "smoothing", "length", "threshold", "penalty", "language")
 
 
@@ -89,7 +107,7 @@ def rule_from(values: Mapping[str, str], default: SegmentationRule) -> Segmentat
         {field: values[field] for field in SEGMENTER_FIELDS if field in values and field in known}
     )
     rule["segmenter"] = segmenter
-    return validated(SegmentationRule, rule)
+    return validated(SegmentationRule, rule, labels=LABELS)
 
 
 def rule_query(rule: SegmentationRule, default: SegmentationRule) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rewardscope.app.errors import Conflict
 from rewardscope.app.pages.forms import filled, page_number
 from rewardscope.app.pages.highlight import LEVELS, MarkedResponse, colouring_of, highlight
 from rewardscope.app.pages.numbers import MISSING, count, shortened, signed
+from rewardscope.app.pages.pair_view import rounded_list, script_json
 from rewardscope.app.pages.rendering import PageContext, render, see_other, url_of
 from rewardscope.app.pages.run_rows import percent_done
 from rewardscope.app.services import checkpoints, pairs, token_maps
@@ -66,6 +67,8 @@ class TokenMapPanel:
     high: str
     levels: list[int]
     beta: str
+    data: Markup
+    """The reward of every token by side, for the pointer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +299,7 @@ def _panel(request: Request, session: Session, training_id: int, maps: TokenMaps
         high=signed(colouring.clip) if colouring.clip else MISSING,
         levels=list(range(-LEVELS, LEVELS + 1)),
         beta=f"{maps.beta:g}",
+        data=script_json({side.side: rounded_list(side.rewards[step]) for side in maps.sides}),
     )
 
 

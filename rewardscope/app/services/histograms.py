@@ -7,6 +7,7 @@ the first and last bar, or one pair far out would squeeze all others into one ba
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,8 +44,11 @@ class Histogram:
     """Pairs of the run of which the number cannot be said."""
 
 
-def histograms(session: Session, dataset_id: int, query: PairQuery) -> list[Histogram]:
-    """The histograms of all columns under the run, source and filters of `query`; none without a run.
+def histograms(
+    session: Session, dataset_id: int, query: PairQuery, known: Sequence[int] | None = None
+) -> list[Histogram]:
+    """The histograms of all columns under the run, source and filters of `query`; none without a run. `known`
+    are the ids of all pairs that pass, where whoever asks has them.
 
     Raises as `list_pairs`.
     """
@@ -52,7 +56,8 @@ def histograms(session: Session, dataset_id: int, query: PairQuery) -> list[Hist
     scores = chosen.scores
     if scores is None or not len(scores.pair_ids):
         return []
-    selected = None if chosen.reads_texts else np.isin(scores.pair_ids, chosen.pair_ids)
+    passing = known if known is not None else None if chosen.reads_texts else chosen.pair_ids
+    selected = None if passing is None else np.isin(scores.pair_ids, np.asarray(passing, dtype=np.int64))
     return [_histogram(scores, column, selected) for column in COLUMNS]
 
 
@@ -106,7 +111,8 @@ def _made_bars(values: Float64[np.ndarray, " pairs"], whole_numbers: bool) -> _B
 
 def round_edges(low: float, high: float, whole_numbers: bool = False) -> Float64[np.ndarray, " edges"]:
     """Edges around [low, high] of about `BARS` bars of a round width: 1, 2, 2.5 or 5 times a power of ten."""
-    span = high - low
+    # Edges have twelve digits: a range that is narrower beside its place would have edges that coincide.
+    span = max(high - low, 1e-9 * max(abs(low), abs(high)) if high > low else 0.0)
     if span <= 0:
         span = 1.0 if whole_numbers else max(abs(low), 1e-9)
     width = span / BARS

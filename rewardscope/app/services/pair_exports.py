@@ -11,7 +11,7 @@ from rewardscope.app.services.maps import PairView, SideView
 from rewardscope.app.services.previews import PairPreview
 from rewardscope.engine.formats.maps import map_record
 from rewardscope.engine.training.preview import DpoPreview
-from rewardscope.engine.types import missing_to_null
+from rewardscope.engine.types import missing_to_null, ranks_to_null
 
 FORMAT = "rewardscope-pair"
 VERSION = 1
@@ -98,7 +98,7 @@ def _side(side: SideView, source: str) -> dict[str, Any]:
         "logprobs": record["logprobs"],
         "reference_logprobs": record["reference_logprobs"],
         "entropies": record["entropies"],
-        "ranks": None if stored.ranks is None else stored.ranks.tolist(),
+        "ranks": None if stored.ranks is None else ranks_to_null(stored.ranks),
         "token_rewards": record["token_rewards"],
         "totals": {name: missing_to_null([total])[0] for name, total in stored.totals.items()},
         "scaled_rewards": missing_to_null(cut.scaled),

@@ -203,7 +203,8 @@ def list_pairs(
             break
     rows = _read_rows(session, chosen, chosen.pair_ids[places[:limit]].tolist())
     more = len(places) > limit
-    return Page(rows, _cursor(chosen, places[limit - 1]) if more else None, chosen.total)
+    total = len(places) if cursor is None and not more else chosen.total
+    return Page(rows, _cursor(chosen, places[limit - 1]) if more else None, total)
 
 
 def selection(session: Session, dataset: Dataset, query: PairQuery) -> Selection:

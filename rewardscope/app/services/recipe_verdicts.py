@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from rewardscope.app.services.recipe_tables import Cell, Row, Table
 
 Answer = Literal["helped", "hurt", "unclear"]
-"""`unclear`: the intervals of the best masked density and of sample-wise training overlap, or are unknown."""
+"""`unclear`: the intervals of the best masked density and of its rival overlap, or are unknown."""
 UNMASKED = ("base", "sample", "union")
 
 
@@ -33,6 +33,8 @@ class Verdict:
     sample: Cell
     union: Cell | None
     """Sample-wise with the scorer's data as well: what those data are worth without a mask."""
+    against_union: Answer | None
+    """The same question with `union` in the place of `sample`: whether the mask helps, or the data."""
 
 
 def verdicts(table: Table) -> list[Verdict]:
@@ -57,11 +59,12 @@ def _verdict(method: str, suite: str, rows: Mapping[str, Row], place: int) -> Ve
     if sample is None or not masked:
         return None
     masked.sort(key=lambda one: -one.success.value)
-    return Verdict(method, suite, _answer(masked, sample), masked, sample, cells.get("union"))
+    union, best = cells.get("union"), masked[0].success
+    against_union = None if union is None else _answer(best, union)
+    return Verdict(method, suite, _answer(best, sample), masked, sample, union, against_union)
 
 
-def _answer(masked: Sequence[MaskedFigure], sample: Cell) -> Answer:
-    best = masked[0].success
-    if best.low is None or best.high is None or sample.low is None or sample.high is None:
+def _answer(best: Cell, rival: Cell) -> Answer:
+    if best.low is None or best.high is None or rival.low is None or rival.high is None:
         return "unclear"
-    return "helped" if best.low > sample.high else "hurt" if best.high < sample.low else "unclear"
+    return "helped" if best.low > rival.high else "hurt" if best.high < rival.low else "unclear"

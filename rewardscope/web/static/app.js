@@ -76,6 +76,16 @@ function tellTimes() {
   }
 }
 
+// What is wrong with a form has the focus when it comes back.
+document.addEventListener("DOMContentLoaded", () => document.querySelector("main [aria-invalid=true]")?.focus());
+
+// Runs are compared once some are ticked.
+function offerComparison() {
+  const button = document.querySelector("button[form=compare]");
+  if (button) button.disabled = !document.querySelector("#compare [name=ids]:checked");
+}
+document.addEventListener("change", (event) => { if (event.target.name === "ids") offerComparison(); });
+
 // A table that is wider than its place can be moved by keys, even where nothing in it takes the focus.
 function reachWide() {
   for (const place of document.querySelectorAll(".scroll")) {
@@ -86,7 +96,7 @@ function reachWide() {
   }
 }
 for (const event of ["DOMContentLoaded", "htmx:after:swap"]) {
-  document.addEventListener(event, () => { tellTimes(); reachWide(); });
+  document.addEventListener(event, () => { tellTimes(); reachWide(); offerComparison(); });
 }
 addEventListener("resize", reachWide);
 

@@ -324,12 +324,13 @@
       this.plot.setCursor({ left, top: step === null ? -10 : 0 }, false);
     }
 
-    // The values at `step`: of the last point not after it. Without a step, of the last point.
+    // The values at `step`: of the last point not after it. Without a step, of the last point that is drawn.
     tellAt(step) {
+      const at = step ?? this.curves.range?.[1] ?? Infinity;
       for (const line of this.lines) {
         if (!line.shown) continue;
         const { steps, values } = line.shown;
-        const place = step === null ? steps.length - 1 : lower(steps, Math.floor(step) + 1) - 1;
+        const place = at === Infinity ? steps.length - 1 : lower(steps, Math.floor(at) + 1) - 1;
         line.value.textContent = place < 0 ? "–" : tell(values[place], this.spec.unit);
       }
     }
@@ -397,8 +398,9 @@
         input.addEventListener("change", () => {
           const [from, to] = this.inputs.map((one) => (one.value === "" ? null : Number(one.value)));
           const [low, high] = this.extent();
-          // A field that was left blank stays so: somebody may be about to fill it.
-          this.zoom(from === null && to === null ? null : [from ?? low, to ?? high], false);
+          const isTaken = this.zoom(from === null && to === null ? null : [from ?? low, to ?? high], false);
+          // The fields say what is drawn. One that was left blank stays so: somebody may be about to fill it.
+          if (!isTaken || (from !== null && to !== null)) this.writeRange();
         });
       }
       this.reset.addEventListener("click", () => this.zoom(null));
@@ -542,6 +544,7 @@
         chart.fit();
       }
       if (this.empty) this.empty.hidden = names.size > 0;
+      this.root.classList.toggle("none-shown", this.runs.length > 0 && this.runs.every((run) => this.hidden.has(run.id)));
       this.root.classList.toggle("has-curves", names.size > 0);
       this.redraw();
     }
@@ -608,16 +611,19 @@
       const [low, high] = this.extent();
       if (range) {
         range = [Math.max(low, Math.min(...range)), Math.min(high, Math.max(...range))];
-        if (range[1] - range[0] < 1) return;
+        if (range[1] - range[0] < 1) return false;
       }
       this.range = range;
-      if (isWritten) this.inputs.forEach((input, end) => { input.value = range ? range[end] : ""; });
+      if (isWritten) this.writeRange();
       this.reset.disabled = !range;
       this.asked += 1;
       for (const run of this.runs) for (const series of run.series.values()) series.detail = null;
       this.redraw();
       if (range) this.look(range, this.asked);
+      return true;
     }
+
+    writeRange() { this.inputs.forEach((input, end) => { input.value = this.range ? this.range[end] : ""; }); }
 
     // The raw points of the range, of those runs whose history came in bins.
     async look([from, to], asked) {

@@ -79,5 +79,10 @@
   });
 
   document.addEventListener("htmx:before:request", () => document.getElementById("explorer")?.classList.add("refreshing"));
-  document.addEventListener("htmx:after:swap", () => document.getElementById("explorer")?.classList.remove("refreshing"));
+  document.addEventListener("htmx:after:swap", () => {
+    document.getElementById("explorer")?.classList.remove("refreshing");
+    // Without any column the table shows its usual ones, and so do the boxes.
+    const boxes = [...document.querySelectorAll("[name=columns]")];
+    if (!boxes.some((box) => box.checked)) for (const box of boxes) box.checked = box.defaultChecked;
+  });
 }

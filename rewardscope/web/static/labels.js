@@ -4,8 +4,6 @@
 "use strict";
 
 const VERDICT_KEYS = { r: "right", w: "wrong", u: "unsure" };
-const aboveInspector = new CSSStyleSheet();
-document.adoptedStyleSheets.push(aboveInspector);
 let spoken = null; // side and position of the token that was focused last
 let chosen = null; // the stretch of text that is selected
 let pressed = null; // which button had the focus when the panel was drawn anew
@@ -112,25 +110,33 @@ function offerLabels() {
   if (!bar) return;
   const segment = chosen ?? (spoken && segmentOf(spoken));
   bar.hidden = !segment;
+  tellBelow();
   if (!segment) return;
   document.getElementById("say-what").textContent = segment.number
     ? `${segment.side}, segment ${segment.number}`
     : `${segment.side}, “${shortened(segment.text.trim())}”`;
-  // Not on the element itself: htmx would carry its style over to the new one, which the page's policy refuses.
-  aboveInspector.replaceSync(`.say { bottom: ${inspector.offsetHeight + 8}px; }`);
-  for (const button of bar.querySelectorAll("button")) {
+  for (const button of bar.querySelectorAll("[data-verdict]")) {
     const isSaid = button.dataset.verdict === segment.verdict;
     button.setAttribute("aria-pressed", isSaid);
     button.value = `${segment.side}:${segment.start}:${segment.end}:${isSaid ? "clear" : button.dataset.verdict}`;
   }
 }
 
+const placeOf = (token) => ({ side: token.closest(".response").dataset.side, position: positionOf(token), panel: panelOf(token) });
+
+function closeBar() {
+  getSelection().removeAllRanges();
+  spoken = chosen = null;
+  offerLabels();
+}
+
 page.addEventListener("focusin", (event) => {
   const token = event.target.closest(".response i");
   if (!token) return;
-  spoken = { side: token.closest(".response").dataset.side, position: positionOf(token), panel: panelOf(token) };
+  spoken = placeOf(token);
   offerLabels();
 });
+page.addEventListener("click", (event) => { if (event.target.closest("#say-close")) closeBar(); });
 
 // The bar speaks of what is selected: pressing its buttons must not take the selection away first.
 document.addEventListener("mousedown", (event) => { if (event.target.closest("#say")) event.preventDefault(); });
@@ -164,8 +170,10 @@ document.addEventListener("keydown", (event) => {
   }
   const verdict = VERDICT_KEYS[event.key];
   if (!verdict || !keysOn.checked) return;
+  // Without a selection or a focus the pointer says which token is meant.
+  if (!chosen && !spoken && current?.isConnected) { spoken = placeOf(current); offerLabels(); }
   const button = document.querySelector(`#say:not([hidden]) [data-verdict=${verdict}]`);
-  if (!button) { document.getElementById("said").textContent = "Select some text or give a token the focus first."; return; }
+  if (!button) { document.getElementById("said").textContent = "Select some text, or point at a token, first."; return; }
   event.preventDefault();
   button.form.requestSubmit(button);
 });
@@ -181,4 +189,7 @@ document.addEventListener("htmx:after:swap", () => {
   if (pressed) document.querySelector(`#labels [data-say="${CSS.escape(pressed)}"]`)?.focus({ preventScroll: true });
   pressed = null;
 });
+// A link may have given a token the focus before this script listened.
+const begun = document.activeElement?.closest?.(".response i");
+if (begun) spoken = placeOf(begun);
 offerLabels();

@@ -143,11 +143,13 @@ function show(token) {
   if (pushes) facts.push(fact("moved by training", pushes.map((value) => number(value, 3)).join(" | ")));
   const index = lastAtMost(cut.segments.map((segment) => segment[0]), position);
   const [, reward, state] = cut.segments[index] ?? [0, null, 1];
+  const endCounts = cut.end && token.matches(".e");
   const ring = token.querySelector("em");
   if (ring) facts.push(fact("pivot", ring.dataset.p ? `rank ${ring.dataset.p}` : "✓"));
   const crossing = held && aboutCandidate(token, dataOf(panel), cut, held, position);
   if (crossing) facts.push(crossing);
   facts.push(fact(`segment ${index + 1}, reward`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "masked ✕"}${state & 2 ? " ≠" : ""}`));
+  if (endCounts) facts.push(fact("the end", "counts by itself ✓"));
   const label = token.closest(".l")?.title;
   if (label) facts.push(fact("label", label));
   if (token.dataset.v) facts.push(fact("said to be", token.dataset.v));
@@ -228,7 +230,7 @@ function nameToken(token) {
   const [, , state] = cut.segments[lastAtMost(cut.segments.map((segment) => segment[0]), position)] ?? [0, null, 1];
   token.setAttribute("role", "img");
   token.setAttribute("aria-roledescription", "token");
-  token.setAttribute("aria-label", `${token.textContent.trim() || "space"}${said}, ${state & 1 ? "kept" : "masked"}`);
+  token.setAttribute("aria-label", `${token.textContent.trim() || "space"}${said}, ${state & 1 || (cut.end && token.matches(".e")) ? "kept" : "masked"}`);
   token.setAttribute("aria-describedby", "spoken");
 }
 
@@ -358,13 +360,16 @@ function focusOfAddress() {
 
 // --------------------------------------------------------------------------------- the maps beside responses
 
-const mapped = (map) => panelOf(map)?.querySelector(`.response[data-side="${map.dataset.side}"]`)
+const mapped = (map) => map.closest(".side")?.querySelector(".response[data-side]")
   ?? page.querySelector(`.response[data-side="${map.closest("[data-side]").dataset.side}"]`);
 
+// A map beside the text or a strip holds its picture; the bars above a response are one.
+const pictureOf = (map) => (map.matches("svg") ? map : map.querySelector("svg"));
+
 function positionUnder(map, event) {
-  const svg = map.querySelector("svg");
+  const svg = pictureOf(map);
   const box = svg.getBoundingClientRect();
-  const share = map.matches(".strip")
+  const share = map.matches(".strip, .curve")
     ? (event.clientX - box.left) / box.width
     : (event.clientY - box.top) / box.height;
   const tokens = Number(svg.dataset.count);
@@ -400,13 +405,13 @@ function goTo(map, position) {
 }
 
 page.addEventListener("pointerdown", (event) => {
-  const map = event.target.closest(".minimap, .strip");
-  if (!map?.querySelector("svg") || event.button) return;
+  const map = event.target.closest(".minimap, .strip, .curve");
+  if (!map || !pictureOf(map) || event.button) return;
   map.setPointerCapture(event.pointerId);
   goTo(map, positionUnder(map, event));
 });
 page.addEventListener("pointermove", (event) => {
-  const map = event.target.closest?.(".minimap, .strip");
+  const map = event.target.closest?.(".minimap, .strip, .curve");
   if (map?.hasPointerCapture(event.pointerId)) goTo(map, positionUnder(map, event));
 });
 
@@ -464,6 +469,16 @@ function drawSeenSoon() {
 }
 addEventListener("scroll", drawSeenSoon, { passive: true });
 addEventListener("resize", drawSeenSoon);
+
+// What is fixed at the bottom of the window: other bars stand above it, and the page ends above it.
+const below = new CSSStyleSheet();
+document.adoptedStyleSheets.push(below);
+function tellBelow() {
+  const bar = document.querySelector("#say:not([hidden])");
+  const height = inspector.offsetHeight;
+  below.replaceSync(`:root { --inspector: ${height}px; --below: ${height + (bar ? bar.offsetHeight + 8 : 0)}px; }`);
+}
+new ResizeObserver(tellBelow).observe(inspector);
 
 // ------------------------------------------------------------------------------------------ the view, drawn anew
 

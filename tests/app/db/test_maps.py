@@ -33,6 +33,12 @@ def test_a_map_comes_back_as_it_went_in() -> None:
     np.testing.assert_allclose(back.rewards["implicit"], original.rewards["implicit"], rtol=2**-11)
 
 
+@pytest.mark.parametrize("largest", [0, 254, 255, 256, 65_534, 65_535, 2**24 - 1, 2**24, 2**31 - 1])
+def test_a_missing_rank_stays_missing_beside_any_other(largest: int) -> None:
+    ranks = np.array([-1, largest, 0, -1], dtype=np.int32)
+    np.testing.assert_array_equal(there_and_back(replace(a_map(tokens=4), ranks=ranks)).ranks, ranks)
+
+
 def test_lanes_that_are_not_there_stay_away() -> None:
     original = replace(a_map(tokens=5), logprobs=None, reference_logprobs=None, entropies=None, ranks=None)
     back = there_and_back(original)

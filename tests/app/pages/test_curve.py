@@ -35,6 +35,11 @@ def test_the_strip_marks_masked_tokens():
     assert "M2 87H4v5H2z" in str(draw(Curve(np.ones(4), 1.0, segments)))
 
 
+def test_an_end_that_counts_by_itself_is_not_in_the_strip():
+    segments = [Segment(0, 2, 1, 1.0, True), Segment(2, 4, -1, -1.0, False)]
+    assert "M2 87H3v5H2z" in str(draw(Curve(np.ones(4), 1.0, segments, end_kept=True)))
+
+
 def test_nothing_to_draw_is_drawn_as_nothing():
     assert draw(Curve(np.zeros(0), 1.0, [])) == ""
     assert draw(Curve(np.zeros(3), 0.0, [])) == ""

@@ -84,7 +84,7 @@ def test_the_refresh_is_what_the_page_includes_and_names_its_address(browser_cli
 
     answer = browser_client.get(f"/datasets/{run.dataset_id}/explorer?{asked}")
     assert "<html" not in answer.text
-    address = answer.headers["HX-Replace-Url"]
+    address = answer.headers["HX-Push-Url"]
     assert "min_margin=-9.5" in address
     assert "max_margin" not in address
     assert answer.text.strip() in get(browser_client, address)

@@ -121,7 +121,7 @@ def test_the_head_of_a_form_names_the_fields_whose_faults_stand_beside_them():
     error = failed(Problem(("body", "model"), "is missing"), Problem(("body", "dpo", "beta"), "is no number"))
     labels = {field.name: field.label for group in GROUPS for field in group.fields}
     assert headline_of(error, GROUPS, "dpo").endswith(
-        f"wrong with them: {labels['model']}, {labels['dpo.beta']}."
+        f"Not yet: {labels['model']}, {labels['dpo.beta']}. Each of these says beside it what is wrong."
     )
     # A fault that no field shows is told at the head.
     assert (

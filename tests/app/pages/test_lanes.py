@@ -11,7 +11,7 @@ from rewardscope.app.pages.highlight import Colouring, colouring_of
 from rewardscope.app.pages.lanes import Ends, choices, ends, lane_values, lanes_of, ramp
 from rewardscope.app.pages.looks import Look
 from rewardscope.app.pages.numbers import MINUS
-from rewardscope.app.pages.pair_view import drawing_of, drawn_values, pushes_of
+from rewardscope.app.pages.pair_view import drawing_of, drawn_values, pushes_of, rounded_list
 from rewardscope.app.services import maps, pairs, previews
 from rewardscope.engine.types import RewardMap
 from tests.app import factories
@@ -44,6 +44,12 @@ def test_a_lane_that_is_missing_says_what_it_would_need():
     assert not entropy.is_there
     assert entropy.hint == "The run did not store the policy's entropies."
     assert [choice.key for choice in choices({"reward"}, "reward")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_missing_rank_has_no_colour_and_no_number():
+    some = stored(ranks=np.array([3, -1], dtype=np.int32))
+    assert Colouring(4.0, "logarithmic").levels(lane_values(some, "rank"))[1] is None
+    assert rounded_list(some.ranks) == [3, None]
 
 
 def test_the_log_ratio_is_policy_less_reference():

@@ -97,7 +97,7 @@ def test_the_form_previews_the_runs_that_it_makes(browser_client, database, sett
     assert "rjs segment, seed 1" in told
     answer = browser_client.post("/recipes/new", data=data)
     assert answer.status_code == 200
-    assert "Densities at equal compute" in answer.text
+    assert "Densities at equal steps" in answer.text
     with database.session() as session:
         (state,) = recipes.list_recipes(session).items
         assert state.recipe.request["optimisation"]["steps"] == 50
@@ -135,7 +135,7 @@ def test_a_recipe_shows_its_plan_and_what_waits_for_what(browser_client, recipe_
 def test_the_table_tells_figures_intervals_and_the_difference_to_the_base(browser_client, recipe_id, succeed):
     succeed(*ALL)
     page = get(browser_client, f"/recipes/{recipe_id}")
-    table = page.split('aria-label="Densities at equal compute"')[1].split("</table>")[0]
+    table = page.split('aria-label="Densities at equal steps"')[1].split("</table>")[0]
     rows = {
         re.sub(r"<.*?>", "", name).strip(): rest
         for name, rest in re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', table, re.S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -77,6 +77,8 @@ def test_one_pair_far_out_does_not_squeeze_the_others() -> None:
     assert sum(bars.whole) == 5001
 
 
+@example(low=1000.0, span=1.2e-7, whole_numbers=False)
+@example(low=-3.0, span=5e-324, whole_numbers=False)
 @given(
     low=st.floats(-1e6, 1e6),
     span=st.floats(0, 1e6),

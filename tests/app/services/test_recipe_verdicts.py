@@ -61,7 +61,14 @@ def test_the_best_masked_density_answers_and_the_others_follow():
     assert [one.density for one in found.masked] == ["token", "segment", "step"]
     assert (found.answer, found.sample.value) == ("helped", 0.5)
     assert found.union is not None
-    assert found.union.value == 0.9
+    assert (found.union.value, found.against_union) == (0.9, "unclear")
+
+
+@pytest.mark.parametrize(("union", "answer"), [(0.6, "helped"), (0.95, "hurt"), (0.82, "unclear")])
+def test_whether_it_is_the_mask_or_the_data_is_asked_too(union, answer):
+    rows = row("rjs", "sample", cell(0.5)), row("rjs", "token", cell(0.8)), row("rjs", "union", cell(union))
+    (found,) = verdicts(table(*rows))
+    assert (found.answer, found.against_union) == ("helped", answer)
 
 
 def test_without_intervals_nothing_is_clear():
