@@ -15,6 +15,7 @@ from rewardscope.app.errors import Conflict, Forbidden, Invalid, NotFound, Probl
 from rewardscope.app.services.pages import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from rewardscope.app.services.run_folders import remove_model_with
 from rewardscope.app.settings import Settings
+from rewardscope.engine.errors import ModelError
 from rewardscope.engine.model_files import ModelKind, inspect_model, same_tokens
 from rewardscope.engine.places import is_there, place
 from rewardscope.engine.types import ModelReference
@@ -155,7 +156,7 @@ def choose(session: Session, settings: Settings, wanted: ModelName, role: str, *
     """The model of one of `kinds` that a request names in `role`, its field; one that is named by a path is
     registered.
 
-    Raises Invalid (no such model, or one of another kind), ModelError, Forbidden.
+    Raises Invalid (no such model, one that cannot be used, or one of another kind), Forbidden.
     """
     model = find_model(session, wanted)
     if model is None and isinstance(wanted, int):
@@ -164,7 +165,13 @@ def choose(session: Session, settings: Settings, wanted: ModelName, role: str, *
             errors=[Problem(("body", role), "is no registered model")],
         )
     if model is None:
-        model = register(session, settings, ModelReference.model_validate({"path": wanted}))
+        try:
+            model = register(session, settings, ModelReference.model_validate({"path": wanted}))
+        except ModelError as error:
+            # The same failure with its field, which the files of a model know nothing of.
+            raise Invalid(
+                str(error), code=error.code, errors=[Problem(("body", role), str(error))]
+            ) from error
     if model.kind not in kinds:
         needed = " or ".join(_KIND_WORDS[kind] for kind in kinds)
         raise Invalid(

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
@@ -108,6 +108,14 @@ class PairQuery(BaseModel):
     max_pivots: int | None = None
     min_tokens: int | None = None
     max_tokens: int | None = None
+
+    @model_validator(mode="after")
+    def _bounds_hold_something(self) -> PairQuery:
+        for column in _BOUNDED:
+            low, high = getattr(self, f"min_{column}"), getattr(self, f"max_{column}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"Nothing lies above {low:g} and below {high:g}: give the lower bound first")
+        return self
 
     @property
     def is_descending(self) -> bool:
