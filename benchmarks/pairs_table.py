@@ -72,6 +72,8 @@ def compare(client: TestClient, dataset_id: int, run_id: int, requests: int) -> 
         "&sort=meta.annotator",
         "page of a word in nearly all pairs": f"{page}?{run}&q=lights",
         "page of a word in one pair": f"{page}?{run}&q=77777",
+        "page of what no word begins with: ights": f"{page}?{run}&q=ights",
+        "page of what is nowhere: qqqqzzz": f"{page}?{run}&q=qqqqzzz",
         "page of no pair": f"{page}?{run}&min_margin=99",
         "what a brush draws anew": f"{page}/explorer?{run}&{brushed}",
         "histograms as JSON, brushed": f"{api}/histograms?run_id={run_id}&{brushed}",
