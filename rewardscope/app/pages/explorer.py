@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy.orm import Session
@@ -250,8 +250,18 @@ def show_explorer(request: Request, session: SessionDep, dataset_id: int) -> Res
     """What the filters draw anew, with the address of the page that shows the same."""
     reader = _Reader(request, session, datasets.get_dataset(session, dataset_id))
     fragment = ExplorerFragment(reader.explorer())
-    headers = {"HX-Push-Url": reader.link(reader.query)}
+    address = reader.link(reader.query)
+    headers = {_remembered_by(address, request.headers.get("HX-Current-URL", "")): address}
     return render(request, "datasets/_explorer.html", fragment, headers=headers)
+
+
+def _remembered_by(address: str, current: str) -> str:
+    """The header that tells the browser the new address: a filter that comes or goes is a step that one goes
+    back from, one that only moves is not, or a slider would be many."""
+    before, after = (
+        sorted(parse_qs(urlsplit(one).query, keep_blank_values=False)) for one in (current, address)
+    )
+    return "HX-Replace-Url" if before == after else "HX-Push-Url"
 
 
 @router.post("/datasets/{dataset_id:int}/views", name="pages:view_save")

@@ -90,6 +90,20 @@ def test_the_refresh_is_what_the_page_includes_and_names_its_address(browser_cli
     assert answer.text.strip() in get(browser_client, address)
 
 
+def test_back_takes_filters_away_and_not_each_place_of_a_slider(browser_client, run):
+    current = f"/datasets/{run.dataset_id}"
+    told = []
+    for filters in ("&min_margin=1", "&min_margin=2", "&min_margin=2&max_tokens=90", ""):
+        answer = browser_client.get(
+            f"/datasets/{run.dataset_id}/explorer?run={run.id}{filters}",
+            headers={"HX-Current-URL": f"http://127.0.0.1:8321{current}"},
+        )
+        (name,) = {"hx-push-url", "hx-replace-url"} & set(answer.headers)
+        current = answer.headers[name]
+        told.append(name)
+    assert told == ["hx-push-url", "hx-replace-url", "hx-push-url", "hx-push-url"]
+
+
 def test_a_range_that_holds_nothing_is_refused_in_words(browser_client, run):
     path = f"/datasets/{run.dataset_id}?run={run.id}&min_conflict=0.5&max_conflict=0.3"
     told = "Nothing lies above 0.5 and below 0.3: give the lower bound first."
