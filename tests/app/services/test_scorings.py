@@ -117,8 +117,10 @@ def test_an_unknown_model_data_set_or_a_full_disk_is_said_at_once(
 ) -> None:
     dataset = factories.make_dataset(session)
     request = ScoringRequest(dataset_id=dataset.id, policy=str(tmp_path / "nowhere"))
-    with pytest.raises(ModelError, match="does not exist"):
+    with pytest.raises(Invalid, match="does not exist") as refused:
         scorings.submit(session, settings, request)
+    assert refused.value.code == ModelError.code
+    assert [problem.loc for problem in refused.value.errors] == [("body", "policy")]
     with pytest.raises(NotFound):
         scorings.submit(session, settings, request.model_copy(update={"dataset_id": 0}))
     with pytest.raises(StorageFull):
