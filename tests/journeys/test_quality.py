@@ -41,6 +41,12 @@ SPILLS = """() => {
 }"""
 """What makes a page wider than its window."""
 
+TWICE = """() => {
+  const ids = [...document.querySelectorAll("[id]")].map((part) => part.id);
+  return [...new Set(ids.filter((id, place) => ids.indexOf(id) !== place))];
+}"""
+"""Names that two elements have: labels and links would lead to the first of them."""
+
 VIOLATIONS = """globalThis.violations = [];
 addEventListener("securitypolicyviolation", (event) => {
   violations.push(`${event.violatedDirective}: ${event.blockedURI}`);
@@ -227,6 +233,8 @@ def test_every_page_is_sound_in_both_themes_and_on_a_phone(watched, server, worl
     for address in [*(address for addresses in world.pages.values() for address in addresses), *REFUSED]:
         page.goto(server.url + address)
         found[f"{address}, policy"] = page.evaluate("violations")
+        if address != "/patterns":  # Which shows the same parts several times.
+            found[f"{address}, ids"] = page.evaluate(TWICE)
         page.evaluate(AXE)
         found[f"{address}, light"] = page.evaluate(FINDINGS, None)
         page.emulate_media(color_scheme="dark")

@@ -192,8 +192,8 @@ def _next_steps(
         reason = f"{counted(newest.pair_count, 'pair')} without token rewards of a model yet."
         steps.append(NextStep(f"Score {newest.name}", reason, address))
     if scored and scored[0].dataset is not None:
-        query = {"run": scored[0].id, "sort": "conflict"}
-        address = url_of(request, "dataset", query, dataset_id=scored[0].dataset.id)
+        query = {"run": scored[0].id, "sort": "conflict", "relation": "contradict"}
+        address = url_of(request, "dataset", query, dataset_id=scored[0].dataset.id) + "#found"
         reason = f"Where {scored[0].dataset.name} disagrees with its own preferences, worst first."
         steps.append(NextStep("Read the contradicting pairs", reason, address))
     done = next((one for one in compared if one.status == JobStatus.succeeded), None)

@@ -348,7 +348,7 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
         low=numbers.low,
         high=numbers.high,
         levels=list(ramp(drawing.colouring, LEVELS)),
-        unit="scaled reward" if is_scaled else lane.unit,
+        unit=_scaled_unit(sides, rule.baseline) if is_scaled else lane.unit,
         has_spans=any(side.spans for side in sides),
         has_disputes=any(segment.disputed for side in sides for segment in side.segmentation.segments),
         has_missing=any(side.segmentation.missing for side in sides),
@@ -436,6 +436,14 @@ def formula(sides: Sequence[SideView], baseline: str | float) -> str:
     if baseline == "sequence_mean":
         return f"scaled reward = (reward less the mean of its response) / {plain_number(cut.scale, 4)}"
     return f"scaled reward = (reward {_minus(cut.baseline)}) / {plain_number(cut.scale, 4)}"
+
+
+def _scaled_unit(sides: Sequence[SideView], baseline: str | float) -> str:
+    """What colours tell of scaled rewards: a negative reward may well lie above its baseline."""
+    if baseline == "sequence_mean":
+        return "scaled reward, above or below the mean of its response"
+    zero = sides[0].segmentation.baseline
+    return f"scaled reward, above or below the baseline of {signed(zero)}" if zero else "scaled reward"
 
 
 def _minus(baseline: float) -> str:
