@@ -38,7 +38,7 @@ def test_from_a_brush_to_a_saved_view(watched, server, explored):
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     page.wait_for_url(re.compile("min_tokens="))
-    page.wait_for_function("document.querySelectorAll('.pairs-table tbody tr').length < 30")
+    page.wait_for_function("() => document.querySelectorAll('.pairs-table tbody tr').length < 30")
     assert page.evaluate("document.activeElement.id") == "low-tokens"
     by_keys = rows.count()
 

@@ -37,7 +37,7 @@ def test_a_text_is_scored_shown_cut_anew_and_kept(watched, server, database, set
     expect(page.locator('.response i[class*="b"]')).not_to_have_count(0)
     page.get_by_label("Threshold δ").fill("9")
     page.wait_for_url(re.compile(r"/playground/\d+\?.*delta=9"))
-    page.wait_for_function("document.querySelectorAll('.response i.p').length === 0")
+    page.wait_for_function("() => document.querySelectorAll('.response i.p').length === 0")
     page.locator(".response i").first.hover()
     page.locator("#inspector > span", has_text=re.compile(r"^reward −?\d")).wait_for()
     page.get_by_role("checkbox", name="Mask").check()
@@ -68,7 +68,10 @@ def test_who_reads_a_log_keeps_the_line_and_who_follows_it_sees_its_end(watched,
     page = watched.page
     page.goto(server.token_url)
     page.goto(f"{server.url}/runs/{run.id}")
-    at_its_end = "(l => l.scrollHeight - l.scrollTop - l.clientHeight < 2)(document.querySelector('.log'))"
+    at_its_end = """() => {
+      const log = document.querySelector(".log");
+      return log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+    }"""
     page.wait_for_function(at_its_end)
     say(150, 160)
     page.get_by_text("line 159", exact=True).wait_for()
@@ -77,7 +80,7 @@ def test_who_reads_a_log_keeps_the_line_and_who_follows_it_sees_its_end(watched,
     line = page.get_by_text("line 120", exact=True)
     line.evaluate("l => { const log = l.closest('.log'); log.scrollTop = l.offsetTop - log.offsetTop; }")
     follow = page.get_by_label("Follow")
-    page.wait_for_function("!document.querySelector('[data-follow]').checked")
+    page.wait_for_function("() => !document.querySelector('[data-follow]').checked")
     before = page.get_by_text("line 120", exact=True).bounding_box()
     say(160, 260)
     page.get_by_text("line 259", exact=True).wait_for()

@@ -49,12 +49,12 @@ def test_from_the_token_to_other_pivots(watched, server, scored):
     assert any(count != "0" for count in before)
     page.get_by_label("Threshold δ").fill("9")
     page.wait_for_url(re.compile(r"delta=9"))
-    page.wait_for_function("document.querySelectorAll('.response i.p').length === 0")
+    page.wait_for_function("() => document.querySelectorAll('.response i.p').length === 0")
     assert pivots(page) == ["0", "0"]
     page.reload()
     assert pivots(page) == ["0", "0"]
     page.get_by_role("link", name="Reset").click()
-    page.wait_for_function("document.querySelectorAll('.response i.p').length > 0")
+    page.wait_for_function("() => document.querySelectorAll('.response i.p').length > 0")
     assert pivots(page) == before
 
 
