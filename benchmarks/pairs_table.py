@@ -29,6 +29,7 @@ from rewardscope.app.db.models import Dataset, Job, Run, SourceStatistics
 from rewardscope.app.db.session import Database
 from rewardscope.app.services import datasets
 from rewardscope.app.services.bulk import copy_rows
+from rewardscope.app.services.cuts import SEGMENT_COLUMNS
 from rewardscope.engine.segmentation.statistics import RewardStatistics
 from rewardscope.engine.types import PreferencePair, Response, RewardMap, SegmentationRule
 
@@ -189,24 +190,11 @@ def fill(session: Session, run_id: int, dataset_id: int) -> None:
     for source in SOURCES:
         rewards = dice.normal(size=(len(maps), SEGMENTS)).round(4).tolist()
         width = TOKENS // SEGMENTS
-        columns = [
-            "map_id",
-            "source",
-            "start",
-            "end",
-            "run_id",
-            "pair_id",
-            "side",
-            "polarity",
-            "reward",
-            "kept",
-            "disputed",
-        ]
         cuts = [(n * width, (n + 1) * width) for n in range(SEGMENTS)]
         copy_rows(
             session,
             "segments",
-            columns,
+            SEGMENT_COLUMNS,
             (
                 (
                     row.id,

@@ -276,20 +276,13 @@ def reward_map(
     rewards: dict[str, np.ndarray] = {
         source.name: token_rewards(source.name, evidence) for source in request.sources
     }
-    return RewardMap(
-        key=one.key,
-        side=one.side,
-        token_ids=one.ids,
-        offsets=one.offsets,
-        eos=one.eos,
-        prompt_tokens=len(one.prompt),
-        truncated_prompt_tokens=one.cut_prompt_tokens,
-        rewards=rewards,
+    return one.mapped(
+        rewards,
+        {source.name: _total(source.name, rewards[source.name]) for source in request.sources},
         logprobs=None if policy is None else policy.logprobs,
         reference_logprobs=None if reference is None else reference.logprobs,
         entropies=None if policy is None else policy.entropies,
         ranks=None if policy is None else policy.ranks,
-        totals={source.name: _total(source.name, rewards[source.name]) for source in request.sources},
     )
 
 

@@ -5,7 +5,7 @@ Tokenizers arrive as arguments (fast ones of transformers). Offsets are code poi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int32
 from tokenizers.decoders import DecodeStream
 
 from rewardscope.engine.errors import DataError, ModelError
-from rewardscope.engine.types import Message, PreferencePair, Response, Side
+from rewardscope.engine.types import Message, PreferencePair, Response, RewardMap, Side
 
 CONTEXT_OF_DECODING = 16
 """Tokens of a prompt that are decoded before a response: a word's first space depends on what precedes it."""
@@ -43,6 +43,23 @@ class TokenisedResponse:
     def name(self) -> str:
         """What a sentence calls this response."""
         return f"The {self.side} response of row `{self.key}`"
+
+    def mapped(
+        self, rewards: Mapping[str, np.ndarray], totals: Mapping[str, float], **lanes: np.ndarray | None
+    ) -> RewardMap:
+        """The map of this response with these rewards and totals by source, and lanes by their names."""
+        return RewardMap(
+            key=self.key,
+            side=self.side,
+            token_ids=self.ids,
+            offsets=self.offsets,
+            eos=self.eos,
+            prompt_tokens=len(self.prompt),
+            truncated_prompt_tokens=self.cut_prompt_tokens,
+            rewards=rewards,
+            totals=totals,
+            **lanes,
+        )
 
 
 def tokenise(

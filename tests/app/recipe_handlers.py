@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from rewardscope.app.attempt import Handler
 from rewardscope.app.db.models import Dataset, Model, Run, SourceStatistics, TaskSuite
-from rewardscope.app.services import models, task_suites
+from rewardscope.app.services import jobs, models, recipes, runs, task_suites
 from rewardscope.app.services.recipe_requests import RecipeBody
 from rewardscope.app.settings import Settings
 from rewardscope.engine.tasks import Number, Task
 from rewardscope.engine.types import ModelReference
-from tests.app import factories
+from tests.app import factories, trained_runs
 from tests.app.job_kinds import NAME
 
 SUCCESS = {"base": 0.5, "sample": 0.6, "segment": 0.8, "union": 0.7}
@@ -81,6 +81,20 @@ class Doing:
 def handlers(folder: Path, failing: set[str]) -> dict[str, Handler]:
     """A worker's handlers of all kinds of runs that recipes have."""
     return {kind: Handler(NAME, Doing(folder, failing)) for kind in ("scoring", "training", "evaluation")}
+
+
+def succeed(session: Session, settings: Settings, step: str, folder: Path, updates: int = 0) -> None:
+    """Does the queued run of a recipe's step, as a worker would; a training may make some updates first."""
+    found = session.scalars(select(Run).where(Run.recipe_step == step).order_by(Run.id.desc())).first()
+    assert found is not None, f"{step} was not submitted"
+    run = runs.get_run(session, found.id)
+    if updates:
+        attempt = trained_runs.begin(session, run)
+        trained_runs.go_on(session, run, attempt, updates)
+    else:
+        attempt = factories.claim(session, run)
+    jobs.finish(session, run.job.id, attempt, leave(session, run, folder))
+    recipes.after_run(session, settings, run.id)
 
 
 def leave(session: Session, run: Run, folder: Path) -> dict[str, Any]:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from sqlalchemy import select
 
-from rewardscope.app.db.models import Run
-from rewardscope.app.services import jobs, recipes, runs
+from rewardscope.app.services import recipes, runs
 from tests.app import factories, recipe_handlers, trained_runs
 
 pytestmark = pytest.mark.browser
@@ -214,16 +212,8 @@ def test_the_table_of_a_recipe_fills_while_one_looks_on(watched, server, databas
     steps = ("scorer", "scores", "rjs segment", "evaluate base", "evaluate rjs segment")
     for step in steps:
         with database.session() as session:
-            run = session.scalars(select(Run).where(Run.recipe_step == step)).one()
-            run = runs.get_run(session, run.id)
-            if step == "rjs segment":
-                attempt = trained_runs.begin(session, run)
-                trained_runs.go_on(session, run, attempt, 30)
-            else:
-                attempt = factories.claim(session, run)
-            result = recipe_handlers.leave(session, run, tmp_path)
-            jobs.finish(session, run.job.id, attempt, result)
-            recipes.after_run(session, settings, run.id)
+            made = 30 if step == "rjs segment" else 0
+            recipe_handlers.succeed(session, settings, step, tmp_path, made)
     page.get_by_text("5 of 9 runs done").wait_for()
     row = table.get_by_role("row", name=re.compile("^segment"))
     expect(row).to_contain_text("80.0%")
@@ -237,11 +227,7 @@ def test_the_table_of_a_recipe_fills_while_one_looks_on(watched, server, databas
     # Once sample-wise training is there to be compared with, the question has an answer, on the data set too.
     for step in ("rjs sample", "rjs union", "evaluate rjs sample", "evaluate rjs union"):
         with database.session() as session:
-            found = session.scalars(select(Run).where(Run.recipe_step == step)).one()
-            run = runs.get_run(session, found.id)
-            attempt = factories.claim(session, run)
-            jobs.finish(session, run.job.id, attempt, recipe_handlers.leave(session, run, tmp_path))
-            recipes.after_run(session, settings, run.id)
+            recipe_handlers.succeed(session, settings, step, tmp_path)
     page.get_by_text("9 of 9 runs done").wait_for()
     page.locator(".verdicts", has_text="no clear difference").wait_for()
     page.locator(".facts").get_by_role("link").click()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from rewardscope.app.dependencies import SessionDep, SettingsDep
 from rewardscope.app.errors import AppError
-from rewardscope.app.pages.form_choices import FormChoices, form_choices, model_name
+from rewardscope.app.pages.form_choices import FormChoices, form_choices, with_model_names
 from rewardscope.app.pages.form_fields import (
     FieldGroup,
     FormField,
@@ -59,9 +59,8 @@ def show_evaluation_form(request: Request, session: SessionDep) -> Response:
         names = {"model": "model", "reference": "reference", "dataset": "dataset_id"}
         typed = {field: [values[name]] for name, field in names.items() if name in values}
     else:
-        typed = typed_from(groups, clones.clone(session, runs.get_run(session, cloned)).body)
-        for role in ("model", "reference"):
-            typed |= {role: [model_name(session, value) for value in typed.get(role, ())]}
+        again = typed_from(groups, clones.clone(session, runs.get_run(session, cloned)).body)
+        typed = with_model_names(session, again, ("model", "reference"))
     return render(request, "evaluations/new.html", _page(request, known, groups, typed))
 
 

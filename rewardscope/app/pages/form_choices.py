@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from rewardscope.app.pages.form_fields import Typed
 from rewardscope.app.pages.numbers import counted, shortened
 from rewardscope.app.services import datasets, models, task_suites
 
@@ -40,7 +42,13 @@ def form_choices(session: Session) -> FormChoices:
     )
 
 
-def model_name(session: Session, wanted: str) -> str:
+def with_model_names(session: Session, typed: Typed, roles: Iterable[str]) -> dict[str, list[str]]:
+    """What was typed, with the models in these fields by their names; what is no id of one stays as it is."""
+    named = {role: [_model_name(session, value) for value in typed[role]] for role in roles if role in typed}
+    return {name: list(values) for name, values in typed.items()} | named
+
+
+def _model_name(session: Session, wanted: str) -> str:
     """The name of a model that a request names by its id; what is no id stays as it is."""
     model = models.find_model(session, int(wanted)) if wanted.isdecimal() and len(wanted) < 19 else None
     return wanted if model is None else model.name

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from rewardscope.app.dependencies import SessionDep, SettingsDep
 from rewardscope.app.errors import AppError
 from rewardscope.app.pages import training_fields as fields
-from rewardscope.app.pages.form_choices import FormChoices, form_choices, model_name
+from rewardscope.app.pages.form_choices import FormChoices, form_choices, with_model_names
 from rewardscope.app.pages.form_fields import (
     FieldGroup,
     FormField,
@@ -42,6 +42,8 @@ from rewardscope.engine.training.request import DENSITIES
 METHODS = tuple((name, fields.METHODS[name]) for name in ("dpo", "rjs", "sft", "ppo", "grpo", "rloo"))
 DENSITY_CHOICES = tuple((name, fields.DENSITIES[name]) for name in DENSITIES)
 STEPS = str(COMPARED_STEPS)
+MODELS = ("model", "scorer", "reward_model")
+"""The fields that name one."""
 
 router = APIRouter()
 
@@ -100,7 +102,7 @@ def show_recipe_form(request: Request, session: SessionDep) -> Response:
     cloned = page_number(values.get("clone"))
     if cloned is not None:
         body = recipes.body_of(recipes.get_recipe(session, cloned).recipe)
-        typed = _with_names(session, _typed_of(groups, body))
+        typed = with_model_names(session, _typed_of(groups, body), MODELS)
         page = _page(request, known, groups, typed, notice=_left_out(groups, body))
         return render(request, "recipes/new.html", page)
     wanted = page_number(values.get("dataset"))
@@ -308,16 +310,7 @@ def _proposed(session: Session, dataset_id: int | None) -> dict[str, list[str]]:
     for name, value in recipes.defaults(session, dataset).items():
         values = value if isinstance(value, list) else [value]
         typed[name] = [str(one) for one in values]
-    return _with_names(session, typed)
-
-
-def _with_names(session: Session, typed: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The same with models by their names."""
-    return typed | {
-        role: [model_name(session, typed[role][0])]
-        for role in ("model", "scorer", "reward_model")
-        if typed.get(role)
-    }
+    return with_model_names(session, typed, MODELS)
 
 
 def _typed_of(groups: Sequence[FieldGroup], body: RecipeBody) -> dict[str, list[str]]:
@@ -345,7 +338,7 @@ def _differing(asked: Any, kept: Any, path: str = "") -> Iterator[str]:
     elif path == "methods" and isinstance(kept, list):
         for one, other in zip(asked, kept, strict=True):
             yield from _differing(one, other, one["name"])
-    elif asked != kept and path not in ("model", "scorer", "reward_model"):
+    elif asked != kept and path not in MODELS:
         yield path
 
 

@@ -13,7 +13,7 @@ from rewardscope.app.db.models import JobStatus, Run
 from rewardscope.app.dependencies import SessionDep, SettingsDep
 from rewardscope.app.errors import AppError
 from rewardscope.app.pages import training_fields as fields
-from rewardscope.app.pages.form_choices import FormChoices, form_choices, model_name
+from rewardscope.app.pages.form_choices import FormChoices, form_choices, with_model_names
 from rewardscope.app.pages.form_fields import (
     FieldGroup,
     Typed,
@@ -116,9 +116,7 @@ def show_training_form(request: Request, session: SessionDep) -> Response:
     dataset_id = page_number(values.get("dataset")) or (run.dataset_id if run else None)
     groups = _groups(session, dataset_id)
     if run is not None and run.kind == "training":
-        typed = typed_from(groups, body_of(session, run))
-        for role in MODELS:
-            typed |= {role: [model_name(session, value) for value in typed.get(role, ())]}
+        typed = with_model_names(session, typed_from(groups, body_of(session, run)), MODELS)
         typed["cloned_from"] = [str(run.id)]
     else:
         typed = _proposed(session, groups, dataset_id, values.get("method", FIRST_METHOD))

@@ -28,7 +28,7 @@ from rewardscope.engine.types import SIDES, SIGN, RewardMap, SegmentationRule, S
 BATCH_RESPONSES = 4000
 """Responses that are cut at a time: what bounds the memory of a new cut."""
 _NEEDS_TEXT = ("step", "clause", "sentence")
-_SEGMENT_COLUMNS = (
+SEGMENT_COLUMNS = (
     "map_id",
     "source",
     "start",
@@ -281,7 +281,7 @@ def _delete(
 
 
 def _write(session: Session, run_id: int, source: str, responses: Responses, cut: RunSegmentation) -> None:
-    copy_rows(session, "segments", _SEGMENT_COLUMNS, _segment_rows(run_id, source, responses, cut))
+    copy_rows(session, "segments", SEGMENT_COLUMNS, _segment_rows(run_id, source, responses, cut))
     copy_rows(session, "pair_scores", _SCORE_COLUMNS, _score_rows(run_id, source, responses, cut))
 
 

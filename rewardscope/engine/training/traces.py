@@ -124,15 +124,5 @@ def _map(
     beta: float,
 ) -> RewardMap:
     rewards = {lane_of(step): implicit_rewards(lane, reference, beta) for step, lane in logprobs.items()}
-    return RewardMap(
-        key=one.key,
-        side=one.side,
-        token_ids=one.ids,
-        offsets=one.offsets,
-        eos=one.eos,
-        prompt_tokens=len(one.prompt),
-        truncated_prompt_tokens=one.cut_prompt_tokens,
-        rewards=rewards,
-        reference_logprobs=reference,
-        totals={name: float(np.nansum(lane, dtype=np.float64)) for name, lane in rewards.items()},
-    )
+    totals = {name: float(np.nansum(lane, dtype=np.float64)) for name, lane in rewards.items()}
+    return one.mapped(rewards, totals, reference_logprobs=reference)

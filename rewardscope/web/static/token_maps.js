@@ -1,33 +1,24 @@
 // A pair over the steps of a training: the slider says the step it is on, follows the list, and plays; the pointer
-// tells the reward of a token.
+// tells the reward of a token. Stands on tokens.js.
 "use strict";
 
 const told = document.getElementById("inspector");
 const resting = told?.innerHTML;
-const MINUS = "\u2212";
+const rewardsOf = new WeakMap(); // the numbers of a step, as they came -> as they are read
 
 // What a token holds at the step that is shown.
 function tellToken(token) {
-  const response = token.closest(".response");
-  let position = 0;
-  for (const piece of response.querySelectorAll("i")) {
-    if (piece === token) break;
-    position += Number(piece.dataset.n || 1);
-  }
-  const rewards = JSON.parse(document.querySelector(".step-rewards").textContent)[response.dataset.side];
-  const values = rewards.slice(position, position + Number(token.dataset.n || 1));
-  const said = values.map((value) => (value === null ? "–" : String(value).replace("-", MINUS))).join(" | ");
-  const name = document.createElement("span");
-  name.className = "token";
-  name.textContent = token.textContent.replaceAll("\n", "↵").replaceAll(" ", "·");
-  const facts = [[`${response.dataset.side}, token`, position], ["reward at this step", said]].map(([label, value]) => {
-    const fact = document.createElement("span");
-    const bold = document.createElement("b");
-    bold.textContent = value;
-    fact.append(`${label} `, bold);
-    return fact;
-  });
-  told.replaceChildren(name, ...facts);
+  const came = document.querySelector(".step-rewards");
+  if (!rewardsOf.has(came)) rewardsOf.set(came, JSON.parse(came.textContent));
+  const { side } = token.closest(".response").dataset;
+  const position = positionOf(token);
+  const values = rewardsOf.get(came)[side].slice(position, position + Number(token.dataset.n || 1));
+  const text = document.createElement("span");
+  text.className = "token";
+  text.textContent = written(token);
+  told.replaceChildren(
+    text, fact(`${side}, token`, position), fact("reward at this step", values.map((value) => number(value, 5)).join(" | ")),
+  );
 }
 
 document.addEventListener("pointerover", (event) => {

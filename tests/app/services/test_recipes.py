@@ -47,12 +47,7 @@ def succeed(session: Session, settings: Settings, tmp_path: Path) -> Succeed:
     """Does the queued run of a step, as a worker would."""
 
     def do(step: str) -> None:
-        run = session.scalars(select(Run).where(Run.recipe_step == step).order_by(Run.id.desc())).first()
-        assert run is not None, f"{step} was not submitted"
-        run = runs.get_run(session, run.id)
-        attempt = factories.claim(session, run)
-        jobs.finish(session, run.job.id, attempt, recipe_handlers.leave(session, run, tmp_path))
-        recipes.after_run(session, settings, run.id)
+        recipe_handlers.succeed(session, settings, step, tmp_path)
 
     return do
 
