@@ -7,10 +7,10 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 
 FROM base AS web
-COPY rewardscope ./rewardscope
-RUN pip install -c constraints.txt .
+COPY . .
+RUN pip install -c constraints.txt '.[server]'
 USER rewardscope
-RUN python -c "from rewardscope.engine.masks import warm_up; warm_up()"
+RUN python -c "from rewardscope import launcher; launcher.enter(); from engine.masks import warm_up; warm_up()"
 VOLUME ["/data"]
 EXPOSE 8321
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
@@ -21,9 +21,9 @@ FROM base AS worker
 # https://download.pytorch.org/whl/cpu here makes an image for machines without a GPU.
 ARG TORCH_INDEX=https://pypi.org/simple
 RUN pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
-COPY rewardscope ./rewardscope
+COPY . .
 RUN pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" '.[engine]'
 USER rewardscope
-RUN python -c "from rewardscope.engine.masks import warm_up; warm_up()"
+RUN python -c "from rewardscope import launcher; launcher.enter(); from engine.masks import warm_up; warm_up()"
 VOLUME ["/data"]
 CMD ["rewardscope", "worker"]

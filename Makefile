@@ -39,7 +39,7 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing the pinned packages into $(VENV) (once; a few minutes on a bare machine)"
 	@$(PIP) install -c constraints.txt $(TORCH_FROM) -e '.[engine]'
-	@$(BIN)/python -c 'from rewardscope.engine.masks import warm_up; warm_up()'  # compiles the loops, once
+	@$(BIN)/python -c 'from engine.masks import warm_up; warm_up()'  # compiles the loops, once
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

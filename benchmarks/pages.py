@@ -22,16 +22,19 @@ import support.answers
 from sqlalchemy.orm import Session
 from support.answers import analyse, scratch_database, signed_in
 
-from rewardscope.app.db.models import SourceStatistics
-from rewardscope.app.pages.looks import Look
-from rewardscope.app.pages.pair_view import ViewPanel, drawing_of, figures, legend, side_panel, view_data
-from rewardscope.app.pages.pairs import PairFragment
-from rewardscope.app.pages.rendering import ENVIRONMENT, static_url
-from rewardscope.app.pages.samples import SOURCE, Sample, made_up_side, token_offsets
-from rewardscope.app.services import datasets, jobs, pairs, scorings
-from rewardscope.app.services.maps import Agreement, SideView
-from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import PreferencePair, Response, ScoredChunk, SegmentationRule
+from app.db.tables import SourceStatistics
+from app.pages.pairs.pairs import PairFragment
+from app.pages.parts.looks import Look
+from app.pages.parts.pair_view import ViewPanel, drawing_of, figures, legend, side_panel, view_data
+from app.pages.parts.rendering import ENVIRONMENT, static_url
+from app.pages.patterns.samples import SOURCE, Sample, made_up_side, token_offsets
+from app.services.datasets import datasets
+from app.services.pairs import pairs
+from app.services.runs import jobs
+from app.services.scorings import scorings
+from app.services.scorings.maps import Agreement, SideView
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import PreferencePair, Response, ScoredChunk, SegmentationRule
 
 TEXT = 'The reward of a token says where the answer turns , and <b>bold</b> claims are "often" wrong .\n'
 WORDS = TEXT.split(" ")
@@ -116,7 +119,7 @@ def stored(session: Session, tokens: int) -> str:
 
 
 if __name__ == "__main__":
-    static_url("theme.css")
+    static_url("parts/theme.css")
     lengths = [int(word) for word in sys.argv[1:]] or [200, 2000, 10_000]
     for tokens in lengths:
         for name, look in LOOKS.items():

@@ -24,14 +24,14 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 from support.answers import analyse, measure, scratch_database, signed_in
 
-from rewardscope.app.db.maps import PACKED_COLUMNS, pack
-from rewardscope.app.db.models import Dataset, Job, Run, SourceStatistics
-from rewardscope.app.db.session import Database
-from rewardscope.app.services import datasets
-from rewardscope.app.services.bulk import copy_rows
-from rewardscope.app.services.cuts import SEGMENT_COLUMNS
-from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import PreferencePair, Response, RewardMap, SegmentationRule
+from app.db.bulk import copy_rows
+from app.db.maps import PACKED_COLUMNS, pack
+from app.db.session import Database
+from app.db.tables import Dataset, Job, Run, SourceStatistics
+from app.services.datasets import datasets
+from app.services.scorings.cuts import SEGMENT_COLUMNS
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import PreferencePair, Response, RewardMap, SegmentationRule
 
 SOURCES = ("implicit", "rm_prefix", "spans")
 SIDES = ("chosen", "rejected")

@@ -16,8 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from support.answers import analyse, measure, scratch_database, signed_in
 
-from rewardscope.app.db.models import Webhook
-from rewardscope.app.services import jobs, workers
+from app.db.tables import Webhook
+from app.services.runs import jobs, workers
 
 ASKED = {
     "home": "/",

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rewardscope.engine.language_models import LoadedModel, use_fast_products_where_exact
-from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import read_lanes
+from engine.language_models import LoadedModel, use_fast_products_where_exact
+from engine.ragged import Row
+from engine.reading import read_lanes
 
 
 class Size(NamedTuple):

@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import ruptures
 
-from rewardscope.engine.masks import segment_run, warm_up
-from rewardscope.engine.segmentation.changepoint import change_points
-from rewardscope.engine.segmentation.hysteresis import follow
-from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import Hysteresis, SegmentationRule
+from engine.masks import segment_run, warm_up
+from engine.segmentation.changepoint import change_points
+from engine.segmentation.hysteresis import follow
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import Hysteresis, SegmentationRule
 
 DELTA = 0.3
 

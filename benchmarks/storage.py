@@ -20,12 +20,12 @@ import numpy as np
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db import migrate
-from rewardscope.app.db.embedded import EmbeddedPostgres
-from rewardscope.app.db.maps import PackedMap, pack, read_maps, write_chunk
-from rewardscope.app.db.models import Dataset, Pair, Run
-from rewardscope.app.db.session import Database
-from rewardscope.engine.types import RewardMap
+from app.db import migrate
+from app.db.embedded import EmbeddedPostgres
+from app.db.maps import PackedMap, pack, read_maps, write_chunk
+from app.db.session import Database
+from app.db.tables import Dataset, Pair, Run
+from engine.types import RewardMap
 
 ROW_TABLE = """
     CREATE TABLE token_rows (

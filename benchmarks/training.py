@@ -25,11 +25,11 @@ import torch
 from scoring import SIZES, Size, build, draw_rows
 from torch.nn.functional import logsigmoid
 
-from rewardscope.engine.language_models import LoadedModel, use_fast_products_where_exact
-from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import read_lanes
-from rewardscope.engine.training.losses.dpo import SideLogprobs, dpo_loss
-from rewardscope.engine.training.trained_model import TrainedModel
+from engine.language_models import LoadedModel, use_fast_products_where_exact
+from engine.ragged import Row
+from engine.reading import read_lanes
+from engine.training.losses.dpo import SideLogprobs, dpo_loss
+from engine.training.trained_model import TrainedModel
 
 BETA = 0.1
 

@@ -18,18 +18,18 @@ from typing import Any
 
 import torch
 
-from rewardscope.engine.errors import RowError
-from rewardscope.engine.formats.canonical import write_pairs
-from rewardscope.engine.formats.reading import read
-from rewardscope.engine.jobs import train
-from rewardscope.engine.lab.build import build
-from rewardscope.engine.language_models import load_policy
-from rewardscope.engine.tokens import tokenise
-from rewardscope.engine.training.data import batch_of, choose_rows
-from rewardscope.engine.training.reports import MetricPoints
-from rewardscope.engine.training.request import TrainingRequest
-from rewardscope.engine.training.settle import settle
-from rewardscope.engine.types import ModelReference, PreferencePair
+from engine.errors import RowError
+from engine.formats.canonical import write_pairs
+from engine.formats.reading import read
+from engine.jobs import train
+from engine.lab.build import build
+from engine.language_models import load_policy
+from engine.tokens import tokenise
+from engine.training.data import batch_of, choose_rows
+from engine.training.reports import MetricPoints
+from engine.training.request import TrainingRequest
+from engine.training.settle import settle
+from engine.types import ModelReference, PreferencePair
 
 HELD_TO = 1e-4
 PLAIN = {"rejected_clip": None, "sft_weight": 0.0, "masked_weight": 0.0}

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db import migrate
-from rewardscope.app.db.embedded import EmbeddedPostgres
-from rewardscope.app.db.session import Database, libpq_url, sqlalchemy_url
-from rewardscope.app.settings import Settings
+from app.db import migrate
+from app.db.embedded import EmbeddedPostgres
+from app.db.session import Database, libpq_url, sqlalchemy_url
+from app.settings import Settings
 
 TOKEN = "a-token-for-tests-0123456789"
 ORIGIN = "http://127.0.0.1:8321"
@@ -119,7 +119,7 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 @pytest.fixture
 def worker(settings: Settings, database: Database) -> Iterator[object]:
     """A worker that does one job at each `run_once()`, in the test's own thread."""
-    from rewardscope.app.worker import Worker
+    from app.worker import Worker
 
     worker = Worker(settings, database)
     yield worker
@@ -131,7 +131,7 @@ def anonymous(settings: Settings, database: Database) -> Iterator[object]:
     """A client of the real application that has not signed in."""
     from starlette.testclient import TestClient
 
-    from rewardscope.app.main import create_app
+    from app.main import create_app
 
     with TestClient(create_app(settings, database), base_url=ORIGIN, raise_server_exceptions=False) as client:
         yield client
@@ -142,7 +142,7 @@ def client(settings: Settings, database: Database) -> Iterator[object]:
     """A client of the real application that carries the access token as programs do."""
     from starlette.testclient import TestClient
 
-    from rewardscope.app.main import create_app
+    from app.main import create_app
 
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with TestClient(create_app(settings, database), base_url=ORIGIN, headers=headers) as client:

@@ -16,8 +16,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from rewardscope.app.cli import app
-from rewardscope.app.settings import Settings
+from app.cli import app
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -14,11 +14,11 @@ import structlog
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from rewardscope.app.db import migrate
-from rewardscope.app.db.embedded import EmbeddedPostgres
-from rewardscope.app.db.session import Database
-from rewardscope.app.main import create_app, settle
-from rewardscope.app.settings import Settings
+from app.db import migrate
+from app.db.embedded import EmbeddedPostgres
+from app.db.session import Database
+from app.main import create_app, settle
+from app.settings import Settings
 
 TOKEN = "a-token-for-benchmarks-0123456789"
 

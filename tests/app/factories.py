@@ -13,19 +13,15 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Dataset, Model, Run
-from rewardscope.app.services import datasets, jobs, models, pairs, scorings
-from rewardscope.app.services.scorings import ScoringRequest
-from rewardscope.app.settings import Settings
-from rewardscope.engine.types import (
-    ModelReference,
-    PreferencePair,
-    Response,
-    RewardMap,
-    ScoredChunk,
-    Side,
-    Span,
-)
+from app.db.tables import Dataset, Model, Run
+from app.services.datasets import datasets
+from app.services.models import models
+from app.services.pairs import pairs
+from app.services.runs import jobs
+from app.services.scorings import scorings
+from app.services.scorings.scorings import ScoringRequest
+from app.settings import Settings
+from engine.types import ModelReference, PreferencePair, Response, RewardMap, ScoredChunk, Side, Span
 
 Rewards = Callable[[PreferencePair, Side], Sequence[float]]
 """The token rewards of a response: one a word, and one for the EOS."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardscope.engine.errors import ModelError
-from rewardscope.engine.jobs.protocol import ReportCallable
-from rewardscope.engine.types import Progress
+from engine.errors import ModelError
+from engine.jobs.protocol import ReportCallable
+from engine.types import Progress
 
 NAME = "tests.app.job_kinds"
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Run
-from rewardscope.app.services import jobs, pairs, scorings
-from rewardscope.app.settings import Settings
-from rewardscope.engine.types import PreferencePair, ScoredChunk, Side
+from app.db.tables import Run
+from app.services.pairs import pairs
+from app.services.runs import jobs
+from app.services.scorings import scorings
+from app.settings import Settings
+from engine.types import PreferencePair, ScoredChunk, Side
 from tests.app import factories
 
 

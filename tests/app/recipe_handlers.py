@@ -10,13 +10,16 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from rewardscope.app.attempt import Handler
-from rewardscope.app.db.models import Dataset, Model, Run, SourceStatistics, TaskSuite
-from rewardscope.app.services import jobs, models, recipes, runs, task_suites
-from rewardscope.app.services.recipe_requests import RecipeBody
-from rewardscope.app.settings import Settings
-from rewardscope.engine.tasks import Number, Task
-from rewardscope.engine.types import ModelReference
+from app.attempt import Handler
+from app.db.tables import Dataset, Model, Run, SourceStatistics, TaskSuite
+from app.services.evaluations import task_suites
+from app.services.models import models
+from app.services.recipes import recipes
+from app.services.recipes.requests import RecipeBody
+from app.services.runs import jobs, runs
+from app.settings import Settings
+from engine.tasks import Number, Task
+from engine.types import ModelReference
 from tests.app import factories, trained_runs
 from tests.app.job_kinds import NAME
 

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from rewardscope.app.job_process import JobProcess, sentence_of_exit
-from rewardscope.engine.jobs.protocol import Crash, Ending, Refusal, Report, Result, Stopped
+from app.job_process import JobProcess, sentence_of_exit
+from engine.jobs.protocol import Crash, Ending, Refusal, Report, Result, Stopped
 from tests.app import job_kinds
 
 
@@ -110,7 +110,7 @@ def test_a_job_that_does_not_listen_is_ended_by_force(process: JobProcess, tmp_p
 
 def test_a_process_dies_with_the_one_that_started_it(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from rewardscope.app.job_process import JobProcess\n"
+        "import sys, time; from app.job_process import JobProcess\n"
         "p = JobProcess()\n"
         f"p.start('{job_kinds.NAME}', {{'do': 'sleep', 'path': sys.argv[1], 'deaf': True}})\n"
         "time.sleep(600)"

@@ -14,14 +14,14 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from rewardscope.app.api.docs import PAGE
-from rewardscope.app.errors import AppError, Conflict, NotReady, Problem, StorageFull
-from rewardscope.app.main import create_app
-from rewardscope.app.middleware import MAX_BODY_BYTES
-from rewardscope.app.security import HEADERS
-from rewardscope.app.settings import MIB, Settings
-from rewardscope.app.static_files import STATIC_FOLDER
-from rewardscope.engine.errors import ModelError, RowError
+from app.api.docs import PAGE
+from app.errors import AppError, Conflict, NotReady, Problem, StorageFull
+from app.main import create_app
+from app.middleware import MAX_BODY_BYTES
+from app.security import HEADERS
+from app.settings import MIB, Settings
+from app.static_files import STATIC_FOLDER
+from engine.errors import ModelError, RowError
 
 TOKEN = "the-token"
 ORIGIN = "http://127.0.0.1:8321"
@@ -239,8 +239,8 @@ def test_vendored_files_are_those_that_the_lock_names() -> None:
 def test_the_web_process_imports_nothing_heavy(tmp_path: Path) -> None:
     program = f"""
 import json, sys
-from rewardscope.app.main import create_app
-from rewardscope.app.settings import Settings
+from app.main import create_app
+from app.settings import Settings
 app = create_app(Settings(data_dir={str(tmp_path)!r}, database_url={NOWHERE!r}))
 app.openapi()
 import psutil

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rewardscope.app.memory import memory_of
+from app.memory import memory_of
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from rewardscope.app.main import create_app
-from rewardscope.app.security import Authentication, UnsafeStart, check_bind, load_token, local_path
-from rewardscope.app.settings import Settings
+from app.main import create_app
+from app.security import Authentication, UnsafeStart, check_bind, load_token, local_path
+from app.settings import Settings
 
 TOKEN = "the-token"
 ORIGIN = "http://127.0.0.1:8321"

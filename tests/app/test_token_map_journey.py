@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rewardscope.app.db.session import Database
-from rewardscope.app.services import pairs
-from rewardscope.app.worker import Worker
+from app.db.session import Database
+from app.services.pairs import pairs
+from app.worker import Worker
 from tests.app import factories
 from tests.engine.training import worlds
 

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from rewardscope.app.db.session import Database
-from rewardscope.app.services import metrics, runs
-from rewardscope.app.worker import Worker
+from app.db.session import Database
+from app.services.runs import metrics, runs
+from app.worker import Worker
 from tests.app import factories
 from tests.engine.training import worlds
 
@@ -42,7 +42,7 @@ def kill_after(database: Database, run_id: int, step: int) -> None:
             if metrics.last_step(session, run_id) > step:
                 break
         time.sleep(0.02)
-    jobs = [child for child in psutil.Process().children() if "rewardscope.engine.jobs" in child.cmdline()]
+    jobs = [child for child in psutil.Process().children() if "engine.jobs" in child.cmdline()]
     os.kill(jobs[0].pid, signal.SIGKILL)
 
 

@@ -12,14 +12,16 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from rewardscope.app.attempt import Handler
-from rewardscope.app.db.models import Model, Run
-from rewardscope.app.db.session import Database
-from rewardscope.app.services import checkpoints, jobs, metrics, models, runs, trainings
-from rewardscope.app.services.trainings import TrainingBody
-from rewardscope.app.settings import Settings
-from rewardscope.app.worker import Worker
-from rewardscope.engine.training.reports import MetricPoints
+from app.attempt import Handler
+from app.db.session import Database
+from app.db.tables import Model, Run
+from app.services.models import models
+from app.services.runs import jobs, metrics, runs
+from app.services.trainings import checkpoints, trainings
+from app.services.trainings.trainings import TrainingBody
+from app.settings import Settings
+from app.worker import Worker
+from engine.training.reports import MetricPoints
 from tests.app import factories, trained_runs, training_job
 
 STEPS = 10

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from sqlalchemy import select, text
 
-from rewardscope.app.attempt import Attempt, Stop, on_device
-from rewardscope.app.db.models import Job, JobLog, Run, WorkerRow
-from rewardscope.app.db.session import Database
-from rewardscope.app.job_process import JobProcess
-from rewardscope.app.services import jobs, runs, workers
-from rewardscope.app.settings import Settings
-from rewardscope.app.worker import Worker
+from app.attempt import Attempt, Stop, on_device
+from app.db.session import Database
+from app.db.tables import Job, JobLog, Run, WorkerRow
+from app.job_process import JobProcess
+from app.services.runs import jobs, runs, workers
+from app.settings import Settings
+from app.worker import Worker
 from tests.app.worker_handlers import HANDLERS
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_an_attempt_that_lost_its_job_stores_nothing_more(database: Database) ->
 
 def test_the_worker_imports_no_torch() -> None:
     script = (
-        "import sys, rewardscope.app.worker\n"
+        "import sys, app.worker\n"
         "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules)\n"
         "sys.exit(f'the worker imports {heavy}' if heavy else 0)"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Pair, Run
-from rewardscope.app.services import jobs, pairs, token_maps
-from rewardscope.engine.training.reports import Traced, lane_of
+from app.db.tables import Pair, Run
+from app.services.pairs import pairs
+from app.services.runs import jobs
+from app.services.trainings import token_maps
+from engine.training.reports import Traced, lane_of
 from tests.app import factories
 
 

@@ -12,14 +12,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import JobStatus, Model, Run
-from rewardscope.app.services import evaluations, jobs, models, task_suites, trainings
-from rewardscope.app.services.evaluations import EvaluationBody
-from rewardscope.app.services.trainings import TrainingBody
-from rewardscope.app.settings import Settings
-from rewardscope.engine.tasks import Exact, Number, Task
-from rewardscope.engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
-from rewardscope.engine.types import ModelReference, Progress
+from app.db.tables import JobStatus, Model, Run
+from app.services.evaluations import evaluations, task_suites
+from app.services.evaluations.evaluations import EvaluationBody
+from app.services.models import models
+from app.services.runs import jobs
+from app.services.trainings import trainings
+from app.services.trainings.trainings import TrainingBody
+from app.settings import Settings
+from engine.tasks import Exact, Number, Task
+from engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
+from engine.types import ModelReference, Progress
 from tests.app import factories
 
 VERSIONS = {"torch": "2.9.0", "rewardscope": "0.1.0"}

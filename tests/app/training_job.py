@@ -9,10 +9,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from rewardscope.engine.formats.maps import read_maps
-from rewardscope.engine.jobs.protocol import ReportCallable
-from rewardscope.engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
-from rewardscope.engine.types import Progress
+from engine.formats.maps import read_maps
+from engine.jobs.protocol import ReportCallable
+from engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
+from engine.types import Progress
 
 NAME = "tests.app.training_job"
 EVERY = 3

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from rewardscope.app.attempt import Handler
-from rewardscope.app.db.models import Run
-from rewardscope.app.db.session import Database
-from rewardscope.app.services import jobs
-from rewardscope.app.settings import Settings
-from rewardscope.app.worker import Worker
+from app.attempt import Handler
+from app.db.session import Database
+from app.db.tables import Run
+from app.services.runs import jobs
+from app.settings import Settings
+from app.worker import Worker
 
 
 class Counting:

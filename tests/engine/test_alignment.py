@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardscope.engine import alignment
-from rewardscope.engine.alignment import _common, differences
+from engine import alignment
+from engine.alignment import _common, differences
 
 TOKENS = st.lists(st.integers(0, 4), max_size=24)
 

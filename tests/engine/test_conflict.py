@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewardscope.engine.conflict import conflict_mass, kept_fraction, pair_statistics
-from rewardscope.engine.masks import segment_response
-from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import Segmentation, SegmentationRule
+from engine.conflict import conflict_mass, kept_fraction, pair_statistics
+from engine.masks import segment_response
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import Segmentation, SegmentationRule
 
 NAN = math.nan
 

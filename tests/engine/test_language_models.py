@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rewardscope.engine import language_models
-from rewardscope.engine.errors import ModelError, RequestError, ResourceError
-from rewardscope.engine.language_models import (
+from engine import language_models
+from engine.errors import ModelError, RequestError, ResourceError
+from engine.language_models import (
     KEPT_MODELS,
     forget_models,
     load_policy,
@@ -15,7 +15,7 @@ from rewardscope.engine.language_models import (
     memory_advice,
     use_fast_products_where_exact,
 )
-from rewardscope.engine.types import ModelReference
+from engine.types import ModelReference
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from rewardscope.engine import logprobs
-from rewardscope.engine.logprobs import lanes_of_logits, token_lanes
+from engine import logprobs
+from engine.logprobs import lanes_of_logits, token_lanes
 
 
 def test_lanes_of_known_probabilities():

@@ -13,16 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.masks import (
-    answer,
-    empty_sides,
-    segment_response,
-    segment_run,
-    warm_up,
-)
-from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.types import Segmentation, SegmentationRequest, SegmentationRule, Segmenter
+from engine.errors import RequestError
+from engine.masks import answer, empty_sides, segment_response, segment_run, warm_up
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import Segmentation, SegmentationRequest, SegmentationRule, Segmenter
 
 ORACLES = json.loads((Path(__file__).parents[1] / "oracles.json").read_text())
 NAN = math.nan
@@ -461,7 +455,7 @@ def test_every_segmenter_can_be_asked_by_name_alone() -> None:
 
 
 def test_warming_up_leaves_nothing_to_compile() -> None:
-    from rewardscope.engine.masks import _agree
+    from engine.masks import _agree
 
     warm_up()
     compiled = len(_agree.signatures)  # type: ignore[attr-defined]

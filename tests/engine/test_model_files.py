@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from rewardscope.engine.errors import ModelError, UntrustedCodeError
-from rewardscope.engine.model_files import inspect_model, same_tokens
-from rewardscope.engine.types import ModelReference
+from engine.errors import ModelError, UntrustedCodeError
+from engine.model_files import inspect_model, same_tokens
+from engine.types import ModelReference
 from tests.engine.tiny_models import build, byte_tokenizer
 
 

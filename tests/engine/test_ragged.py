@@ -1,6 +1,6 @@
 import numpy as np
 
-from rewardscope.engine.ragged import Row, lay_out
+from engine.ragged import Row, lay_out
 
 
 def row(prompt, *branches):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine import language_models, ragged, reading
-from rewardscope.engine.errors import ModelError
-from rewardscope.engine.language_models import load_policy, load_reward_model
-from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import batches, fitting_threads, plan_of, read_lanes, read_values
-from rewardscope.engine.types import ModelReference
+from engine import language_models, ragged, reading
+from engine.errors import ModelError
+from engine.language_models import load_policy, load_reward_model
+from engine.ragged import Row
+from engine.reading import batches, fitting_threads, plan_of, read_lanes, read_values
+from engine.types import ModelReference
 
 SHAPES = ["llama", "qwen2", "gpt2", "gpt_neox", "mistral"]
 

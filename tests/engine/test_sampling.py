@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.language_models import load_policy
-from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import read_lanes
-from rewardscope.engine.sampling import sample
-from rewardscope.engine.types import ModelReference
+from engine.errors import RequestError
+from engine.language_models import load_policy
+from engine.ragged import Row
+from engine.reading import read_lanes
+from engine.sampling import sample
+from engine.types import ModelReference
 from tests.engine.tiny_models import CONTEXT, build, byte_tokenizer, write_model
 
 TOKENIZER = byte_tokenizer()

@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rewardscope.engine.errors import DataError, ModelError, RequestError
-from rewardscope.engine.language_models import forget_models
-from rewardscope.engine.scoring import check_request, load_models, score
-from rewardscope.engine.types import PreferencePair, Response, ScoreRequest, Span
+from engine.errors import DataError, ModelError, RequestError
+from engine.language_models import forget_models
+from engine.scoring import check_request, load_models, score
+from engine.types import PreferencePair, Response, ScoreRequest, Span
 
 PAIRS = [
     PreferencePair("a", "The sky is", Response(" blue.", ()), Response(" green 😀.", (Span(1, 6, "error"),))),

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.errors import DataError, ModelError
-from rewardscope.engine.tokens import TokenisedResponse, align_values, cover, decode, fit, tokenise
-from rewardscope.engine.types import Message, PreferencePair, Response
+from engine.errors import DataError, ModelError
+from engine.tokens import TokenisedResponse, align_values, cover, decode, fit, tokenise
+from engine.types import Message, PreferencePair, Response
 from tests.engine.tiny_models import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()

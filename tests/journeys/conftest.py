@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import pytest
 import uvicorn
 
-from rewardscope.app.db.session import Database
-from rewardscope.app.main import create_app
-from rewardscope.app.settings import Settings
+from app.db.session import Database
+from app.main import create_app
+from app.settings import Settings
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM_FLAGS = (

@@ -7,7 +7,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import datasets
+from app.services.datasets import datasets
 
 pytestmark = pytest.mark.browser
 

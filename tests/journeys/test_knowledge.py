@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import pairs
+from app.services.pairs import pairs
 from tests.app import factories
 
 pytestmark = pytest.mark.browser

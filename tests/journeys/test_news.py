@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.db.models import JobStatus
-from rewardscope.app.services import jobs
+from app.db.tables import JobStatus
+from app.services.runs import jobs
 from tests.app import factories
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import labels, pairs
+from app.services.pairs import labels, pairs
 from tests.app import factories
 from tests.app.laned import make_laned_run
 

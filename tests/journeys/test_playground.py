@@ -7,8 +7,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import jobs, models
-from rewardscope.engine.types import ModelReference
+from app.services.models import models
+from app.services.runs import jobs
+from engine.types import ModelReference
 from tests.app import factories
 
 pytestmark = pytest.mark.browser

@@ -10,12 +10,15 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import select
 
-from rewardscope.app.db.models import Run, TaskSuite
-from rewardscope.app.main import create_app
-from rewardscope.app.services import jobs, pairs, recipes, runs, scores
-from rewardscope.app.services.scores import ScoreTextRequest
-from rewardscope.engine.formats.rows import row_to_pair
-from rewardscope.engine.types import ScoredChunk, Span
+from app.db.tables import Run, TaskSuite
+from app.main import create_app
+from app.services.pairs import pairs
+from app.services.recipes import recipes
+from app.services.runs import jobs, runs
+from app.services.scorings import scores
+from app.services.scorings.scores import ScoreTextRequest
+from engine.formats.rows import row_to_pair
+from engine.types import ScoredChunk, Span
 from tests.app import factories, recipe_handlers, trained_runs
 
 pytestmark = pytest.mark.browser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import jobs
+from app.services.runs import jobs
 
 pytestmark = pytest.mark.browser
 

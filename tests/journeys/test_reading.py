@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.engine.types import Span
+from engine.types import Span
 from tests.app import factories
 
 pytestmark = pytest.mark.browser

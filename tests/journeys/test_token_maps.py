@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import pairs, token_maps
+from app.services.pairs import pairs
+from app.services.trainings import token_maps
 from tests.app import traced_runs, trained_runs
 
 pytestmark = pytest.mark.browser

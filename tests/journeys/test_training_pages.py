@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from rewardscope.app.services import recipes, runs
+from app.services.recipes import recipes
+from app.services.runs import runs
 from tests.app import factories, recipe_handlers, trained_runs
 
 pytestmark = pytest.mark.browser

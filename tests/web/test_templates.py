@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from rewardscope.app.pages.rendering import ENVIRONMENT, WEB, static_url
+from app.pages.parts.rendering import ENVIRONMENT, WEB, static_url
 
 VENDOR = WEB / "static" / "vendor"
 TEMPLATES = ENVIRONMENT.list_templates()
@@ -46,13 +46,13 @@ def test_no_style_or_script_of_ours_asks_for_another_server():
 
 
 def test_a_static_address_changes_with_its_content():
-    assert re.fullmatch(r"/static/theme\.css\?v=[0-9a-f]{12}", static_url("theme.css"))
+    assert re.fullmatch(r"/static/parts/theme\.css\?v=[0-9a-f]{12}", static_url("parts/theme.css"))
 
 
 # ------------------------------------------------------------------------------------------------- contrast
 
 
-def colours(sheet="theme.css"):
+def colours(sheet="parts/theme.css"):
     """Name -> (light, dark) of every colour that a style sheet gives as two hexadecimal values."""
     theme = (WEB / "static" / sheet).read_text()
     found = re.findall(r"(--[a-z0-9-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", theme)
@@ -91,7 +91,7 @@ def test_words_can_be_read_on_every_surface(theme):
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_every_line_of_a_chart_stands_out_from_its_ground(theme):
-    lines, surface = colours("curves.css"), colours()["--surface"][theme]
+    lines, surface = colours("parts/curves.css"), colours()["--surface"][theme]
     assert len(lines) == 6
     for name, both in lines.items():
         assert contrast(both[theme], surface) >= 4.5, name

@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
 from schemathesis.transport.asgi import ASGI_TRANSPORT
 from starlette.testclient import TestClient
 
-from rewardscope.app.main import create_app
-from rewardscope.app.settings import Settings
+from app.main import create_app
+from app.settings import Settings
 
 CHECKS = [
     not_a_server_error,

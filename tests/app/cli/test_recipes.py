@@ -12,11 +12,11 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from rewardscope.app.cli import app
-from rewardscope.app.db.session import Database
-from rewardscope.app.main import create_app
-from rewardscope.app.settings import Settings
-from rewardscope.app.worker import Worker
+from app.cli import app
+from app.db.session import Database
+from app.main import create_app
+from app.settings import Settings
+from app.worker import Worker
 from tests.app import recipe_handlers
 
 Rewardscope = Callable[..., str]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from rewardscope.app.cli import app
+from app.cli import app
 
 PAIRS: list[dict[str, Any]] = [
     {
@@ -199,7 +199,7 @@ def test_an_ending_that_means_nothing_is_said_before_anything_is_read(
 def test_being_told_to_end_leaves_nothing_behind(models: list[object], tmp_path: Path) -> None:
     rows = [{"id": str(n), "prompt": "a", "chosen": " long enough" * 40} for n in range(2_000)]
     file = write(tmp_path / "many.jsonl", rows)
-    command = [sys.executable, "-m", "rewardscope.app.cli", "score", str(file)]
+    command = [sys.executable, "-m", "rewardscope", "score", str(file)]
     running = subprocess.Popen([*command, "--out", str(tmp_path / "maps.jsonl"), *map(str, models)])
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".rewardscope-*/*")) and time.monotonic() < deadline:

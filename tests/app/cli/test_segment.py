@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rewardscope.app.cli import app
+from app.cli import app
 
 ORACLES = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())
 RULE = {

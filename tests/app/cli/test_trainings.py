@@ -16,13 +16,13 @@ import uvicorn
 import yaml
 from typer.testing import CliRunner
 
-from rewardscope.app.attempt import Handler
-from rewardscope.app.cli import app
-from rewardscope.app.db.session import Database
-from rewardscope.app.main import create_app
-from rewardscope.app.services import trainings
-from rewardscope.app.settings import Settings
-from rewardscope.app.worker import Worker
+from app.attempt import Handler
+from app.cli import app
+from app.db.session import Database
+from app.main import create_app
+from app.services.trainings import trainings
+from app.settings import Settings
+from app.worker import Worker
 from tests.app import training_job
 from tests.app.factories import make_dataset, make_model
 from tests.conftest import TOKEN

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rewardscope.app.db import migrate
-from rewardscope.app.db.backup import backup, restore
-from rewardscope.app.db.session import Database
-from rewardscope.app.errors import Conflict, Invalid
-from rewardscope.app.services import datasets, maps, runs
-from rewardscope.app.settings import Settings
+from app.db import migrate
+from app.db.backup import backup, restore
+from app.db.session import Database
+from app.errors import Conflict, Invalid
+from app.services.datasets import datasets
+from app.services.runs import runs
+from app.services.scorings import maps
+from app.settings import Settings
 from tests.app.factories import make_scored_run
 
 

@@ -12,14 +12,14 @@ import psutil
 import psycopg
 import pytest
 
-from rewardscope.app.db.embedded import EmbeddedPostgres
-from rewardscope.app.errors import NotReady
+from app.db.embedded import EmbeddedPostgres
+from app.errors import NotReady
 
 FAST = {"fsync": "off"}
 JOIN = """
 import sys
 from pathlib import Path
-from rewardscope.app.db.embedded import EmbeddedPostgres
+from app.db.embedded import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.start()
 print("joined", flush=True)

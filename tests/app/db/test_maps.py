@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.maps import pack, read_maps, unpack, write_chunk
-from rewardscope.app.db.models import Dataset, Pair, RewardLane, Run, StoredMap
-from rewardscope.engine.types import RewardMap
+from app.db.maps import pack, read_maps, unpack, write_chunk
+from app.db.tables import Dataset, Pair, RewardLane, Run, StoredMap
+from engine.types import RewardMap
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([float("nan"), float("inf")])
 

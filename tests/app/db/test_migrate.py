@@ -7,9 +7,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from rewardscope.app.db import migrate
-from rewardscope.app.db.models import Job
-from rewardscope.app.db.session import Database
+from app.db import migrate
+from app.db.session import Database
+from app.db.tables import Job
 
 
 def test_the_migrated_tables_are_the_models(database: Database) -> None:

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from rewardscope.app.db.notifications import CHANNEL, listen, notify
-from rewardscope.app.db.session import Database
-from rewardscope.app.errors import NotReady
+from app.db.notifications import CHANNEL, listen, notify
+from app.db.session import Database
+from app.errors import NotReady
 
 
 def change(database: Database, *runs: int) -> None:

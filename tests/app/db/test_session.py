@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from rewardscope.app.db.models import WorkerRow
-from rewardscope.app.db.session import Database, libpq_url, sqlalchemy_url
-from rewardscope.app.errors import NotReady, StorageFull
+from app.db.session import Database, libpq_url, sqlalchemy_url
+from app.db.tables import WorkerRow
+from app.errors import NotReady, StorageFull
 
 
 def add_worker(database: Database) -> None:

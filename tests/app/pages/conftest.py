@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from rewardscope.app.services import pairs
-from rewardscope.engine.types import Span
+from app.services.pairs import pairs
+from engine.types import Span
 from tests.app import factories
 
 HTML = {"Accept": "text/html"}

@@ -8,10 +8,13 @@ import re
 
 import pytest
 
-from rewardscope.app.db.models import JobStatus
-from rewardscope.app.pages.numbers import MINUS
-from rewardscope.app.services import datasets, jobs, pairs, runs, scorings, workers
-from rewardscope.engine.types import Progress
+from app.db.tables import JobStatus
+from app.pages.parts.numbers import MINUS
+from app.services.datasets import datasets
+from app.services.pairs import pairs
+from app.services.runs import jobs, runs, workers
+from app.services.scorings import scorings
+from engine.types import Progress
 from tests.app import factories
 from tests.conftest import ORIGIN
 

@@ -9,15 +9,18 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import Dataset, JobStatus, Model, Run, TaskSuite
-from rewardscope.app.errors import StorageFull
-from rewardscope.app.services import datasets, demo, jobs, recipes, runs
-from rewardscope.app.services.recipe_requests import RecipeBody
-from rewardscope.app.settings import Settings
-from rewardscope.engine.formats.canonical import write_pairs
-from rewardscope.engine.formats.task_rows import write_tasks
-from rewardscope.engine.tasks import Number, Task
-from rewardscope.engine.types import Side, Span
+from app.db.tables import Dataset, JobStatus, Model, Run, TaskSuite
+from app.errors import StorageFull
+from app.services import demo
+from app.services.datasets import datasets
+from app.services.recipes import recipes
+from app.services.recipes.requests import RecipeBody
+from app.services.runs import jobs, runs
+from app.settings import Settings
+from engine.formats.canonical import write_pairs
+from engine.formats.task_rows import write_tasks
+from engine.tasks import Number, Task
+from engine.types import Side, Span
 from tests.app import factories
 
 ROWS = ("sample", "step", "token", "segment", "union")

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from rewardscope.app.db.models import IdempotencyKey
-from rewardscope.app.db.session import Database
-from rewardscope.app.errors import Conflict, Invalid
-from rewardscope.app.services import idempotency
+from app.db.session import Database
+from app.db.tables import IdempotencyKey
+from app.errors import Conflict, Invalid
+from app.services import idempotency
 
 ROUTE = "POST /api/v1/scorings"
 

@@ -1,7 +1,7 @@
 import pytest
 
-from rewardscope.engine.language_models import load_policy
-from rewardscope.engine.types import ModelReference
+from engine.language_models import load_policy
+from engine.types import ModelReference
 from tests.engine.tiny_models import byte_tokenizer, write_model
 
 

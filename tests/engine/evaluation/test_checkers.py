@@ -2,8 +2,8 @@ import time
 
 import pytest
 
-from rewardscope.engine.evaluation.checkers import last_number, passes
-from rewardscope.engine.tasks import Choice, Code, Exact, Number, Regex, Task
+from engine.evaluation.checkers import last_number, passes
+from engine.tasks import Choice, Code, Exact, Number, Regex, Task
 
 
 def task(checker, **others):

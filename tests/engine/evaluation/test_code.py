@@ -5,9 +5,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.evaluation.code import check_code_allowed, fenced, passes_test
-from rewardscope.engine.tasks import Code, Exact, Task
+from engine.errors import RequestError
+from engine.evaluation.code import check_code_allowed, fenced, passes_test
+from engine.tasks import Code, Exact, Task
 
 
 def runs(code, test="assert True", seconds=5.0):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.evaluation.divergence import divergence, token_divergences
-from rewardscope.engine.ragged import Row
+from engine.evaluation.divergence import divergence, token_divergences
+from engine.ragged import Row
 
 
 def rows_of(loaded):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rewardscope.engine.evaluation.intervals import difference_interval, ratio_interval, share_interval
+from engine.evaluation.intervals import difference_interval, ratio_interval, share_interval
 
 
 def test_the_interval_of_a_share_is_wilsons():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardscope.engine.evaluation.localisation import (
+from engine.evaluation.localisation import (
     LocalisationTally,
     auroc,
     auroc_with_interval,
@@ -19,7 +19,7 @@ from rewardscope.engine.evaluation.localisation import (
     label_boundaries,
     token_labels,
 )
-from rewardscope.engine.types import Span
+from engine.types import Span
 
 NAN = math.nan
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.evaluation.preferences import ErrorsFoundTally, PreferenceTally, read_pairs
-from rewardscope.engine.scoring import Models
-from rewardscope.engine.types import PreferencePair, Response, ScoreRequest, SourceRequest, Span
+from engine.evaluation.preferences import ErrorsFoundTally, PreferenceTally, read_pairs
+from engine.scoring import Models
+from engine.types import PreferencePair, Response, ScoreRequest, SourceRequest, Span
 
 REQUEST = ScoreRequest(sources=[SourceRequest(name="spans")])
 

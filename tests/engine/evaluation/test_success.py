@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from rewardscope.engine.errors import Cancelled, RequestError
-from rewardscope.engine.evaluation.answers import answers, given, likeliest_options
-from rewardscope.engine.evaluation.looks import MOST_TASKS, SuiteLook
-from rewardscope.engine.evaluation.success import success
-from rewardscope.engine.evaluation.suites import suite_figures
-from rewardscope.engine.formats.task_rows import write_tasks
-from rewardscope.engine.tasks import Choice, Code, Exact, Regex, Task
+from engine.errors import Cancelled, RequestError
+from engine.evaluation.answers import answers, given, likeliest_options
+from engine.evaluation.looks import MOST_TASKS, SuiteLook
+from engine.evaluation.success import success
+from engine.evaluation.suites import suite_figures
+from engine.formats.task_rows import write_tasks
+from engine.tasks import Choice, Code, Exact, Regex, Task
 from tests.engine.tiny_models import CONTEXT
 
 NUMBERS = {"temperature": 1.0, "top_p": 1.0, "seed": 3, "token_budget": 4096}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rewardscope.engine.errors import RequestError, ResourceError
-from rewardscope.engine.formats.atomic import atomic_file
+from engine.errors import RequestError, ResourceError
+from engine.formats.atomic import atomic_file
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.errors import DataError
-from rewardscope.engine.formats.canonical import read_pairs, write_pairs
-from rewardscope.engine.formats.reading import read
-from rewardscope.engine.formats.rows import pair_to_row, row_to_pair
-from rewardscope.engine.formats.streams import MAX_ROW_BYTES
-from rewardscope.engine.types import Message, PreferencePair, Response, Span
+from engine.errors import DataError
+from engine.formats.canonical import read_pairs, write_pairs
+from engine.formats.reading import read
+from engine.formats.rows import pair_to_row, row_to_pair
+from engine.formats.streams import MAX_ROW_BYTES
+from engine.types import Message, PreferencePair, Response, Span
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 SOME_TEXT = TEXT.filter(bool)

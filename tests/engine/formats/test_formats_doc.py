@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rewardscope.engine.formats.maps import RECORD_FIELDS, MapWriter, read_maps
-from rewardscope.engine.formats.reading import read
-from rewardscope.engine.formats.task_rows import read_tasks
-from rewardscope.engine.tasks import Task
-from rewardscope.engine.types import Message, PreferencePair
+from engine.formats.maps import RECORD_FIELDS, MapWriter, read_maps
+from engine.formats.reading import read
+from engine.formats.task_rows import read_tasks
+from engine.tasks import Task
+from engine.types import Message, PreferencePair
 
 DOC = Path(__file__).parents[3] / "docs" / "formats.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", DOC.read_text(), re.DOTALL)

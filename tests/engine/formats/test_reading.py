@@ -19,10 +19,10 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from rewardscope.engine.errors import DataError, RequestError, RowError
-from rewardscope.engine.formats.reading import Format, read
-from rewardscope.engine.formats.streams import MAX_ROW_BYTES
-from rewardscope.engine.types import Message, PreferencePair
+from engine.errors import DataError, RequestError, RowError
+from engine.formats.reading import Format, read
+from engine.formats.streams import MAX_ROW_BYTES
+from engine.types import Message, PreferencePair
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "prompt": "p\n", "chosen": "naïve, yes", "rejected": "no", "rejected_spans": [[0, 2, "bug"]]},

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from rewardscope.engine.errors import DataError, RequestError, RowError
-from rewardscope.engine.formats.exports import completion_mask_row, kept_spans
-from rewardscope.engine.formats.maps import RECORD_FIELDS, MapWriter, map_record, read_maps, token_texts
-from rewardscope.engine.types import RewardMap, Segment, Segmentation
+from engine.errors import DataError, RequestError, RowError
+from engine.formats.exports import completion_mask_row, kept_spans
+from engine.formats.maps import RECORD_FIELDS, MapWriter, map_record, read_maps, token_texts
+from engine.types import RewardMap, Segment, Segmentation
 
 TEXT = "é👍b"
 OFFSETS = np.array([[0, 1], [1, 2], [1, 2], [2, 3], [3, 3]], dtype=np.int32)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rewardscope.engine.errors import RowError
-from rewardscope.engine.formats.rows import MAX_META_BYTES, pair_to_row, row_to_pair, span_value
-from rewardscope.engine.types import Message, PreferencePair, Response, Span
+from engine.errors import RowError
+from engine.formats.rows import MAX_META_BYTES, pair_to_row, row_to_pair, span_value
+from engine.types import Message, PreferencePair, Response, Span
 
 PAIR = {"prompt": "p", "chosen": "right", "rejected": "wrong"}
 USER = {"role": "user", "content": "Hi"}

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from rewardscope.engine.errors import DataError, RowError
-from rewardscope.engine.formats.task_rows import read_suite, read_tasks, row_to_task, write_tasks
-from rewardscope.engine.tasks import Choice, Code, Exact, Number, Regex, Task
+from engine.errors import DataError, RowError
+from engine.formats.task_rows import read_suite, read_tasks, row_to_task, write_tasks
+from engine.tasks import Choice, Code, Exact, Number, Regex, Task
 
 OWN = {
     "key": "capital",

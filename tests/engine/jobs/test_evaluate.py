@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from rewardscope.engine.errors import Cancelled, DataError, ModelError, RequestError
-from rewardscope.engine.evaluation.request import Figure
-from rewardscope.engine.formats.canonical import write_pairs
-from rewardscope.engine.formats.task_rows import write_tasks
-from rewardscope.engine.jobs import evaluate
-from rewardscope.engine.tasks import Choice, Code, Exact, Regex, Task
-from rewardscope.engine.types import PreferencePair, Response, Span
+from engine.errors import Cancelled, DataError, ModelError, RequestError
+from engine.evaluation.request import Figure
+from engine.formats.canonical import write_pairs
+from engine.formats.task_rows import write_tasks
+from engine.jobs import evaluate
+from engine.tasks import Choice, Code, Exact, Regex, Task
+from engine.types import PreferencePair, Response, Span
 from tests.engine.tiny_models import byte_tokenizer, write_model
 
 

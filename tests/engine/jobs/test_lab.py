@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rewardscope.engine.formats.canonical import read_pairs
-from rewardscope.engine.jobs import lab
-from rewardscope.engine.lab.build import BuildSettings, build
-from rewardscope.engine.lab.world import WorldSettings
-from rewardscope.engine.scoring import load_models, score
-from rewardscope.engine.types import ModelReference, Progress, ScoreRequest, SourceRequest
+from engine.formats.canonical import read_pairs
+from engine.jobs import lab
+from engine.lab.build import BuildSettings, build
+from engine.lab.world import WorldSettings
+from engine.scoring import load_models, score
+from engine.types import ModelReference, Progress, ScoreRequest, SourceRequest
 
 SMALL = BuildSettings(
     world=WorldSettings(pairs=6, pool_pairs=8, held_out_pairs=2, documents=60, suite_tasks=6),

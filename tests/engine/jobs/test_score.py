@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from rewardscope.engine.errors import Cancelled, DataError, RequestError
-from rewardscope.engine.formats.canonical import write_pairs
-from rewardscope.engine.formats.rows import pair_to_row
-from rewardscope.engine.jobs.score import run, score_chunks
-from rewardscope.engine.language_models import forget_models
-from rewardscope.engine.scoring import load_models
-from rewardscope.engine.types import PreferencePair, Response, ScoreRequest
+from engine.errors import Cancelled, DataError, RequestError
+from engine.formats.canonical import write_pairs
+from engine.formats.rows import pair_to_row
+from engine.jobs.score import run, score_chunks
+from engine.language_models import forget_models
+from engine.scoring import load_models
+from engine.types import PreferencePair, Response, ScoreRequest
 
 PAIRS = [
     PreferencePair(f"row-{n}", "The sky is " * n, Response(" blue." * (n + 1)), Response(" green."))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.errors import DataError
-from rewardscope.engine.formats.rows import pair_to_row
-from rewardscope.engine.jobs import trace, train
-from rewardscope.engine.scoring import load_models, score
-from rewardscope.engine.training.reports import Traced, lane_of
-from rewardscope.engine.types import ModelReference, ScoreRequest, SourceRequest
+from engine.errors import DataError
+from engine.formats.rows import pair_to_row
+from engine.jobs import trace, train
+from engine.scoring import load_models, score
+from engine.training.reports import Traced, lane_of
+from engine.types import ModelReference, ScoreRequest, SourceRequest
 from tests.engine.tiny_models import write_model
 from tests.engine.training import worlds
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.jobs.train_file import RowsRefused, read_config, train_file
+from engine.errors import RequestError
+from engine.jobs.train_file import RowsRefused, read_config, train_file
 from tests.engine.training.worlds import write_world
 
 CONFIG = """
@@ -54,7 +54,7 @@ def test_a_file_gives_a_model_and_its_curves(config: Path, tmp_path: Path) -> No
 def test_a_training_killed_at_any_moment_goes_on_to_the_same_bits(config: Path, tmp_path: Path) -> None:
     train_file(read_config(config), tmp_path / "straight", silent)
     killed = tmp_path / "killed"
-    command = [sys.executable, "-P", "-m", "rewardscope.app.cli", "train", str(config), "--out", str(killed)]
+    command = [sys.executable, "-P", "-m", "rewardscope", "train", str(config), "--out", str(killed)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for at in (1, 2):
         process = subprocess.Popen(

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rewardscope.engine.errors import Cancelled
-from rewardscope.engine.formats.canonical import read_pairs
-from rewardscope.engine.formats.task_rows import read_suite
-from rewardscope.engine.lab.build import BuildSettings, LabBuild, build
-from rewardscope.engine.lab.models import make_tokenizer
-from rewardscope.engine.lab.world import LONGEST_ANSWER, World, WorldSettings, copy_item
-from rewardscope.engine.types import Progress
+from engine.errors import Cancelled
+from engine.formats.canonical import read_pairs
+from engine.formats.task_rows import read_suite
+from engine.lab.build import BuildSettings, LabBuild, build
+from engine.lab.models import make_tokenizer
+from engine.lab.world import LONGEST_ANSWER, World, WorldSettings, copy_item
+from engine.types import Progress
 
 SMALL = BuildSettings(
     world=WorldSettings(pairs=6, pool_pairs=8, held_out_pairs=2, documents=60, suite_tasks=3),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rewardscope.engine.lab.models import encode, logprobs, make_policy, make_tokenizer, pad, threads
-from rewardscope.engine.lab.pretrain import pretrain
-from rewardscope.engine.lab.scorer import token_values, train_dpo_scorer, train_reward_model
+from engine.lab.models import encode, logprobs, make_policy, make_tokenizer, pad, threads
+from engine.lab.pretrain import pretrain
+from engine.lab.scorer import token_values, train_dpo_scorer, train_reward_model
 
 ROWS = [
     ("Tell me the capital of Peru.", "The capital of Peru is Lima."),

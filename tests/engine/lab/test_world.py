@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from rewardscope.engine.lab.facts import facts, misconceptions, orders, sums
-from rewardscope.engine.lab.world import World, WorldSettings, changed_words, copy_item, word
-from rewardscope.engine.types import PreferencePair, Response
+from engine.lab.facts import facts, misconceptions, orders, sums
+from engine.lab.world import World, WorldSettings, changed_words, copy_item, word
+from engine.types import PreferencePair, Response
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.segmentation import clause, sentence, step
-from rewardscope.engine.segmentation.rows import Rows
+from engine.errors import RequestError
+from engine.segmentation import clause, sentence, step
+from engine.segmentation.rows import Rows
 
 
 def rows_of(*tokenised: list[str], eos: bool = False) -> Rows:

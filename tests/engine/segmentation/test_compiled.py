@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewardscope.engine.segmentation import compiled as compiled_module
-from rewardscope.engine.segmentation.compiled import compiled
+from engine.segmentation import compiled as compiled_module
+from engine.segmentation.compiled import compiled
 
 
 def double(values: np.ndarray) -> float:
@@ -38,7 +38,7 @@ def test_no_writable_folder_at_all_costs_the_cache_and_nothing_else(tmp_path: Pa
         "def refuse(locator): raise OSError(30, 'Read-only file system')\n"
         "caching._CacheLocator.ensure_cache_path = refuse\n"
         "import numpy as np\n"
-        "from rewardscope.engine.segmentation.statistics import RewardStatistics\n"
+        "from engine.segmentation.statistics import RewardStatistics\n"
         "statistics = RewardStatistics()\n"
         "statistics.add(np.ones(3))\n"
         "print(statistics.mean)\n"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.segmentation.rows import Rows
-from rewardscope.engine.segmentation.rules import cut
-from rewardscope.engine.types import Entropy, Fixed, Segmenter, Token, Whole
+from engine.errors import RequestError
+from engine.segmentation.rows import Rows
+from engine.segmentation.rules import cut
+from engine.types import Entropy, Fixed, Segmenter, Token, Whole
 
 
 def two_rows() -> Rows:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.segmentation.statistics import RewardStatistics
+from engine.segmentation.statistics import RewardStatistics
 
 any_finite = st.floats(allow_nan=False, allow_infinity=False)
 any_reward = any_finite | st.just(math.nan)

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewardscope.engine.errors import DataError
-from rewardscope.engine.sources import SOURCES
-from rewardscope.engine.sources.external import external_rewards
-from rewardscope.engine.sources.implicit import implicit_rewards
-from rewardscope.engine.sources.rm_increment import rm_increment_rewards
-from rewardscope.engine.sources.rm_prefix import rm_prefix_rewards
-from rewardscope.engine.sources.spans import span_rewards
-from rewardscope.engine.types import Span
+from engine.errors import DataError
+from engine.sources import SOURCES
+from engine.sources.external import external_rewards
+from engine.sources.implicit import implicit_rewards
+from engine.sources.rm_increment import rm_increment_rewards
+from engine.sources.rm_prefix import rm_prefix_rewards
+from engine.sources.spans import span_rewards
+from engine.types import Span
 
 ORACLES = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())
 NAN = float("nan")
@@ -127,8 +127,8 @@ def test_defaults_are_those_of_the_method():
 
 def test_sources_and_model_files_need_no_torch():
     code = (
-        "import sys, rewardscope.engine.sources, rewardscope.engine.sources.external, "
-        "rewardscope.engine.sources.spans, rewardscope.engine.model_files; "
+        "import sys, engine.sources, engine.sources.external, "
+        "engine.sources.spans, engine.model_files; "
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from rewardscope.engine.training.frozen import FrozenModels, load_frozen
-from rewardscope.engine.training.method import PartLoss, Shard
-from rewardscope.engine.training.methods.grpo import GroupLoop
-from rewardscope.engine.training.methods.ppo import PpoLoop
-from rewardscope.engine.training.methods.rjs_sampled import SampledRjsLoop
-from rewardscope.engine.training.request import TrainingRequest
-from rewardscope.engine.training.rollouts import Exchange, Prompts, across_processes
-from rewardscope.engine.training.settle import settle
-from rewardscope.engine.training.trained_model import TrainedModel, load
-from rewardscope.engine.types import ModelReference
+from engine.training.frozen import FrozenModels, load_frozen
+from engine.training.method import PartLoss, Shard
+from engine.training.methods.grpo import GroupLoop
+from engine.training.methods.ppo import PpoLoop
+from engine.training.methods.rjs_sampled import SampledRjsLoop
+from engine.training.request import TrainingRequest
+from engine.training.rollouts import Exchange, Prompts, across_processes
+from engine.training.settle import settle
+from engine.training.trained_model import TrainedModel, load
+from engine.types import ModelReference
 from tests.engine.tiny_models import build, byte_tokenizer, write_model
 
 ALONE = Shard(0, 1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.training.advantages import (
+from engine.training.advantages import (
     gae,
     grpo_advantages,
     masked_advantages,
@@ -15,7 +15,7 @@ from rewardscope.engine.training.advantages import (
     shaped_advantages,
     whiten,
 )
-from rewardscope.engine.training.losses.ppo import surrogate_loss
+from engine.training.losses.ppo import surrogate_loss
 
 WORKED = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())["gae"]
 NAN = math.nan

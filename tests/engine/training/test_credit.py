@@ -7,12 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.training.credit import (
-    at_segment_ends,
-    attention_credit,
-    centred,
-    spread_over_segments,
-)
+from engine.training.credit import at_segment_ends, attention_credit, centred, spread_over_segments
 
 WORKED = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())["abc"]
 NAN = math.nan

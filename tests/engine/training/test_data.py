@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewardscope.engine.errors import DataError
-from rewardscope.engine.formats.canonical import write_pairs
-from rewardscope.engine.training.data import batch_of, choose_rows, count_usable, tokenise_pairs
-from rewardscope.engine.training.settle import settle
-from rewardscope.engine.training.trained_model import load
-from rewardscope.engine.types import SIDES, PreferencePair, Response
+from engine.errors import DataError
+from engine.formats.canonical import write_pairs
+from engine.training.data import batch_of, choose_rows, count_usable, tokenise_pairs
+from engine.training.settle import settle
+from engine.training.trained_model import load
+from engine.types import SIDES, PreferencePair, Response
 from tests.engine.training.worlds import pairs, training, write_world
 
 

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rewardscope.engine.errors import Cancelled, DataError, RequestError
-from rewardscope.engine.jobs import train
-from rewardscope.engine.training.checkpoints import Checkpoints
-from rewardscope.engine.training.loop import Diverged, parts
-from rewardscope.engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
-from rewardscope.engine.types import Progress
+from engine.errors import Cancelled, DataError, RequestError
+from engine.jobs import train
+from engine.training.checkpoints import Checkpoints
+from engine.training.loop import Diverged, parts
+from engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
+from engine.types import Progress
 from tests.engine.tiny_models import write_model
 from tests.engine.training.worlds import training, write_world
 
@@ -215,8 +215,8 @@ def test_adapters_fit_layers_that_are_written_the_other_way_round(tmp_path: Path
 
 
 def test_a_policy_that_went_far_is_told_of_and_judged_by_a_suite(tmp_path: Path) -> None:
-    from rewardscope.engine.formats.task_rows import write_tasks
-    from rewardscope.engine.tasks import Regex, Task
+    from engine.formats.task_rows import write_tasks
+    from engine.tasks import Regex, Task
 
     rows, model = write_world(tmp_path)
     write_tasks(tmp_path / "suite.jsonl", [Task(key="one", prompt="The", checker=Regex(pattern="."))])
@@ -282,8 +282,8 @@ def test_a_checkpoint_that_was_cut_short_says_what_to_do(tmp_path: Path) -> None
 
 
 def test_a_mask_of_another_tokenizer_is_refused_before_anything_trains(tmp_path: Path) -> None:
-    from rewardscope.engine.jobs.score_file import score_file
-    from rewardscope.engine.types import ScoreRequest
+    from engine.jobs.score_file import score_file
+    from engine.types import ScoreRequest
     from tests.engine.tiny_models import byte_tokenizer
 
     rows, model = write_world(tmp_path)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.training.losses.dpo import SideLogprobs, dpo_loss
-from rewardscope.engine.training.losses.rjs import rjs_loss
-from rewardscope.engine.training.preview import PLAIN, SeenSide, dpo_preview, rjs_preview, seen_side
-from rewardscope.engine.training.request import Dpo
-from rewardscope.engine.types import RewardMap, Segmentation
+from engine.training.losses.dpo import SideLogprobs, dpo_loss
+from engine.training.losses.rjs import rjs_loss
+from engine.training.preview import PLAIN, SeenSide, dpo_preview, rjs_preview, seen_side
+from engine.training.request import Dpo
+from engine.types import RewardMap, Segmentation
 
 ORACLE = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())["dpo"]
 METHODS = [Dpo(), PLAIN, Dpo(beta=0.5, rejected_clip=0.4), Dpo(sft_weight=0.0, masked_weight=1.0)]

@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.language_models import load_reward_model
-from rewardscope.engine.ragged import Row
-from rewardscope.engine.reading import read_values
-from rewardscope.engine.sampling import Drawn
-from rewardscope.engine.training.method import Shard
-from rewardscope.engine.training.rollout_rewards import BETA
-from rewardscope.engine.training.rollout_segments import dense_rewards, whole_rewards
-from rewardscope.engine.training.rollouts import Rollout
-from rewardscope.engine.training.shared_prompts import rows_by_prompt
+from engine.errors import RequestError
+from engine.language_models import load_reward_model
+from engine.ragged import Row
+from engine.reading import read_values
+from engine.sampling import Drawn
+from engine.training.method import Shard
+from engine.training.rollout_rewards import BETA
+from engine.training.rollout_segments import dense_rewards, whole_rewards
+from engine.training.rollouts import Rollout
+from engine.training.shared_prompts import rows_by_prompt
 from tests.engine.training.on_policy import TEXTS, World, drawn, make_world, trial
 
 PPO = {"name": "ppo", "epochs": 1, "minibatches": 1}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.training.segment_normaliser import (
+from engine.training.segment_normaliser import (
     HUBER_EPSILON,
     MIN_STD,
     Line,

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.model_files import inspect_model
-from rewardscope.engine.training.checks import check_training
-from rewardscope.engine.training.densities import rule_for
-from rewardscope.engine.training.estimate import estimate
-from rewardscope.engine.training.request import DENSITIES, TrainingRequest
-from rewardscope.engine.training.schedule import learning_rate_at
-from rewardscope.engine.training.settle import settle, split
-from rewardscope.engine.types import ModelReference
+from engine.errors import RequestError
+from engine.model_files import inspect_model
+from engine.training.checks import check_training
+from engine.training.densities import rule_for
+from engine.training.estimate import estimate
+from engine.training.request import DENSITIES, TrainingRequest
+from engine.training.schedule import learning_rate_at
+from engine.training.settle import settle, split
+from engine.types import ModelReference
 from tests.engine.tiny_models import write_model
 
 

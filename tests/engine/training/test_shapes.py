@@ -2,8 +2,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from rewardscope.engine.training.losses.dpo import SideLogprobs
-from rewardscope.engine.training.losses.rjs import rjs_loss
+from engine.training.losses.dpo import SideLogprobs
+from engine.training.losses.rjs import rjs_loss
 
 
 def test_a_mask_of_another_shape_or_kind_is_noticed():

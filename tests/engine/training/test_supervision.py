@@ -9,21 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.errors import RequestError
-from rewardscope.engine.jobs.score_file import score_file
-from rewardscope.engine.training.data import TokenisedPair, tokenise_pairs
-from rewardscope.engine.training.frozen import FrozenModels, load_frozen
-from rewardscope.engine.training.request import TrainingRequest
-from rewardscope.engine.training.settle import settle
-from rewardscope.engine.training.supervision import (
-    KeptTokens,
-    StoredRewards,
-    TrainingPair,
-    kept_tokens,
-    supervise,
-)
-from rewardscope.engine.training.trained_model import TrainedModel, load
-from rewardscope.engine.types import SIDES, ScoreRequest
+from engine.errors import RequestError
+from engine.jobs.score_file import score_file
+from engine.training.data import TokenisedPair, tokenise_pairs
+from engine.training.frozen import FrozenModels, load_frozen
+from engine.training.request import TrainingRequest
+from engine.training.settle import settle
+from engine.training.supervision import KeptTokens, StoredRewards, TrainingPair, kept_tokens, supervise
+from engine.training.trained_model import TrainedModel, load
+from engine.types import SIDES, ScoreRequest
 from tests.engine.tiny_models import write_model
 from tests.engine.training.worlds import pairs, training, write_world
 
@@ -115,7 +109,7 @@ def test_segment_ends_stand_at_the_last_token_of_each_segment(world: World) -> N
 
 
 def test_rows_that_were_not_scored_are_named(world: World, tmp_path: Path) -> None:
-    from rewardscope.engine.formats.canonical import write_pairs
+    from engine.formats.canonical import write_pairs
 
     few = tmp_path / "few.jsonl"
     write_pairs(few, pairs(20))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rewardscope.engine.errors import ModelError, RequestError
-from rewardscope.engine.ragged import Row
-from rewardscope.engine.training.request import Lora
-from rewardscope.engine.training.trained_model import TrainedModel, load
-from rewardscope.engine.types import ModelReference
+from engine.errors import ModelError, RequestError
+from engine.ragged import Row
+from engine.training.request import Lora
+from engine.training.trained_model import TrainedModel, load
+from engine.types import ModelReference
 from tests.engine.tiny_models import write_model
 
 FLOAT32 = torch.float32

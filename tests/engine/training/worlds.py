@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rewardscope.engine.formats.canonical import write_pairs
-from rewardscope.engine.training.request import TrainingRequest
-from rewardscope.engine.types import PreferencePair, Response, Span
+from engine.formats.canonical import write_pairs
+from engine.training.request import TrainingRequest
+from engine.types import PreferencePair, Response, Span
 from tests.engine.tiny_models import write_model
 
 COLOURS = ("blue", "green", "red", "grey", "white", "black", "golden", "pale")

@@ -15,16 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rewardscope.engine.masks import segment_response
-from rewardscope.engine.segmentation.statistics import RewardStatistics
-from rewardscope.engine.training.losses.dpo import (
-    PreferenceLoss,
-    SideLogprobs,
-    dpo_loss,
-    preference_losses,
-    tgdpo_loss,
-)
-from rewardscope.engine.types import SegmentationRule
+from engine.masks import segment_response
+from engine.segmentation.statistics import RewardStatistics
+from engine.training.losses.dpo import PreferenceLoss, SideLogprobs, dpo_loss, preference_losses, tgdpo_loss
+from engine.types import SegmentationRule
 
 ORACLES = json.loads((Path(__file__).parents[3] / "oracles.json").read_text())
 WORKED = ORACLES["dpo"]

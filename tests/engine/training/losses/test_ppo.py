@@ -5,13 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardscope.engine.training.losses.ppo import (
-    kl_loss,
-    penalised_rewards,
-    surrogate_loss,
-    token_kl,
-    value_loss,
-)
+from engine.training.losses.ppo import kl_loss, penalised_rewards, surrogate_loss, token_kl, value_loss
 
 NAN = math.nan
 

@@ -3,11 +3,7 @@ import math
 import pytest
 import torch
 
-from rewardscope.engine.training.losses.reward_model import (
-    bradley_terry_loss,
-    last_token_rewards,
-    segment_end_rewards,
-)
+from engine.training.losses.reward_model import bradley_terry_loss, last_token_rewards, segment_end_rewards
 
 NAN = math.nan
 

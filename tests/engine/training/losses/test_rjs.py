@@ -1,6 +1,6 @@
 import torch
 
-from rewardscope.engine.training.losses.rjs import rjs_loss
+from engine.training.losses.rjs import rjs_loss
 
 
 def test_the_loss_is_the_mean_over_kept_tokens_of_all_rows():

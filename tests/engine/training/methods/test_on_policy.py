@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from rewardscope.engine.training.method import Shard
-from rewardscope.engine.training.rollouts import Rollout
+from engine.training.method import Shard
+from engine.training.rollouts import Rollout
 from tests.engine.training.on_policy import Trial, World, drawn, make_world, trial
 
 PPO = {"name": "ppo", "epochs": 1, "minibatches": 1}

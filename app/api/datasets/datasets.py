@@ -1,0 +1,356 @@
+"""Data sets: uploaded or named by folder, listed, looked into, deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, BinaryIO, Literal
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from app.api.parts import lists, uploads
+from app.api.parts.common import PREFIX, Id, door
+from app.api.parts.idempotency import Done, OnceDep
+from app.api.parts.lists import Listing, PagingDep
+from app.db.tables import Dataset
+from app.dependencies import DatabaseDep, SessionDep, SettingsDep
+from app.problems import responses
+from app.services.datasets import datasets
+from app.services.paging import Page
+from app.services.pairs import histograms, pairs, saved_views, stances
+from app.services.pairs.pairs import PairQuery, PairRow
+
+OnError = Literal["fail", "skip"]
+
+
+class _Import(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = Field(None, min_length=1, max_length=200)
+    """None: as the file or folder is called."""
+    on_error: OnError = "fail"
+    """`fail`: one bad row refuses all of them. `skip`: bad rows are left out and counted."""
+
+
+class FolderImport(_Import):
+    """A folder or file that the server can read."""
+
+    folder: str = Field(min_length=1, max_length=4096)
+
+
+class FileImport(_Import):
+    """The form that comes with an uploaded file (JSONL, JSON, CSV or Parquet, also compressed)."""
+
+    file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that has arrived whole, and what to do with it."""
+
+    file: BinaryIO
+    filename: str
+    form: _Import
+
+    def payload(self) -> bytes:
+        """What makes two uploads the same."""
+        return json.dumps(
+            [uploads.digest(self.file), self.filename, self.form.name, self.form.on_error]
+        ).encode()
+
+
+class SkippedRow(BaseModel):
+    """A row that was left out."""
+
+    line: int
+    field: str | None
+    reason: str
+
+
+class DatasetSummary(BaseModel):
+    """A preference data set as it was brought."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    name: str
+    origin: dict[str, Any]
+    content_hash: str
+    pair_count: int
+    response_count: int
+    annotated: bool
+    has_token_rewards: bool
+    skipped_count: int
+    created_at: datetime
+
+
+class DatasetView(DatasetSummary):
+    """A data set with the rows that were left out, at most 1,000 of them."""
+
+    skipped_rows: list[SkippedRow]
+
+
+class ScoreView(BaseModel):
+    """What a run found of a pair by one source; null where it cannot be said."""
+
+    model_config = ConfigDict(from_attributes=True)
+    run_id: int
+    source: str
+    margin: float | None
+    min_reward: float | None
+    max_reward: float | None
+    pivots: int
+    conflict: float | None
+    kept_chosen: float | None
+    kept_rejected: float | None
+    tokens: int
+
+
+class PairView(BaseModel):
+    """A pair as it was brought, and what a run found of it."""
+
+    id: int
+    dataset_id: int
+    position: int
+    key: str
+    prompt: str | None
+    messages: list[Any] | None
+    chosen: str | None
+    rejected: str | None
+    chosen_extras: dict[str, Any] | None
+    rejected_extras: dict[str, Any] | None
+    meta: dict[str, Any]
+    score: ScoreView | None
+
+    @classmethod
+    def of(cls, row: PairRow) -> PairView:
+        """The view of a line of the table."""
+        columns = {name: getattr(row.pair, name) for name in cls.model_fields if name != "score"}
+        return cls(**columns, score=None if row.score is None else ScoreView.model_validate(row.score))
+
+
+class HistogramView(BaseModel):
+    """One column of a run's pairs in bars."""
+
+    model_config = ConfigDict(from_attributes=True)
+    column: str
+    edges: list[float]
+    """One more than there are bars, each bar [low, high); the last takes its high end too."""
+    whole: list[int]
+    """Pairs of the run in each bar."""
+    selected: list[int] | None
+    """Those among them that pass the filters; null where saying it would mean reading every text."""
+    opens_low: bool
+    """Whether the first bar also holds what lies below its edge."""
+    opens_high: bool
+    missing: int
+    """Pairs of the run of which the number cannot be said."""
+
+
+class HistogramsView(BaseModel):
+    """The spread of what the table of pairs sorts by."""
+
+    data: list[HistogramView]
+
+
+class StanceView(BaseModel):
+    """On how many pairs a source agrees with the preference, or with another source, and on how many not."""
+
+    model_config = ConfigDict(from_attributes=True)
+    source: str
+    against: str
+    """`preference`, or the name of a source."""
+    agree: int
+    mixed: int
+    contradict: int
+
+
+class ConflictMatrix(BaseModel):
+    """Every source of a run against the preference and against those asked for before it. The pairs of a
+    number are listed with `source`, `against` and `relation`."""
+
+    data: list[StanceView]
+
+
+class SavedViewBody(BaseModel):
+    """A table of pairs to find again."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=100)
+    query: dict[str, str] = Field(max_length=64)
+    """Parameters of the page's address, such as {"sort": "margin", "max_margin": "0"}."""
+
+
+class SavedViewView(BaseModel):
+    """A saved table of pairs."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    dataset_id: int
+    name: str
+    query: dict[str, str]
+    created_at: datetime
+
+
+class SavedViews(BaseModel):
+    """All saved views of a data set, by their names."""
+
+    data: list[SavedViewView]
+
+
+async def read_body(request: Request) -> AsyncIterator[Upload | FolderImport]:
+    """The upload, or the folder that the body names. Raises RequestValidationError, HTTPException (415)."""
+    kind = uploads.media_type(request)
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=10) as form:
+            yield _upload(dict(form))
+    elif kind == "application/json":
+        yield uploads.validated(FolderImport, await uploads.read_json(request))
+    else:
+        raise HTTPException(415, "Send a file as multipart/form-data, or a folder as application/json.")
+
+
+def _upload(form: dict[str, Any]) -> Upload:
+    values = uploads.validated(FileImport, form)
+    file = uploads.file_of(values.file)
+    return Upload(file.file, file.filename or "", values)
+
+
+BodyDep = Annotated[Upload | FolderImport, Depends(read_body)]
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": FileImport.model_json_schema()},
+            "application/json": {"schema": FolderImport.model_json_schema()},
+        },
+    }
+}
+
+router = door("datasets")
+
+
+@router.post(
+    "", status_code=201, response_model=DatasetView, responses=responses(409, 415, 507), openapi_extra=BODY
+)
+def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, once: OnceDep) -> JSONResponse:
+    """Brings a data set in: all of it or nothing, unless `on_error` is `skip`."""
+    if isinstance(body, Upload):
+        upload = body
+        return once.answer(
+            session,
+            upload.payload(),
+            lambda: _created(
+                datasets.import_file(
+                    session,
+                    upload.file,
+                    upload.filename,
+                    settings=settings,
+                    name=upload.form.name,
+                    on_error=upload.form.on_error,
+                )
+            ),
+        )
+    return once.answer(
+        session,
+        body.model_dump_json().encode(),
+        lambda: _created(
+            datasets.import_folder(
+                session, body.folder, settings=settings, name=body.name, on_error=body.on_error
+            )
+        ),
+    )
+
+
+def _created(dataset: Dataset) -> Done:
+    view = DatasetView.model_validate(dataset)
+    return Done(201, view, {"Location": f"{PREFIX}/datasets/{dataset.id}"})
+
+
+@router.get("", response_model=Listing[DatasetSummary], responses=lists.FILES)
+def list_datasets(paging: PagingDep, database: DatabaseDep) -> Any:
+    """Data sets, newest first."""
+
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[DatasetSummary]:
+        page = datasets.list_datasets(session, limit=limit, cursor=cursor)
+        rows = [DatasetSummary.model_validate(dataset) for dataset in page.items]
+        return Page(rows, page.next_cursor, page.total)
+
+    return lists.answer(database, paging, fetch, DatasetSummary, "datasets")
+
+
+@router.get("/{dataset_id}")
+def read_dataset(dataset_id: Id, session: SessionDep) -> DatasetView:
+    """One data set."""
+    return DatasetView.model_validate(datasets.get_dataset(session, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=responses(409))
+def delete_dataset(dataset_id: Id, session: SessionDep) -> None:
+    """Removes a data set with its pairs and runs, unless a job works on it."""
+    datasets.delete_dataset(session, dataset_id)
+
+
+def pair_query(query: Annotated[PairQuery, Query()]) -> PairQuery:
+    """Which pairs are wanted, in which order: a dependency of its own, since FastAPI takes one model each."""
+    return query
+
+
+@router.get("/{dataset_id}/pairs", response_model=Listing[PairView], responses=lists.FILES)
+def list_pairs(
+    dataset_id: Id,
+    query: Annotated[PairQuery, Depends(pair_query)],
+    paging: PagingDep,
+    database: DatabaseDep,
+) -> Any:
+    """Pairs of a data set, sorted and filtered by what a run found."""
+
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[PairView]:
+        page = pairs.list_pairs(session, dataset_id, query, limit=limit, cursor=cursor)
+        return Page([PairView.of(row) for row in page.items], page.next_cursor, page.total)
+
+    return lists.answer(database, paging, fetch, PairView, f"pairs-{dataset_id}")
+
+
+@router.get("/{dataset_id}/histograms")
+def read_histograms(
+    dataset_id: Id, query: Annotated[PairQuery, Depends(pair_query)], session: SessionDep
+) -> HistogramsView:
+    """The spread of a run's numbers, of all its pairs and of those that the filters of the table leave."""
+    found = histograms.histograms(session, dataset_id, query)
+    return HistogramsView(data=[HistogramView.model_validate(one) for one in found])
+
+
+@router.get("/{dataset_id}/conflicts")
+def read_conflicts(
+    dataset_id: Id, run_id: Annotated[int, Query(ge=1, le=2**63 - 1)], session: SessionDep
+) -> ConflictMatrix:
+    """Which sources of a run agree with the preference and with each other, and on how many pairs."""
+    dataset = datasets.get_dataset(session, dataset_id)
+    pairs.selection(session, dataset, PairQuery(run_id=run_id))
+    found = stances.stance_matrix(session, run_id)
+    return ConflictMatrix(data=[StanceView.model_validate(one) for one in found])
+
+
+@router.get("/{dataset_id}/views")
+def list_views(dataset_id: Id, session: SessionDep) -> SavedViews:
+    """Saved views of a data set."""
+    found = saved_views.list_views(session, dataset_id)
+    return SavedViews(data=[SavedViewView.model_validate(view) for view in found])
+
+
+@router.post("/{dataset_id}/views", status_code=201, responses=responses(409))
+def save_view(dataset_id: Id, body: SavedViewBody, session: SessionDep) -> SavedViewView:
+    """Saves a view; one of the same name is replaced."""
+    return SavedViewView.model_validate(saved_views.save_view(session, dataset_id, body.name, body.query))
+
+
+@router.delete("/{dataset_id}/views/{view_id}", status_code=204)
+def delete_view(dataset_id: Id, view_id: Id, session: SessionDep) -> None:
+    """Forgets a saved view."""
+    saved_views.delete_view(session, dataset_id, view_id)

@@ -1,0 +1,73 @@
+"""`train`: a model trained from a file into a folder, without a server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.output import (
+    ProgressBar,
+    out,
+    print_json,
+    print_table,
+    refuse,
+    refusing,
+    settle_libraries,
+    tidy_end,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command()(train)
+
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(help="YAML: method, model, rows, and what else differs from usual.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Where curves, checkpoints and the model go; resumes what is there.")
+    ],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field on top of the file, as in --set optimisation.steps=100; repeat."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> None:
+    """Train a model from a file into a folder. May be started by torchrun or by `accelerate launch`."""
+    if not config.exists():
+        refuse(f"`{config}` does not exist; name a YAML file. docs/training.md has one to begin with.")
+    settle_libraries()
+    speaks = os.environ.get("RANK", "0") == "0"
+    with refusing():
+        from engine.jobs.train_file import RowsRefused, read_config, train_file
+
+        asked = read_config(config, change or [])
+        with tidy_end(), ProgressBar(quiet=as_json or not speaks) as bar:
+            try:
+                result = train_file(asked, folder, bar.report)
+            except RowsRefused as error:
+                refuse(str(error), [str(row) for row in error.rows])
+    if not speaks:
+        return
+    if as_json:
+        print_json(result)
+    else:
+        _print_figures(result)
+
+
+def _print_figures(result: dict[str, Any]) -> None:
+    out.print(f"{result['steps']:,} steps in {result['seconds']:.1f} s -> {result['model']}")
+    print_table(
+        ["last", "value"],
+        [
+            [name, f"{value:.4g}"]
+            for name, value in sorted(result["metrics"].items())
+            if not name.startswith("system/")
+        ],
+        nothing="No figure.",
+    )

@@ -1,0 +1,259 @@
+"""Data sets: bringing new ones in, scoring them, deleting them. Their page is `explorer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from sqlalchemy.orm import Session
+
+from app.db.tables import Dataset, Run
+from app.dependencies import SessionDep, SettingsDep
+from app.errors import AppError, Invalid
+from app.pages.parts.forms import validated
+from app.pages.parts.rendering import PageContext, render, see_other, url_of
+from app.pages.parts.scoring_runs import scoring_runs
+from app.services.datasets import datasets
+from app.services.models import models
+from app.services.scorings import scorings
+from app.services.scorings.scorings import ScoringRequest
+from engine.errors import EngineError
+from engine.sources.registry import SOURCES
+
+NEEDS = {
+    "policy": "a policy",
+    "reference": "a reference",
+    "reward_model": "a reward model",
+    "spans": "labelled spans in the data",
+    "external": "token rewards in the data",
+}
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """A row of an upload that cannot be used."""
+
+    line: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadPage(PageContext):
+    """The form that brings a data set in, with what was wrong the last time."""
+
+    action: str
+    name: str
+    folder: str
+    skips: bool
+    max_upload_mib: int
+    problem: str | None
+    faults: list[RowFault]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """A source that can be asked for."""
+
+    name: str
+    label: str
+    needs: str
+    description: str
+    checked: bool
+    available: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorePage(PageContext):
+    """The form that submits a scoring."""
+
+    dataset_name: str
+    dataset_url: str
+    action: str
+    causal_models: list[str]
+    reward_models: list[str]
+    values: dict[str, str]
+    choices: list[SourceChoice]
+    problem: str | None
+    models_url: str
+
+
+@router.get("/datasets/new", name="pages:dataset_new")
+def show_upload(request: Request, settings: SettingsDep) -> Response:
+    """The form that brings a data set in."""
+    return render(request, "datasets/new.html", _upload_page(request, settings.max_upload_mib))
+
+
+@router.post("/datasets", name="pages:dataset_create")
+def create_dataset(
+    request: Request,
+    session: SessionDep,
+    settings: SettingsDep,
+    file: Annotated[UploadFile | None, File()] = None,
+    folder: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+    on_error: Annotated[str, Form()] = "fail",
+) -> Response:
+    """Brings a data set in whole, or shows the rows that are wrong and stores nothing."""
+    skips = on_error == "skip"
+    policy: datasets.OnError = "skip" if skips else "fail"
+    try:
+        # A savepoint: what a refused import began is gone before the page that says why is drawn.
+        with session.begin_nested():
+            if file is not None and file.filename:
+                dataset = datasets.import_file(
+                    session,
+                    file.file,
+                    file.filename,
+                    settings=settings,
+                    name=name.strip() or None,
+                    on_error=policy,
+                )
+            elif folder.strip():
+                dataset = datasets.import_folder(
+                    session, folder.strip(), settings=settings, name=name.strip() or None, on_error=policy
+                )
+            else:
+                raise Invalid("Choose a file, or name a folder that the server can read.")
+    except (AppError, EngineError) as error:
+        page = _upload_page(request, settings.max_upload_mib)
+        page = replace(
+            page, name=name, folder=folder, skips=skips, problem=_sentence(error), faults=faults_of(error)
+        )
+        return render(request, "datasets/new.html", page, status=_status_of(error))
+    return see_other(url_of(request, "dataset", dataset_id=dataset.id))
+
+
+@router.post("/datasets/{dataset_id:int}/delete", name="pages:dataset_delete")
+def delete_dataset(request: Request, session: SessionDep, dataset_id: int) -> Response:
+    """Deletes the data set with its runs."""
+    datasets.delete_dataset(session, dataset_id)
+    return see_other(url_of(request, "home"))
+
+
+@router.get("/datasets/{dataset_id:int}/score", name="pages:score")
+def show_score_form(request: Request, session: SessionDep, dataset_id: int) -> Response:
+    """The form that submits a scoring."""
+    dataset = datasets.get_dataset(session, dataset_id)
+    values = _models_of(scoring_runs(session, dataset_id))
+    return render(request, "scorings/new.html", _score_page(request, session, dataset, values, ()))
+
+
+@router.post("/datasets/{dataset_id:int}/score", name="pages:score_submit")
+def submit_scoring(
+    request: Request,
+    session: SessionDep,
+    settings: SettingsDep,
+    dataset_id: int,
+    policy: Annotated[str, Form()] = "",
+    reference: Annotated[str, Form()] = "",
+    reward_model: Annotated[str, Form()] = "",
+    beta: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+    sources: Annotated[list[str] | None, Form()] = None,
+) -> Response:
+    """Queues the scoring and leads to its run, or shows the form again with what is wrong."""
+    dataset = datasets.get_dataset(session, dataset_id)
+    fields = {
+        "policy": policy.strip(),
+        "reference": reference.strip(),
+        "reward_model": reward_model.strip(),
+        "beta": beta.strip(),
+        "name": name.strip(),
+    }
+    wanted: dict[str, Any] = {field: value for field, value in fields.items() if value}
+    try:
+        with session.begin_nested():
+            asked = validated(
+                ScoringRequest, {**wanted, "dataset_id": dataset_id, "sources": sources or None}, "body"
+            )
+            run = scorings.submit(session, settings, asked)
+    except (AppError, EngineError) as error:
+        page = _score_page(request, session, dataset, fields, sources or (), _sentence(error))
+        return render(request, "scorings/new.html", page, status=_status_of(error))
+    return see_other(url_of(request, "run", run_id=run.id))
+
+
+# ------------------------------------------------------------------------------------------------- the forms
+
+
+def _upload_page(request: Request, max_upload_mib: int) -> UploadPage:
+    return UploadPage(
+        title="New data set",
+        section="home",
+        action=url_of(request, "dataset_create"),
+        name="",
+        folder="",
+        skips=False,
+        max_upload_mib=max_upload_mib,
+        problem=None,
+        faults=[],
+    )
+
+
+def _score_page(
+    request: Request,
+    session: Session,
+    dataset: Dataset,
+    values: dict[str, str],
+    chosen: Sequence[str],
+    problem: str | None = None,
+) -> ScorePage:
+    known = models.list_models(session, limit=500).items
+    columns = {"spans": dataset.annotated, "external": dataset.has_token_rewards}
+    blank = {"policy": "", "reference": "", "reward_model": "", "beta": "", "name": ""}
+    return ScorePage(
+        title=f"Score {dataset.name}",
+        section="home",
+        dataset_name=dataset.name,
+        dataset_url=url_of(request, "dataset", dataset_id=dataset.id),
+        action=url_of(request, "score_submit", dataset_id=dataset.id),
+        causal_models=[model.name for model in known if model.kind == "causal_lm"],
+        reward_models=[model.name for model in known if model.kind == "sequence_classifier"],
+        values={**blank, **values},
+        choices=[
+            SourceChoice(
+                name=source.name,
+                label=source.label,
+                needs=" and ".join(sorted(NEEDS[need] for need in source.needs)),
+                description=source.description,
+                checked=source.name in chosen,
+                available=all(columns.get(need, True) for need in source.needs),
+            )
+            for source in SOURCES.values()
+        ],
+        problem=problem,
+        models_url=url_of(request, "models"),
+    )
+
+
+def _models_of(found: Sequence[Run]) -> dict[str, str]:
+    """The models of the newest run, by which one scores again more often than not."""
+    asked = found[0].request if found else {}
+    roles = ("policy", "reference", "reward_model")
+    return {role: str(asked[role]["name"]) for role in roles if asked.get(role)}
+
+
+def _sentence(error: AppError | EngineError) -> str:
+    return error.detail if isinstance(error, AppError) else str(error)
+
+
+def _status_of(error: AppError | EngineError) -> int:
+    return error.status if isinstance(error, AppError) else 422
+
+
+def faults_of(error: AppError | EngineError) -> list[RowFault]:
+    """The rows of an import that cannot be used: places such as ("line", 12, "chosen")."""
+    if not isinstance(error, AppError):
+        return []
+    return [
+        RowFault(
+            line=str(fault.loc[1]), field=str(fault.loc[2]) if len(fault.loc) > 2 else "", reason=fault.msg
+        )
+        for fault in error.errors
+        if fault.loc[:1] == ("line",) and len(fault.loc) > 1
+    ]

@@ -1,0 +1,362 @@
+"""What a recipe may be told, and the plan of runs that this makes.
+
+A step's request names what an earlier step will have made as {"made_by": step}; `filled` puts the ids in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from app.services.models.models import ModelName
+from engine.evaluation.request import EvaluationNumbers
+from engine.training.request import (
+    DENSITIES,
+    ON_POLICY,
+    Data,
+    DataPart,
+    Density,
+    Dpo,
+    Grpo,
+    Keeping,
+    Lora,
+    Machine,
+    Optimisation,
+    Ppo,
+    Rjs,
+    Rloo,
+    Scorer,
+    Sft,
+)
+from engine.types import SourceName
+
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+RecipeMethod = Annotated[Sft | Rjs | Dpo | Ppo | Grpo | Rloo, Field(discriminator="name")]
+StepKind = Literal["training", "scoring", "evaluation"]
+COMPARED_STEPS = 200
+MAX_NAME_CHARACTERS = 200
+SAME_PAIRS = (
+    "The scorer learns from the very pairs that it will mask. Where those pairs often prefer an error, it "
+    "learns the error too and finds nothing; give it other data, or leave the scorer's data open, so that "
+    "it learns from one part and the trainings from the rest."
+)
+
+
+class RecipeBody(BaseModel):
+    """The body of `POST /api/v1/recipes`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    name: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARACTERS)
+    """None: made of the data set and the methods."""
+    dataset_id: Id
+    """The pairs that every training learns from."""
+    model: ModelName
+    """The base policy: what every training begins with, and the reference of them all."""
+    methods: list[RecipeMethod] = Field([Dpo(), Rjs()], min_length=1, max_length=6)
+    """Each by its name, or with its numbers as {"name": ..., ...}."""
+    densities: list[Density] = Field(list(DENSITIES), min_length=1, max_length=4)
+    source: SourceName | None = None
+    """Of the token rewards. None: `implicit` with a scorer, or `rm_increment` where only a reward model is
+    given."""
+    scorer: ModelName | None = None
+    """A policy whose implicit reward against `model` makes the masks. None: one is trained first."""
+    scorer_dataset_id: Id | None = None
+    """What the scorer learns from, or has learnt from. None: a part of `dataset_id` that trainings then leave
+    alone."""
+    scorer_share: float = Field(0.5, gt=0, lt=1)
+    """How large that part is."""
+    reward_model: ModelName | None = None
+    """The sources `rm_prefix` and `rm_increment`, and the sequence reward of sampled responses."""
+    union: bool = True
+    """Whether each method is also trained sample-wise on the scorer's data as well, in as many steps."""
+    data: Data = Data()
+    optimisation: Optimisation = Optimisation(steps=COMPARED_STEPS)
+    """Of every training that is compared."""
+    scorer_method: Scorer = Scorer()
+    scorer_optimisation: Optimisation = Optimisation(steps=COMPARED_STEPS)
+    lora: Lora | None = None
+    keeping: Keeping = Keeping()
+    machine: Machine = Machine()
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, max_length=10)
+    """Each training is done once with each; several give a mean and an interval."""
+    suite_ids: list[Id] = Field([], max_length=20)
+    """Task suites on which base and trained models are evaluated."""
+    held_out_dataset_id: Id | None = None
+    """Pairs that nothing is trained on, for accuracies and held-out loss of base and trained models."""
+    evaluation: EvaluationNumbers = EvaluationNumbers()
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods_by_name(cls, methods: Any) -> Any:
+        if not isinstance(methods, list):
+            return methods
+        return [{"name": method} if isinstance(method, str) else method for method in methods]
+
+    @field_validator("densities", "seeds", "suite_ids")
+    @classmethod
+    def _each_once(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError("Name each one once.")
+        return values
+
+    @field_validator("methods")
+    @classmethod
+    def _each_method_once(cls, methods: list[RecipeMethod]) -> list[RecipeMethod]:
+        if len({method.name for method in methods}) < len(methods):
+            raise ValueError("Name each method once.")
+        return methods
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RecipeBody:
+        if self.optimisation.steps is None:
+            raise ValueError("A recipe compares at equal steps: give `optimisation.steps`.")
+        if self.source in ("rm_prefix", "rm_increment") and self.reward_model is None:
+            raise ValueError(f"The source `{self.source}` needs `reward_model`.")
+        if self.scorer is not None and self.masks_from != "implicit":
+            raise ValueError(f"A scorer gives the source `implicit`; with `{self.source}`, name none.")
+        if self.held_out_dataset_id in (self.dataset_id, self.scorer_dataset_id) and (
+            self.held_out_dataset_id is not None
+        ):
+            raise ValueError("Held-out pairs are pairs that nothing is trained on: name another data set.")
+        live = [method.name for method in self.methods if samples(method)]
+        if live and self.masks_from in ("spans", "external"):
+            raise ValueError(
+                f"`{live[0]}` samples responses, which `{self.masks_from}` cannot reward; choose another "
+                "source or method."
+            )
+        return self
+
+    @property
+    def masks_from(self) -> SourceName:
+        """Where token rewards come from."""
+        if self.source is not None:
+            return self.source
+        return "implicit" if self.reward_model is None or self.scorer is not None else "rm_increment"
+
+    @property
+    def is_rewarded(self) -> bool:
+        """Whether anything asks for token rewards: a mask, or responses that are sampled."""
+        return any(samples(method) or densities_of(self, method) != ["sample"] for method in self.methods)
+
+    @property
+    def trains_scorer(self) -> bool:
+        """Whether the scorer is made on the way."""
+        return self.is_rewarded and self.masks_from == "implicit" and self.scorer is None
+
+    @property
+    def splits(self) -> bool:
+        """Whether the scorer learns from a part of the data set that trainings leave alone."""
+        return self.trains_scorer and self.scorer_dataset_id is None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of a plan."""
+
+    name: str
+    kind: StepKind
+    needs: tuple[str, ...]
+    """Steps that must have succeeded before it can be submitted."""
+    request: dict[str, Any]
+    """The body of its submission, with {"made_by": step} where an earlier step's id goes."""
+    method: str | None = None
+    density: str | None = None
+    """Of a training or its evaluation: the row of the table it belongs to; `union` and `base` included."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a recipe keeps it; `run` will be its run's id."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "needs": list(self.needs),
+            "request": self.request,
+            "method": self.method,
+            "density": self.density,
+            "run": None,
+        }
+
+
+def samples(method: RecipeMethod) -> bool:
+    """Whether a method learns from responses that it samples: its masks are made while it runs."""
+    return method.name in ON_POLICY or (isinstance(method, Rjs) and method.sampling is not None)
+
+
+def make_plan(body: RecipeBody, name: str, *, union: bool) -> list[Step]:
+    """The steps in an order in which each comes after what it needs. `union`: whether these rows can be."""
+    steps = list(_preparations(body, name))
+    trainings = [one for method in body.methods for one in _trainings(body, name, method, union=union)]
+    steps += trainings
+    if body.suite_ids or body.held_out_dataset_id is not None:
+        steps.append(_evaluation(body, name, None))
+        steps += [_evaluation(body, name, training) for training in trainings]
+    return steps
+
+
+def filled(request: Any, made: Mapping[str, int]) -> Any:
+    """The request with ids in place of {"made_by": step}."""
+    if isinstance(request, dict):
+        if request.keys() == {"made_by"}:
+            return made[request["made_by"]]
+        return {name: filled(value, made) for name, value in request.items()}
+    return [filled(value, made) for value in request] if isinstance(request, list) else request
+
+
+def densities_of(body: RecipeBody, method: RecipeMethod) -> list[Density]:
+    """The densities at which a method is trained: `sft` knows one, whatever is asked for."""
+    return ["sample"] if method.name == "sft" else list(body.densities)
+
+
+def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
+    if body.trains_scorer:
+        request = {
+            "method": body.scorer_method.model_dump(mode="json"),
+            "dataset_id": body.scorer_dataset_id or body.dataset_id,
+            "model": body.model,
+            "data": _data(body, _scorer_part(body) if body.splits else None),
+            "optimisation": body.scorer_optimisation.model_dump(mode="json"),
+            **_common(body),
+            "name": _named(name, "scorer"),
+        }
+        yield Step("scorer", "training", (), request)
+    masked = any(
+        density != "sample"
+        for method in body.methods
+        if not samples(method)
+        for density in densities_of(body, method)
+    )
+    if masked:
+        yield Step("scores", "scoring", ("scorer",) if body.trains_scorer else (), _scoring(body, name))
+
+
+def _scoring(body: RecipeBody, name: str) -> dict[str, Any]:
+    implicit = body.masks_from == "implicit"
+    return {
+        "dataset_id": body.dataset_id,
+        "policy": _scorer(body) if implicit else body.model,
+        "reference": body.model if implicit else None,
+        "reward_model": body.reward_model if body.masks_from.startswith("rm_") else None,
+        "sources": [body.masks_from],
+        "name": _named(name, "scores"),
+    }
+
+
+def _trainings(body: RecipeBody, name: str, method: RecipeMethod, *, union: bool) -> Iterator[Step]:
+    for density in densities_of(body, method):
+        for seed in body.seeds:
+            yield _training(body, name, method, density, seed)
+    if union and not samples(method):
+        for seed in body.seeds:
+            yield _union(body, name, method, seed)
+
+
+def _training(body: RecipeBody, name: str, method: RecipeMethod, density: Density, seed: int) -> Step:
+    step = _step_name(body, method, density, seed)
+    request = _sample_wise(body, name, method, step, seed, _rest(body) if body.splits else None)
+    needs: tuple[str, ...] = ()
+    if samples(method):
+        request |= _frozen(body)
+        needs = ("scorer",) if body.trains_scorer else ()
+    elif density != "sample":
+        request |= {"scoring_run_id": {"made_by": "scores"}}
+        needs = ("scores",)
+    if samples(method) or density != "sample":
+        request["supervision"] = {"density": density, "source": body.masks_from}
+    return Step(step, "training", needs, request, method.name, density)
+
+
+def _union(body: RecipeBody, name: str, method: RecipeMethod, seed: int) -> Step:
+    """Sample-wise on the scorer's data as well: the rest of the split, or the other data set."""
+    step = _step_name(body, method, "union", seed)
+    request = _sample_wise(body, name, method, step, seed, None)
+    if not body.splits:
+        request["extra_dataset_ids"] = [body.scorer_dataset_id]
+    return Step(step, "training", (), request, method.name, "union")
+
+
+def _sample_wise(
+    body: RecipeBody, name: str, method: RecipeMethod, step: str, seed: int, part: DataPart | None
+) -> dict[str, Any]:
+    return {
+        "method": method.model_dump(mode="json"),
+        "supervision": {"density": "sample"},
+        "dataset_id": body.dataset_id,
+        "model": body.model,
+        "data": _data(body, part),
+        "optimisation": body.optimisation.model_dump(mode="json") | {"seed": seed},
+        **_common(body),
+        "name": _named(name, step),
+    }
+
+
+def _step_name(body: RecipeBody, method: RecipeMethod, density: str, seed: int) -> str:
+    return f"{method.name} {density}" + (f", seed {seed}" if len(body.seeds) > 1 else "")
+
+
+def _frozen(body: RecipeBody) -> dict[str, Any]:
+    """The models that reward sampled responses."""
+    frozen: dict[str, Any] = {"reward_model": body.reward_model}
+    if body.masks_from == "implicit":
+        frozen |= {"scorer": _scorer(body), "scorer_reference": body.model}
+    return frozen
+
+
+def _evaluation(body: RecipeBody, name: str, training: Step | None) -> Step:
+    """Of a trained model against the base, or of the base itself."""
+    step = "evaluate base" if training is None else f"evaluate {training.name}"
+    request = {
+        **body.evaluation.model_dump(mode="json"),
+        "model": body.model if training is None else {"made_by": training.name},
+        "reference": None if training is None else body.model,
+        "dataset_id": body.held_out_dataset_id,
+        "suite_ids": body.suite_ids,
+        "name": _named(name, step),
+    }
+    if training is None:
+        return Step(step, "evaluation", (), request, None, "base")
+    return Step(step, "evaluation", (training.name,), request, training.method, training.density)
+
+
+def _common(body: RecipeBody) -> dict[str, Any]:
+    return {
+        "lora": None if body.lora is None else body.lora.model_dump(mode="json"),
+        "keeping": body.keeping.model_dump(mode="json"),
+        "machine": body.machine.model_dump(mode="json"),
+    }
+
+
+def _data(body: RecipeBody, part: DataPart | None) -> dict[str, Any]:
+    given = body.data.model_dump(mode="json")
+    return given if part is None else given | {"part": part.model_dump(mode="json")}
+
+
+def _border(body: RecipeBody) -> float:
+    whole = body.data.part
+    return whole.start + (whole.end - whole.start) * body.scorer_share
+
+
+def _scorer_part(body: RecipeBody) -> DataPart:
+    return DataPart(start=body.data.part.start, end=_border(body))
+
+
+def _rest(body: RecipeBody) -> DataPart:
+    return DataPart(start=_border(body), end=body.data.part.end)
+
+
+def _scorer(body: RecipeBody) -> Any:
+    return {"made_by": "scorer"} if body.trains_scorer else body.scorer
+
+
+def _named(name: str, step: str) -> str:
+    """`name: step`, short enough for a run."""
+    return f"{name[: MAX_NAME_CHARACTERS - len(step) - 2]}: {step}"
+
+
+def count_by_kind(steps: Iterable[Step]) -> dict[str, int]:
+    """How many runs of each kind a plan makes."""
+    counts: dict[str, int] = {}
+    for step in steps:
+        counts[step.kind] = counts.get(step.kind, 0) + 1
+    return counts

@@ -1,0 +1,389 @@
+"""Segments and pair scores of a run: derived from stored rewards and a rule, written, and written again.
+
+A provisional cut uses what was known when a chunk came; the final one uses the statistics of the whole run.
+The numbers are those of `engine.conflict`, computed for thousands of responses at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from sqlalchemy import ColumnElement, Row, delete, select
+from sqlalchemy.orm import Session
+
+from app.db.bulk import copy_rows
+from app.db.maps import unpack_floats, unpack_offsets
+from app.db.tables import Pair, PairScore, RewardLane, StoredMap, StoredSegment
+from engine.evaluation.localisation import LocalisationTally, token_labels
+from engine.formats.rows import span_value
+from engine.masks import RunSegmentation, segment_run
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import SIDES, SIGN, RewardMap, SegmentationRule, Side, Span
+
+BATCH_RESPONSES = 4000
+"""Responses that are cut at a time: what bounds the memory of a new cut."""
+_NEEDS_TEXT = ("step", "clause", "sentence")
+SEGMENT_COLUMNS = (
+    "map_id",
+    "source",
+    "start",
+    "end",
+    "run_id",
+    "pair_id",
+    "side",
+    "polarity",
+    "reward",
+    "kept",
+    "disputed",
+)
+_SCORE_COLUMNS = (
+    "run_id",
+    "source",
+    "pair_id",
+    "margin",
+    "min_reward",
+    "max_reward",
+    "pivots",
+    "conflict",
+    "kept_chosen",
+    "kept_rejected",
+    "tokens",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """Responses of one source laid end to end; the sides of a pair stand together."""
+
+    map_ids: Sequence[int]
+    pair_ids: Int64[np.ndarray, " rows"]
+    sides: Sequence[str]
+    ends_with_eos: Bool[np.ndarray, " rows"]
+    totals: Float64[np.ndarray, " rows"]
+    """Reward of the whole response; NaN where it has none."""
+    rewards: Float32[np.ndarray, " tokens"]
+    starts: Int64[np.ndarray, " rows+1"]
+    texts: Sequence[str] | None = None
+    offsets: Int32[np.ndarray, "tokens 2"] | None = None
+    entropies: Float32[np.ndarray, " tokens"] | None = None
+
+    def cut(self, rule: SegmentationRule, statistics: RewardStatistics) -> RunSegmentation:
+        """All responses, cut."""
+        return segment_run(
+            self.rewards,
+            self.starts,
+            self.signs,
+            rule,
+            statistics,
+            texts=self.texts,
+            offsets=self.offsets,
+            entropies=self.entropies,
+            ends_with_eos=self.ends_with_eos,
+        )
+
+    @property
+    def signs(self) -> np.ndarray:
+        """z of every response."""
+        return np.where(self.are_chosen, SIGN["chosen"], SIGN["rejected"]).astype(np.int8)
+
+    @property
+    def are_chosen(self) -> np.ndarray:
+        """True where the response is the chosen one of its pair."""
+        return np.array([side == "chosen" for side in self.sides], dtype=np.bool_)
+
+
+def write_maps(
+    session: Session,
+    run_id: int,
+    source: str,
+    rule: SegmentationRule,
+    statistics: RewardStatistics,
+    pairs: Mapping[str, int],
+    map_ids: Mapping[tuple[str, Side], int],
+    maps: Sequence[RewardMap],
+) -> None:
+    """Cuts maps that were just stored, and writes their segments and the scores of their pairs.
+
+    `pairs` has the id of each pair by its key, `map_ids` that of each map by key and side. What was written
+    for these pairs before is replaced.
+    """
+    pair_ids = [pairs[one.key] for one in maps]
+    texts = _texts(session, pair_ids) if rule.segmenter.name in _NEEDS_TEXT else None
+    responses = Responses(
+        map_ids=[map_ids[one.key, one.side] for one in maps],
+        pair_ids=np.array(pair_ids, dtype=np.int64),
+        sides=[one.side for one in maps],
+        ends_with_eos=np.array([one.ends_with_eos for one in maps], dtype=np.bool_),
+        totals=np.array([one.totals.get(source, np.nan) for one in maps], dtype=np.float64),
+        rewards=_joined([one.rewards[source] for one in maps]),
+        starts=_starts([one.tokens for one in maps]),
+        texts=None if texts is None else [texts[pairs[one.key], one.side] for one in maps],
+        offsets=None if texts is None else _joined([one.offsets for one in maps]),
+        entropies=_joined([_entropies(one.entropies, one.tokens) for one in maps]),
+    )
+    _delete(session, StoredSegment, run_id, source, StoredSegment.map_id.in_(responses.map_ids))
+    _delete(session, PairScore, run_id, source, PairScore.pair_id.in_(set(pair_ids)))
+    _write(session, run_id, source, responses, responses.cut(rule, statistics))
+
+
+def rewrite(
+    session: Session, run_id: int, source: str, rule: SegmentationRule, statistics: RewardStatistics
+) -> None:
+    """Writes all segments and pair scores of a run and source again."""
+    for table in (StoredSegment, PairScore):
+        _delete(session, table, run_id, source)
+    for responses in stored_responses(session, run_id, source, rule):
+        _write(session, run_id, source, responses, responses.cut(rule, statistics))
+
+
+def localisation(session: Session, run_id: int, source: str) -> dict[str, Any] | None:
+    """How well low rewards find the labelled errors of a run; None where nothing is labelled both ways."""
+    tally = LocalisationTally()
+    columns = (StoredMap.offsets, Pair.chosen_extras, Pair.rejected_extras)
+    for row in itertools.chain.from_iterable(_batches(session, run_id, source, *columns)):
+        spans = spans_of(getattr(row, f"{row.side}_extras"))
+        if spans is not None:
+            offsets = unpack_offsets(row.offsets, row.tokens)
+            tally.add(unpack_floats(row.rewards, row.tokens), token_labels(spans, offsets))
+    found = tally.result()
+    if found.value is None:
+        return None
+    return {
+        "auroc": found.value,
+        "low": found.low,
+        "high": found.high,
+        "wrong_tokens": found.wrong,
+        "tokens": found.wrong + found.right,
+    }
+
+
+def spans_of(extras: dict[str, Any] | None) -> tuple[Span, ...] | None:
+    """The labelled spans that a stored response came with; None where nobody annotated it."""
+    if extras is None or "spans" not in extras:
+        return None
+    return tuple(_span(*written) for written in extras["spans"])
+
+
+# ----------------------------------------------------------------------------------------------- reading
+
+
+def stored_responses(
+    session: Session,
+    run_id: int,
+    source: str,
+    rule: SegmentationRule,
+    pair_ids: Collection[int] | None = None,
+) -> Iterator[Responses]:
+    """The stored rewards of a run, some thousand responses at a time, with what the rule asks for; of all
+    pairs, or of those that are named."""
+    needs_text, needs_entropy = rule.segmenter.name in _NEEDS_TEXT, rule.segmenter.name == "entropy"
+    columns = [StoredMap.offsets, Pair.chosen, Pair.rejected] if needs_text else []
+    columns += [StoredMap.entropies] if needs_entropy else []
+    for batch in _batches(session, run_id, source, *columns, pair_ids=pair_ids):
+        lanes = [unpack_floats(row.rewards, row.tokens) for row in batch]
+        offsets = [unpack_offsets(row.offsets, row.tokens) for row in batch] if needs_text else None
+        yield Responses(
+            map_ids=[row.id for row in batch],
+            pair_ids=np.array([row.pair_id for row in batch], dtype=np.int64),
+            sides=[row.side for row in batch],
+            ends_with_eos=np.array([row.eos is not None for row in batch], dtype=np.bool_),
+            totals=np.array([np.nan if row.total is None else row.total for row in batch]),
+            rewards=_joined(lanes),
+            starts=_starts([len(lane) for lane in lanes]),
+            texts=[getattr(row, row.side) for row in batch] if needs_text else None,
+            offsets=None if offsets is None else _joined(offsets),
+            entropies=_joined([_stored_entropies(row) for row in batch]) if needs_entropy else None,
+        )
+
+
+def _batches(
+    session: Session, run_id: int, source: str, *columns: Any, pair_ids: Collection[int] | None = None
+) -> Iterator[list[Row[Any]]]:
+    """Rows of maps and their lanes of one source, in the order of pairs; no pair is split over batches."""
+    query = (
+        select(
+            StoredMap.id,
+            StoredMap.pair_id,
+            StoredMap.side,
+            StoredMap.tokens,
+            StoredMap.eos,
+            RewardLane.rewards,
+            RewardLane.total,
+            *columns,
+        )
+        .join(RewardLane, RewardLane.map_id == StoredMap.id)
+        .where(StoredMap.run_id == run_id, RewardLane.source == source)
+        .order_by(StoredMap.pair_id, StoredMap.side)
+        .limit(BATCH_RESPONSES)
+    )
+    if any(getattr(column, "class_", None) is Pair for column in columns):
+        query = query.join(Pair, Pair.id == StoredMap.pair_id)
+    if pair_ids is not None:
+        query = query.where(StoredMap.pair_id.in_(pair_ids))
+    last = 0
+    while True:
+        batch = list(session.execute(query.where(StoredMap.pair_id > last)))
+        whole = len(batch) < BATCH_RESPONSES
+        if not whole:
+            # The other side of the last pair may be missing: it begins the next batch.
+            batch = [row for row in batch if row.pair_id != batch[-1].pair_id]
+        if batch:
+            yield batch
+            last = batch[-1].pair_id
+        if whole:
+            return
+
+
+def _texts(session: Session, pair_ids: Sequence[int]) -> dict[tuple[int, str], str]:
+    query = select(Pair.id, Pair.chosen, Pair.rejected).where(Pair.id.in_(set(pair_ids)))
+    rows = session.execute(query).all()
+    return {(row.id, side): getattr(row, side) for row in rows for side in SIDES}
+
+
+def _stored_entropies(row: Row[Any]) -> np.ndarray:
+    return _entropies(row.entropies and unpack_floats(row.entropies, row.tokens), row.tokens)
+
+
+def _entropies(lane: np.ndarray | None, tokens: int) -> np.ndarray:
+    """The lane, or one of missing values: a response without entropies is not cut by them."""
+    return np.full(tokens, np.nan, dtype=np.float32) if lane is None else lane
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.float32)
+
+
+def _starts(lengths: Sequence[int]) -> Int64[np.ndarray, " rows+1"]:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def _span(start: int, end: int, label: str, *value: float | None) -> Span:
+    return Span(start, end, label, value[0] if value else span_value(label))
+
+
+# ----------------------------------------------------------------------------------------------- writing
+
+
+def _delete(
+    session: Session,
+    table: type[StoredSegment] | type[PairScore],
+    run_id: int,
+    source: str,
+    *conditions: ColumnElement[bool],
+) -> None:
+    statement = delete(table).where(table.run_id == run_id, table.source == source, *conditions)
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
+def _write(session: Session, run_id: int, source: str, responses: Responses, cut: RunSegmentation) -> None:
+    copy_rows(session, "segments", SEGMENT_COLUMNS, _segment_rows(run_id, source, responses, cut))
+    copy_rows(session, "pair_scores", _SCORE_COLUMNS, _score_rows(run_id, source, responses, cut))
+
+
+def _segment_rows(
+    run_id: int, source: str, responses: Responses, cut: RunSegmentation
+) -> Iterator[tuple[Any, ...]]:
+    found = cut.segments
+    row_of = np.repeat(np.arange(len(responses.sides)), np.diff(found.rows)).tolist()
+    pair_ids = responses.pair_ids.tolist()
+    columns = zip(
+        row_of,
+        found.start.tolist(),
+        found.end.tolist(),
+        cut.polarity.tolist(),
+        _nullable(found.reward),
+        cut.kept.tolist(),
+        cut.disputed.tolist(),
+        strict=True,
+    )
+    for row, start, end, polarity, reward, kept, disputed in columns:
+        side = responses.sides[row]
+        yield (
+            responses.map_ids[row],
+            source,
+            start,
+            end,
+            run_id,
+            pair_ids[row],
+            side,
+            polarity,
+            reward,
+            kept,
+            disputed,
+        )
+
+
+def _score_rows(
+    run_id: int, source: str, responses: Responses, cut: RunSegmentation
+) -> Iterator[tuple[Any, ...]]:
+    pair_ids, group = np.unique(responses.pair_ids, return_inverse=True)
+    pairs, chosen = len(pair_ids), responses.are_chosen
+    tokens = np.diff(responses.starts)
+    lowest, highest = _extremes(responses.rewards, responses.starts, group, pairs)
+    kept = _by_row(cut.mask, responses.starts) / np.maximum(tokens, 1)
+    turns = np.maximum(np.diff(cut.segments.rows) - 1, 0)
+    totals, fractions = _by_side(responses.totals, group, pairs, chosen), _by_side(kept, group, pairs, chosen)
+    columns = zip(
+        pair_ids.tolist(),
+        _nullable(totals[0] - totals[1]),
+        _nullable(lowest),
+        _nullable(highest),
+        np.bincount(group, turns, pairs).astype(int).tolist(),
+        _nullable(_conflict(cut, responses.signs, group, pairs)),
+        _nullable(fractions[0]),
+        _nullable(fractions[1]),
+        np.bincount(group, tokens, pairs).astype(int).tolist(),
+        strict=True,
+    )
+    for numbers in columns:
+        yield (run_id, source, *numbers)
+
+
+def _conflict(cut: RunSegmentation, signs: np.ndarray, group: np.ndarray, pairs: int) -> np.ndarray:
+    """Conflict mass of every pair, NaN where it has no reward at all; see `engine.conflict`."""
+    found = cut.segments
+    row_of = np.repeat(np.arange(len(signs)), np.diff(found.rows))
+    seen = ~np.isnan(found.reward)
+    mass = np.where(seen, np.abs(found.reward) * (found.end - found.start), 0.0)
+    against = np.where(signs[row_of] * cut.polarity < 0, mass, 0.0)
+    pair_of = group[row_of]
+    total = np.bincount(pair_of, mass, pairs)
+    share = np.divide(np.bincount(pair_of, against, pairs), total, out=np.zeros(pairs), where=total > 0)
+    return np.where(np.bincount(pair_of, seen, pairs) > 0, np.minimum(share, 1.0), np.nan)
+
+
+def _extremes(
+    rewards: np.ndarray, starts: np.ndarray, group: np.ndarray, pairs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest token reward of every pair; NaN where it has none."""
+    filled = np.diff(starts) > 0
+    lowest, highest = np.full(pairs, np.nan), np.full(pairs, np.nan)
+    if filled.any():
+        finite = np.where(np.isinf(rewards), np.nan, rewards).astype(np.float64)
+        np.fmin.at(lowest, group[filled], np.fmin.reduceat(finite, starts[:-1][filled]))
+        np.fmax.at(highest, group[filled], np.fmax.reduceat(finite, starts[:-1][filled]))
+    return lowest, highest
+
+
+def _by_row(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """How many flags every row has."""
+    sums = np.concatenate([[0], np.cumsum(flags, dtype=np.int64)])
+    counts: np.ndarray = sums[starts[1:]] - sums[starts[:-1]]
+    return counts
+
+
+def _by_side(values: np.ndarray, group: np.ndarray, pairs: int, chosen: np.ndarray) -> np.ndarray:
+    """(2, pairs): the value of the chosen and of the rejected response; NaN where the side is missing."""
+    sides = np.full((2, pairs), np.nan)
+    sides[0, group[chosen]] = values[chosen]
+    sides[1, group[~chosen]] = values[~chosen]
+    return sides
+
+
+def _nullable(values: np.ndarray) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]

@@ -1,0 +1,137 @@
+"""What a scoring may be told, and what that resolves to: registered models, sources with rules, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from app.db.tables import Model
+from app.errors import Invalid, Problem
+from app.services.models.models import ROLES, ModelName, choose, record_of, recorded_reference
+from app.settings import Settings
+from engine.model_files import ModelKind
+from engine.sources.registry import SOURCES, default_sources
+from engine.types import ScoreRequest, SourceName, SourceRequest
+
+_KINDS: Mapping[str, ModelKind] = {
+    "policy": "causal_lm",
+    "reference": "causal_lm",
+    "reward_model": "sequence_classifier",
+}
+_NEED_WORDS = {
+    "policy": "`policy`",
+    "reference": "`reference`",
+    "reward_model": "`reward_model`",
+    "spans": "labelled spans in the data",
+    "external": "token rewards in the data",
+}
+_NUMBERS = ("beta", "device", "dtype", "token_budget", "max_response_tokens", "append_eos")
+
+
+class ScoringNumbers(BaseModel):
+    """Models, sources and numbers of any scoring; the defaults are the engine's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    policy: ModelName | None = None
+    reference: ModelName | None = None
+    reward_model: ModelName | None = None
+    sources: list[SourceName | SourceRequest] | None = Field(None, min_length=1)
+    """None: every source that the given models and the data allow."""
+    beta: float = Field(0.1, gt=0)
+    """beta of the implicit reward beta * (log policy - log reference)."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """`auto`: as the worker's settings say."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    token_budget: int = Field(8192, ge=256)
+    """Tokens in one forward pass."""
+    max_response_tokens: int = Field(16_384, ge=1)
+    append_eos: bool = True
+
+
+def find_models(session: Session, settings: Settings, request: ScoringNumbers) -> dict[str, Model | None]:
+    """The models of the request by their roles; those named by a path are registered.
+
+    Raises Invalid (no such model, or one that does not fit its role), ModelError, Forbidden.
+    """
+    return {role: _model(session, settings, role, getattr(request, role)) for role in ROLES}
+
+
+def resolve(
+    request: ScoringNumbers, models: Mapping[str, Model | None], columns: Collection[str]
+) -> dict[str, Any]:
+    """The request as a run keeps it: models as {"id", "path", ...} or null, each source with its rule.
+
+    `columns` says what the data brings: "spans", "external". Raises Invalid (a source without what it needs).
+    """
+    given = {role for role, model in models.items() if model is not None}
+    if not given:
+        raise Invalid(
+            "Name a policy or a reward model: its tokenizer cuts the responses into tokens.",
+            errors=[Problem(("body", "policy"), "name a policy or a reward model")],
+        )
+    sources = _sources(request, given | set(columns))
+    return {
+        **{role: None if model is None else record_of(model) for role, model in models.items()},
+        "sources": [source.model_dump(mode="json") for source in sources],
+        **{name: getattr(request, name) for name in _NUMBERS},
+    }
+
+
+def score_request(resolved: dict[str, Any]) -> dict[str, Any]:
+    """The engine's `ScoreRequest`, as plain JSON, of a request that was resolved."""
+    references = {role: recorded_reference(resolved[role]) for role in ROLES}
+    numbers = {name: resolved[name] for name in (*_NUMBERS, "chunk_pairs") if name in resolved}
+    request = ScoreRequest.model_validate({**references, **numbers, "sources": resolved["sources"]})
+    return request.model_dump(mode="json")
+
+
+def _model(session: Session, settings: Settings, role: str, wanted: ModelName | None) -> Model | None:
+    return None if wanted is None else choose(session, settings, wanted, role, _KINDS[role])
+
+
+def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
+    if request.sources is None:
+        names = default_sources(given)
+        if not names:
+            raise Invalid(
+                "Nothing can be scored with what is given: name a reference beside the policy, or a reward "
+                "model, or bring data with labelled spans or token rewards.",
+                errors=[Problem(("body", "sources"), "no source has what it needs")],
+            )
+        return [_with_rule(SourceRequest(name=name)) for name in names]
+    wanted = [
+        source if isinstance(source, SourceRequest) else SourceRequest(name=source)
+        for source in request.sources
+    ]
+    problems = [*_unmet(wanted, given), *_repeated(wanted)]
+    if problems:
+        raise Invalid(f"Some sources cannot be computed: {problems[0].msg}", errors=problems)
+    return [_with_rule(source) for source in wanted]
+
+
+def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:
+    problems = []
+    for place, source in enumerate(wanted):
+        missing = sorted(SOURCES[source.name].needs - given)
+        if missing:
+            needs = " and ".join(_NEED_WORDS[need] for need in missing)
+            problems.append(Problem(("body", "sources", place), f"`{source.name}` needs {needs}."))
+        if source.rule is not None and source.rule.segmenter.name == "entropy" and "policy" not in given:
+            problems.append(Problem(("body", "sources", place), "The `entropy` segmenter needs `policy`."))
+    return problems
+
+
+def _repeated(wanted: list[SourceRequest]) -> list[Problem]:
+    names = [source.name for source in wanted]
+    return [
+        Problem(("body", "sources", place), f"`{name}` is asked for twice; name each source once.")
+        for place, name in enumerate(names)
+        if name in names[:place]
+    ]
+
+
+def _with_rule(source: SourceRequest) -> SourceRequest:
+    return source if source.rule else SourceRequest(name=source.name, rule=SOURCES[source.name].default_rule)

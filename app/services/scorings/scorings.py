@@ -1,0 +1,149 @@
+"""Scoring a data set: what may be asked, what is stored while it runs, and the cut over the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.db.maps import write_chunk
+from app.db.tables import Dataset, Job, Model, Pair, Run, SourceStatistics, StoredMap
+from app.errors import Conflict
+from app.services.datasets.datasets import check_disk, get_dataset, hold_dataset, write_rows
+from app.services.runs import jobs
+from app.services.scorings import cuts
+from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
+from app.services.scorings.sources import chosen_source, scoring_run, source_names
+from app.settings import Settings
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import ScoredChunk, SegmentationRule, SourceRequest
+
+
+class ScoringRequest(ScoringNumbers):
+    """The body of `POST /api/v1/scorings`."""
+
+    dataset_id: int
+    name: str | None = Field(None, min_length=1, max_length=200)
+    """None: made of the data set's name and the sources."""
+    chunk_pairs: int = Field(128, ge=1, le=10_000)
+
+
+def submit(session: Session, settings: Settings, request: ScoringRequest) -> Run:
+    """A queued run. Everything that can be wrong with the request is said now: NotFound (data set), Invalid
+    (a model that does not fit its role, a source without its model or data), ModelError, Forbidden,
+    StorageFull."""
+    get_dataset(session, request.dataset_id)
+    check_disk(settings)
+    return submit_with(session, request, find_models(session, settings, request))
+
+
+def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, Model | None]) -> Run:
+    """A queued run with these models, by their roles, whatever the request says of models."""
+    dataset = hold_dataset(session, request.dataset_id)
+    data = {"spans": dataset.annotated, "external": dataset.has_token_rewards}
+    resolved = resolve(request, models, {name for name, there in data.items() if there})
+    resolved |= {"dataset_id": dataset.id, "dataset_name": dataset.name, "chunk_pairs": request.chunk_pairs}
+    sources = [SourceRequest.model_validate(source) for source in resolved["sources"]]
+    name = request.name or f"{dataset.name}: {', '.join(source.name for source in sources)}"
+    run = jobs.submit(session, kind="scoring", name=name, request=resolved, dataset_id=dataset.id)
+    run.job.total, run.job.unit = dataset.pair_count, "pairs"
+    for source in sources:
+        assert source.rule is not None, "resolved requests state every rule"
+        rule = source.rule.model_dump(mode="json")
+        empty = RewardStatistics().to_dict()
+        session.add(SourceStatistics(run_id=run.id, source=source.name, rule=rule, sketch=empty, final=False))
+    session.flush()
+    return run
+
+
+def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
+    """The request of the job's process; writes the rows of the data set into `scratch`."""
+    assert run.dataset_id is not None, "a scoring run has a data set"
+    rows = scratch / "rows.jsonl"
+    total = write_rows(session, run.dataset_id, rows)
+    start = session.scalar(select(Job.resume_from).where(Job.run_id == run.id))
+    return {"request": score_request(run.request), "rows": str(rows), "start": start, "total": total}
+
+
+def store(session: Session, run: Run, attempt: int, chunk: ScoredChunk) -> None:
+    """Stores a chunk of reward maps, with provisional segments and pair scores, and moves `resume_from`.
+
+    A chunk that is stored already is let pass. Raises LostJob if the attempt does not hold the job.
+    """
+    job = session.scalars(select(Job).where(Job.run_id == run.id).with_for_update()).one()
+    begun = job.resume_from
+    jobs.stored_up_to(session, job.id, attempt, chunk.end)
+    if chunk.end <= begun:
+        return
+    if chunk.start != begun:
+        raise ValueError(f"Rows {begun} to {chunk.start} of run {run.id} were never stored.")
+    pairs = _pair_ids(session, run, chunk)
+    map_ids = write_chunk(session, run.id, pairs, chunk.maps)
+    for source in source_names(run):
+        row = _statistics(session, run.id, source)
+        statistics = RewardStatistics.from_dict(row.sketch)
+        statistics.add(np.concatenate([one.rewards[source] for one in chunk.maps]))
+        row.sketch = statistics.to_dict()
+        rule = SegmentationRule.model_validate(row.rule)
+        cuts.write_maps(session, run.id, source, rule, statistics, pairs, map_ids, chunk.maps)
+    session.flush()
+
+
+def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
+    """Cuts the whole run with its final statistics and returns what the run keeps as its result.
+
+    Says the same when it is repeated, so that a worker that died in the middle may be followed by another.
+    """
+    annotated = session.scalar(select(Dataset.annotated).where(Dataset.id == run.dataset_id))
+    for source in source_names(run):
+        row = _statistics(session, run.id, source)
+        rule = SegmentationRule.model_validate(row.rule)
+        cuts.rewrite(session, run.id, source, rule, RewardStatistics.from_dict(row.sketch))
+        if annotated and source != "spans":
+            row.localisation = cuts.localisation(session, run.id, source)
+        row.final = True
+    session.flush()
+    return {**result, **_totals(session, run.id)}
+
+
+def recut(session: Session, run_id: int, source: str, rule: SegmentationRule) -> None:
+    """Writes segments and pair scores of the run again by another rule.
+
+    Raises NotFound (run), Invalid (source), Conflict while the run is still scored.
+    """
+    chosen_source(scoring_run(session, run_id), source)
+    row = _statistics(session, run_id, source)
+    if not row.final:
+        raise Conflict(
+            f"Run {run_id} is not scored to its end yet; wait until it has succeeded, and cut it then.",
+            code="run_not_over",
+        )
+    cuts.rewrite(session, run_id, source, rule, RewardStatistics.from_dict(row.sketch))
+    row.rule = rule.model_dump(mode="json")
+    session.flush()
+
+
+def _statistics(session: Session, run_id: int, source: str) -> SourceStatistics:
+    """The row, locked and as it is now: two who cut a run take turns."""
+    return session.get_one(SourceStatistics, (run_id, source), with_for_update=True, populate_existing=True)
+
+
+def _pair_ids(session: Session, run: Run, chunk: ScoredChunk) -> dict[str, int]:
+    """The id of every pair of the chunk, by its key."""
+    of_chunk = Pair.position.between(chunk.start, chunk.end - 1)
+    query = select(Pair.key, Pair.id).where(Pair.dataset_id == run.dataset_id, of_chunk)
+    return dict(session.execute(query).all())
+
+
+def _totals(session: Session, run_id: int) -> dict[str, int]:
+    """What the run holds altogether; a job that was resumed counted only its own part."""
+    maps, tokens = session.execute(
+        select(func.count(), func.coalesce(func.sum(StoredMap.tokens), 0)).where(StoredMap.run_id == run_id)
+    ).one()
+    pairs = session.scalar(select(func.count(StoredMap.pair_id.distinct())).where(StoredMap.run_id == run_id))
+    return {"pairs": pairs or 0, "responses": maps, "tokens": int(tokens)}

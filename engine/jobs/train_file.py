@@ -1,0 +1,243 @@
+"""Trains from a file into a folder, without a server.
+
+The folder holds what a run leaves: `metrics.jsonl`, one line a step; `training.yaml`, what was asked;
+checkpoints; and the model in `final`. The same command again goes on where the last one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from engine.errors import DataError, RequestError, RowError
+from engine.formats.atomic import atomic_file
+from engine.formats.canonical import write_pairs
+from engine.formats.reading import read
+from engine.formats.task_rows import read_tasks, write_tasks
+from engine.jobs import train
+from engine.jobs.protocol import ReportCallable
+from engine.training.reports import MetricPoints, TrainingBegins
+from engine.training.request import TrainingRequest
+from engine.types import PreferencePair, Progress
+
+CONFIG, METRICS = "training.yaml", "metrics.jsonl"
+MOST_REFUSED = 20
+MODELS = ("model", "reference", "scorer", "scorer_reference", "reward_model")
+
+
+class TrainingConfig(TrainingRequest):
+    """A file for `rewardscope train`: a training, and the files that it reads. A model may be a mere path."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    rows: list[Path] = Field(min_length=1)
+    """Preference pairs in any format that can be read; several files follow one another."""
+    rewards: Path | None = None
+    """Reward maps of the same rows that `rewardscope score` wrote, for the mask."""
+    suites: list[Path] = Field(default_factory=list)
+    """Task suites that are tried while it trains."""
+    allow_code: bool = False
+    """Whether their tasks may run what the model writes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        short = dict(values)
+        for name in MODELS:
+            if isinstance(short.get(name), str):
+                short[name] = {"path": short[name]}
+        if isinstance(short.get("method"), str):
+            short["method"] = {"name": short["method"]}
+        if isinstance(short.get("rows"), str):
+            short["rows"] = [short["rows"]]
+        return short
+
+    def request(self) -> TrainingRequest:
+        """The training alone."""
+        return TrainingRequest.model_validate(
+            {name: getattr(self, name) for name in TrainingRequest.model_fields}
+        )
+
+
+class RowsRefused(DataError):
+    """Rows cannot be read; `rows` are the first of them."""
+
+    code = "invalid_rows"
+
+    def __init__(self, path: Path, rows: Sequence[RowError]) -> None:
+        self.rows = rows
+        super().__init__(f"`{path}` has rows that cannot be read; mend or remove them.")
+
+
+def read_config(path: Path, changes: Iterable[str] = ()) -> TrainingConfig:
+    """The configuration of a YAML or JSON file, with changes such as `optimisation.steps=100` on top.
+
+    Paths in the file are seen from its folder. Raises RequestError, with every field that is refused.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise RequestError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"`{path}` holds no fields; see docs/training.md for what a training may be told.")
+    for change in changes:
+        _set(values, change)
+    try:
+        config = TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        told = [f"`{'.'.join(str(part) for part in one['loc'])}`: {one['msg']}" for one in error.errors()]
+        raise RequestError(f"`{path}` is refused. " + "; ".join(told) + ".") from error
+    return _seen_from(config, path.absolute().parent)
+
+
+def train_file(config: TrainingConfig, folder: Path, report: ReportCallable) -> dict[str, Any]:
+    """Trains into `folder`; what `jobs.train.run` returns.
+
+    Raises RequestError where the folder holds another training, RowsRefused and DataError for what cannot be
+    read, and what training raises.
+    """
+    first = int(os.environ.get("RANK", "0")) == 0
+    folder.mkdir(parents=True, exist_ok=True)
+    if first:
+        _claim(folder, config)
+    with tempfile.TemporaryDirectory(prefix="rewardscope-rows-") as scratch:
+        rows = Path(scratch) / "rows.jsonl"
+        write_pairs(rows, _pairs(config.rows))
+        request = {
+            "request": config.request().model_dump(mode="json"),
+            "rows": str(rows),
+            "rewards": None if config.rewards is None else str(config.rewards),
+            "suites": _suites(config.suites, Path(scratch)),
+            "allow_code": config.allow_code,
+            "folder": str(folder.absolute()),
+            "origin": {"dataset": ", ".join(path.name for path in config.rows)},
+        }
+        return train.run(request, MetricsFile(folder / METRICS, report) if first else _silent)
+
+
+class MetricsFile:
+    """A report that also keeps the curves: one JSON object a step, `{"step": 3, "train/loss": 0.7, ...}`."""
+
+    def __init__(self, path: Path, report: ReportCallable) -> None:
+        self._path = path
+        self._report = report
+        self._lines: dict[int, dict[str, float]] = {}
+
+    def __call__(
+        self, progress: Progress | None = None, chunk: object = None, message: str | None = None
+    ) -> None:
+        if isinstance(chunk, TrainingBegins):
+            self._lines = {step: line for step, line in _read_lines(self._path) if step <= chunk.step}
+            self._write()
+        if isinstance(chunk, MetricPoints):
+            for name, points in chunk.points.items():
+                for step, value in points:
+                    self._lines.setdefault(step, {})[name] = value
+            self._write()
+        self._report(progress, chunk, message)
+
+    def _write(self) -> None:
+        with atomic_file(self._path) as file:
+            for step in sorted(self._lines):
+                file.write(json.dumps({"step": step, **self._lines[step]}).encode() + b"\n")
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        yield int(line.pop("step")), line
+
+
+def _claim(folder: Path, config: TrainingConfig) -> None:
+    """Keeps what was asked in the folder, or finds the same there."""
+    asked = yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+    kept = folder / CONFIG
+    if kept.exists() and kept.read_text(encoding="utf-8") != asked:
+        raise RequestError(
+            f"`{folder}` holds another training (see {CONFIG} there); choose a new folder, or ask for the "
+            "same."
+        )
+    with atomic_file(kept) as file:
+        file.write(asked.encode())
+
+
+def _pairs(paths: Sequence[Path]) -> Iterator[PreferencePair]:
+    seen: set[str] = set()
+    for path in paths:
+        refused: list[RowError] = []
+        for row in read(path):
+            if isinstance(row, RowError):
+                refused.append(row)
+                if len(refused) == MOST_REFUSED:
+                    break
+            elif not refused:
+                key = row.key if row.key not in seen else f"{path.stem}: {row.key}"
+                seen.add(key)
+                yield row if key == row.key else _renamed(row, key)
+        if refused:
+            raise RowsRefused(path, refused)
+
+
+def _renamed(row: PreferencePair, key: str) -> PreferencePair:
+    return PreferencePair(key, row.prompt, row.chosen, row.rejected, row.meta)
+
+
+def _suites(paths: Sequence[Path], scratch: Path) -> list[dict[str, str]]:
+    suites = []
+    for number, path in enumerate(paths):
+        tasks = []
+        for task in read_tasks(path):
+            if isinstance(task, RowError):
+                raise task
+            tasks.append(task)
+        place = scratch / f"suite-{number}.jsonl"
+        write_tasks(place, tasks)
+        suites.append({"name": path.stem, "path": str(place)})
+    return suites
+
+
+def _set(values: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    if not equals or not name:
+        raise RequestError(f"`{change}` changes nothing; write it as `optimisation.steps=100`.")
+    *above, last = name.strip().split(".")
+    inner = values
+    for part in above:
+        if isinstance(inner.get(part), str):  # A short form: the name of a method, the path of a model.
+            inner[part] = {"name" if part == "method" else "path": inner[part]}
+        inner = inner.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RequestError(f"`{name}` cannot be set: `{part}` has no fields.")
+    inner[last] = yaml.safe_load(text)
+
+
+def _seen_from(config: TrainingConfig, folder: Path) -> TrainingConfig:
+    """Files as seen from the folder of the configuration, where they lie there."""
+
+    def placed(path: Path) -> Path:
+        return path if path.is_absolute() else folder / path
+
+    changes: dict[str, Any] = {
+        "rows": [placed(path) for path in config.rows],
+        "suites": [placed(path) for path in config.suites],
+        "rewards": None if config.rewards is None else placed(config.rewards),
+    }
+    for name in MODELS:
+        model = getattr(config, name)
+        if model is not None and (folder / model.path).is_dir():
+            changes[name] = model.model_copy(update={"path": str((folder / model.path).resolve())})
+    return config.model_copy(update=changes)
+
+
+def _silent(progress: Progress | None = None, chunk: object = None, message: str | None = None) -> None:
+    """The report of a process that is not the first."""

@@ -1,0 +1,418 @@
+"""From token rewards to a mask: scaled, cut, and kept where the segments agree with the preference.
+
+`segment_run` does it for the responses of a whole run at once, `segment_response` for one of them, `answer`
+for one that arrives as JSON; the three are one computation. METHOD section 3 has the equations; what it
+leaves open is decided here [ours]:
+
+- `hysteresis` has a signal of its own. Under the other rules a segment's signal is the sign of its reward,
+  and 0 where that is 0 or missing; under `whole` it is the sign asked for, so that it always agrees,
+  weights included.
+- A segment is disputed where its signal and its reward have opposite signs. Zero disputes nothing.
+- A response has nothing kept where all its segments weigh nothing. An EOS that is kept on its own account
+  does not change that: a response that should be skipped is skipped with its EOS.
+- `margin` rescues segments that disagree; it drops none.
+- The soft weights are sigmoid((sign * reward + margin * std) / tau). Neutral segments weigh 1 or 0 as
+  `neutral` says. As tau goes to 0 this is the hard mask of `polarity: reward`.
+- Rewards that are infinite count as missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
+
+from engine.errors import RequestError
+from engine.segmentation import hysteresis, rules
+from engine.segmentation.compiled import compiled
+from engine.segmentation.rows import Rows
+from engine.segmentation.segments import RaggedSegments, segments
+from engine.segmentation.smoothing import smooth
+from engine.segmentation.statistics import RewardStatistics
+from engine.types import (
+    Baseline,
+    Hysteresis,
+    Segment,
+    Segmentation,
+    SegmentationRequest,
+    SegmentationRule,
+    Side,
+    Whole,
+    missing_to_null,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSegmentation:
+    """The responses of a run, cut. Row i is tokens [starts[i], starts[i + 1])."""
+
+    rule: SegmentationRule
+    rows: Rows
+    segments: RaggedSegments
+    signal: Int8[np.ndarray, " tokens"]
+    cuts: Bool[np.ndarray, " tokens"]
+    """True where a segment starts; a pivot is a cut that is not a row's first token."""
+    mask: Bool[np.ndarray, " tokens"]
+    weights: Float32[np.ndarray, " tokens"] | None
+    """The soft weights; None where the mask is hard."""
+    polarity: Int8[np.ndarray, " segments"]
+    kept: Bool[np.ndarray, " segments"]
+    disputed: Bool[np.ndarray, " segments"]
+    counted: Bool[np.ndarray, " rows"]
+    fell_back: Bool[np.ndarray, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def response(self, row: int) -> Segmentation:
+        """One response alone."""
+        start, end = int(self.rows.starts[row]), int(self.rows.starts[row + 1])
+        baseline = float(self.rows.baselines[row])
+        rewards = np.asarray(self.rows.rewards[start:end], dtype=np.float64)
+        with np.errstate(over="ignore"):
+            exact = (rewards - baseline) / self.rows.scale
+            scaled = exact.astype(np.float32)
+        mask = self.mask[start:end]
+        cuts = np.flatnonzero(self.cuts[start:end]).astype(np.int32)
+        return Segmentation(
+            scaled=scaled,
+            signal=self.signal[start:end],
+            candidates=hysteresis.zero_crossings(self._seen_by_the_rule(exact)),
+            pivots=cuts[1:],
+            segments=tuple(self._segments(row)),
+            mask=mask,
+            weights=mask.astype(np.float32) if self.weights is None else self.weights[start:end],
+            baseline=baseline,
+            scale=self.rows.scale,
+            missing=int(np.count_nonzero(np.isnan(scaled))),
+            counted=bool(self.counted[row]),
+            fell_back=bool(self.fell_back[row]),
+        )
+
+    def _seen_by_the_rule(self, scaled: Float64[np.ndarray, " response"]) -> Float32[np.ndarray, " response"]:
+        rule = self.rule.segmenter
+        if isinstance(rule, Hysteresis):
+            scaled = smooth(scaled, np.array([0, len(scaled)]), rule.smoothing)
+        with np.errstate(over="ignore"):
+            return scaled.astype(np.float32)
+
+    def _segments(self, row: int) -> list[Segment]:
+        part = slice(int(self.segments.rows[row]), int(self.segments.rows[row + 1]))
+        columns = (
+            self.segments.start[part],
+            self.segments.end[part],
+            self.polarity[part],
+            self.segments.reward[part],
+            self.kept[part],
+            self.disputed[part],
+        )
+        return [Segment(*fields) for fields in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def segment_run(
+    rewards: Float[np.ndarray, " tokens"],
+    starts: Int[np.ndarray, " row_starts"],
+    signs: Int[np.ndarray, " rows"],
+    rule: SegmentationRule,
+    statistics: RewardStatistics,
+    *,
+    texts: Sequence[str] | None = None,
+    offsets: Int[np.ndarray, "tokens 2"] | None = None,
+    entropies: Float[np.ndarray, " tokens"] | None = None,
+    ends_with_eos: Bool[np.ndarray, " rows"] | bool = True,
+) -> RunSegmentation:
+    """Cuts and masks the responses of a run, laid end to end: row i is tokens [starts[i], starts[i + 1]).
+
+    `statistics` are those of the run's rewards, for the baselines and scales that are taken over it. Raises
+    RequestError where lengths contradict each other, or where the segmenter needs what is not given.
+    """
+    rows = _rows(rewards, starts, rule, statistics, texts, offsets, entropies)
+    signs = np.asarray(signs, dtype=np.int8)
+    if len(signs) != len(rows):
+        raise RequestError(f"There are {len(signs)} signs for {len(rows)} responses: give one to each.")
+    eos = np.broadcast_to(np.asarray(ends_with_eos, dtype=np.bool_), (len(rows),))
+    if isinstance(rule.segmenter, Hysteresis):
+        voice = SIGNAL
+        signal, cuts = hysteresis.turns(rows, rule.segmenter)
+    else:
+        voice = AGREES if isinstance(rule.segmenter, Whole) else REWARD
+        cuts = rules.cut(rows, rule.segmenter)
+        signal = np.empty(rows.tokens, dtype=np.int8)
+    found = segments(rows, cuts, rule.aggregate)
+    weights = None if rule.soft_tau is None else np.empty(rows.tokens, dtype=np.float32)
+    result = RunSegmentation(
+        rule=rule,
+        rows=rows,
+        segments=found,
+        signal=signal,
+        cuts=cuts,
+        mask=np.empty(rows.tokens, dtype=np.bool_),
+        weights=weights,
+        polarity=np.empty(len(found.start), dtype=np.int8),
+        kept=np.empty(len(found.start), dtype=np.bool_),
+        disputed=np.empty(len(found.start), dtype=np.bool_),
+        counted=np.empty(len(rows), dtype=np.bool_),
+        fell_back=np.empty(len(rows), dtype=np.bool_),
+    )
+    deviation = statistics.std if math.isfinite(statistics.std) else 0.0
+    _agree(
+        rows.starts,
+        *found,
+        signs,
+        np.ascontiguousarray(eos) & (rule.eos == "keep"),
+        voice,
+        rule.polarity == "reward",
+        rule.neutral == "keep",
+        rule.nothing_kept == "skip",
+        rule.nothing_kept == "fallback_sample",
+        rule.margin > 0,
+        rule.margin * deviation / rows.scale,
+        0.0 if rule.soft_tau is None else rule.soft_tau,
+        result.signal,
+        result.mask,
+        np.empty(0, dtype=np.float32) if weights is None else weights,
+        result.polarity,
+        result.kept,
+        result.disputed,
+        result.counted,
+        result.fell_back,
+    )
+    return result
+
+
+def segment_response(
+    rewards: Float[np.ndarray, " response"],
+    sign: int,
+    rule: SegmentationRule,
+    statistics: RewardStatistics,
+    *,
+    text: str | None = None,
+    offsets: Int[np.ndarray, "response 2"] | None = None,
+    entropies: Float[np.ndarray, " response"] | None = None,
+    ends_with_eos: bool = True,
+) -> Segmentation:
+    """Cuts and masks one response. `sign` is +1 where it was chosen, -1 where it was rejected.
+
+    Raises RequestError where lengths contradict each other, or where the segmenter needs what is not given.
+    """
+    run = segment_run(
+        rewards,
+        np.array([0, len(rewards)]),
+        np.array([sign]),
+        rule,
+        statistics,
+        texts=None if text is None else [text],
+        offsets=offsets,
+        entropies=entropies,
+        ends_with_eos=ends_with_eos,
+    )
+    return run.response(0)
+
+
+def answer(request: SegmentationRequest) -> dict[str, Any]:
+    """The stateless form: signal, candidates, pivots, segments and mask of one response, as plain JSON.
+
+    Baselines and scales of the run are taken over this response. The soft weights are there where they were
+    asked for.
+    """
+    rewards = np.array([math.nan if r is None else r for r in request.token_rewards], dtype=np.float64)
+    statistics = RewardStatistics()
+    statistics.add(rewards)
+    cut = segment_response(
+        rewards,
+        request.sign,
+        request.rule(),
+        statistics,
+        text=request.text,
+        offsets=None if request.offsets is None else np.array(request.offsets, dtype=np.int64),
+        entropies=None if request.entropies is None else np.array(request.entropies, dtype=np.float64),
+        ends_with_eos=request.ends_with_eos,
+    )
+    found: dict[str, Any] = {
+        "signal": cut.signal.tolist(),
+        "candidates": cut.candidates.tolist(),
+        "pivots": cut.pivots.tolist(),
+        "segments": [
+            {
+                "start": segment.start,
+                "end": segment.end,
+                "polarity": segment.polarity,
+                "reward": segment.reward if math.isfinite(segment.reward) else None,
+            }
+            for segment in cut.segments
+        ],
+        "mask": cut.mask.tolist(),
+    }
+    if request.soft_tau is not None:
+        found["weights"] = missing_to_null(cut.weights)
+    return found
+
+
+def empty_sides(sides: Mapping[Side, Segmentation]) -> tuple[Side, ...]:
+    """The sides of a pair of which no token counts. The pair is kept, and the page flags it."""
+    return tuple(side for side, cut in sides.items() if not cut.mask.any())
+
+
+def warm_up() -> None:
+    """Compiles every loop, or reads it from the cache, so that the first request need not wait for it."""
+    for rewards in (np.array([1.0, -1.0], np.float32), np.array([1.0, -1.0], np.float64)):
+        statistics = RewardStatistics()
+        statistics.add(rewards)
+        for segmenter in (
+            {"name": "hysteresis", "min_len": 2},
+            {"name": "hysteresis", "smoothing": "median"},
+            {"name": "hysteresis", "smoothing": "ema"},
+            {"name": "changepoint"},
+        ):
+            rule = SegmentationRule.model_validate({"segmenter": segmenter, "baseline": "sequence_mean"})
+            segment_response(rewards, 1, rule, statistics)
+
+
+def _rows(
+    rewards: np.ndarray,
+    starts: np.ndarray,
+    rule: SegmentationRule,
+    statistics: RewardStatistics,
+    texts: Sequence[str] | None,
+    offsets: np.ndarray | None,
+    entropies: np.ndarray | None,
+) -> Rows:
+    rewards = np.asarray(rewards)
+    if rewards.dtype not in (np.float32, np.float64):
+        rewards = rewards.astype(np.float64)
+    rewards = np.ascontiguousarray(rewards)
+    starts = np.ascontiguousarray(starts, dtype=np.int64)
+    tokens, count = len(rewards), len(starts) - 1
+    if count < 0 or starts[0] != 0 or starts[-1] != tokens or (np.diff(starts) < 0).any():
+        raise RequestError(f"The row starts must ascend from 0 to the number of token rewards, {tokens}.")
+    for name, lane in (("offsets", offsets), ("entropies", entropies)):
+        if lane is not None and len(lane) != tokens:
+            raise RequestError(
+                f"`{name}` has {len(lane)} entries for {tokens} token rewards: give one a token."
+            )
+    if texts is not None and len(texts) != count:
+        raise RequestError(f"There are {len(texts)} texts for {count} responses: give one to each.")
+    infinite = np.isinf(rewards)
+    if infinite.any():
+        rewards = np.where(infinite, rewards.dtype.type(math.nan), rewards)
+    baselines = _baselines(rewards, starts, rule.baseline, statistics)
+    return Rows(rewards, starts, baselines, _scale(rule, statistics), texts, offsets, entropies)
+
+
+def _baselines(
+    rewards: np.ndarray, starts: np.ndarray, baseline: Baseline | float, statistics: RewardStatistics
+) -> Float64[np.ndarray, " rows"]:
+    """b of every row; 0 where there is no reward to take it from."""
+    count = len(starts) - 1
+    match baseline:
+        case "sequence_mean":
+            return _row_means(rewards, starts)
+        case "zero":
+            value = 0.0
+        case "batch_mean":
+            value = statistics.mean
+        case "median":
+            value = statistics.median()
+        case "otsu":
+            value = statistics.otsu()
+        case _:
+            value = float(baseline)
+    return np.full(count, 0.0 if math.isnan(value) else value)
+
+
+def _scale(rule: SegmentationRule, statistics: RewardStatistics) -> float:
+    """q; a deviation of 0, or of nothing, counts as 1."""
+    if rule.scale == "none":
+        return 1.0
+    if rule.scale == "std":
+        return statistics.std if statistics.std > 0 else 1.0
+    return float(rule.scale)
+
+
+@compiled
+def _row_means(rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    means = np.zeros(len(starts) - 1)
+    for row in range(len(starts) - 1):
+        total, count = 0.0, 0
+        for t in range(starts[row], starts[row + 1]):
+            if not np.isnan(rewards[t]):
+                total += rewards[t]
+                count += 1
+        if count:
+            means[row] = total / count
+    return means
+
+
+SIGNAL, REWARD, AGREES = range(3)
+"""Where a segment's signal comes from: the rule's own signal, the segment's reward, or the sign asked for."""
+
+
+@compiled
+def _agree(
+    starts: np.ndarray,
+    segment_rows: np.ndarray,
+    segment_start: np.ndarray,
+    segment_end: np.ndarray,
+    segment_reward: np.ndarray,
+    signs: np.ndarray,
+    keep_eos: np.ndarray,
+    voice: int,
+    polarity_is_reward: bool,
+    keep_neutral: bool,
+    skip: bool,
+    fall_back: bool,
+    has_margin: bool,
+    slack: float,
+    tau: float,
+    signal: np.ndarray,
+    mask: np.ndarray,
+    weights: np.ndarray,
+    polarity: np.ndarray,
+    kept: np.ndarray,
+    disputed: np.ndarray,
+    counted: np.ndarray,
+    fell_back: np.ndarray,
+) -> None:
+    """Decides segment by segment, then row by row, and writes tokens. `slack` is the margin, scaled."""
+    soft = len(weights) > 0
+    for row in range(len(starts) - 1):
+        first, last, sign = starts[row], starts[row + 1], signs[row]
+        nothing = True
+        for k in range(segment_rows[row], segment_rows[row + 1]):
+            start, end = first + segment_start[k], first + segment_end[k]
+            reward = segment_reward[k]
+            reward_sign = 1 if reward > 0 else (-1 if reward < 0 else 0)
+            if voice == SIGNAL:
+                spoken = int(signal[start])
+            else:
+                spoken = int(sign) if voice == AGREES else reward_sign
+                signal[start:end] = spoken
+            voted = reward_sign if polarity_is_reward and voice != AGREES else spoken
+            if voted == 0:
+                keep = keep_neutral
+            else:
+                keep = sign * voted > 0 or (has_margin and not sign * reward < -slack)
+            weight = np.float32(1.0 if keep else 0.0)
+            if soft and voted != 0 and voice != AGREES and not np.isnan(reward):
+                weight = np.float32(1 / (1 + np.exp(-(sign * reward + slack) / tau)))
+            polarity[k] = voted
+            kept[k] = keep
+            disputed[k] = spoken * reward_sign < 0
+            mask[start:end] = keep
+            if soft:
+                weights[start:end] = weight
+            nothing = nothing and weight == 0
+        counted[row] = not (nothing and skip)
+        fell_back[row] = nothing and fall_back
+        if nothing:
+            mask[first:last] = fall_back
+            if soft:
+                weights[first:last] = 1.0 if fall_back else 0.0
+        elif keep_eos[row]:
+            mask[last - 1] = True
+            if soft:
+                weights[last - 1] = 1.0

@@ -1,0 +1,401 @@
+"""Reads policies and reward models over many rows: lanes of every token, values after every token.
+
+Most models are read without padding (see `ragged`). One that cannot be, which is found out by trying once,
+is read in another way: slower and equal.
+
+    ragged    all rows of a token budget in one sequence
+    padded    rows padded on the right to the longest
+    alone     a row at a time, for positions or heads that depend on the other rows or are not known
+    prefixes  every prefix of a response by itself, for reward models that see the whole text at once
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32
+
+from engine.errors import ModelError
+from engine.language_models import LoadedModel
+from engine.logprobs import TokenLanes, lanes_of_logits, token_lanes
+from engine.ragged import Row, lay_out, ragged_states
+
+log = logging.getLogger(__name__)
+
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Largest difference, in standard deviations of the hidden states, between two ways to read a model. What
+they may differ by is rounding; what a wrong mask or position changes is of the order of 1."""
+
+Plan = Literal["ragged", "padded", "alone", "prefixes"]
+
+
+class Lanes(NamedTuple):
+    """What a policy says of each token of one continuation; NaN (rank -1) where nothing precedes it."""
+
+    logprobs: Float32[np.ndarray, " response"]
+    entropies: Float32[np.ndarray, " response"] | None
+    ranks: Int32[np.ndarray, " response"] | None
+
+
+@torch.inference_mode()
+def read_lanes(
+    loaded: LoadedModel, rows: Sequence[Row], token_budget: int, *, with_distribution: bool = True
+) -> list[list[Lanes]]:
+    """Log-probabilities of every branch of every row, with entropies and ranks where they are wanted."""
+    plan = plan_of(loaded)
+    # The last token of a branch is predicted, not read.
+    seen = [Row(row.prompt, tuple(branch[:-1] for branch in row.branches)) for row in rows]
+    lanes: list[list[Lanes]] = [[] for _ in rows]
+    for batch in batches(seen, token_budget, plan):
+        targets = _tensor(np.concatenate([b for i in batch for b in rows[i].branches]), loaded)
+        chosen = [seen[index] for index in batch]
+        if plan == "alone":
+            logits = own_logits(loaded, chosen[0])
+            parts = lanes_of_logits(logits, targets, with_distribution)
+        else:
+            hidden = hidden_states(loaded, chosen, plan)
+            parts = token_lanes(
+                hidden, targets, loaded.head, loaded.vocab_size, with_distribution=with_distribution
+            )
+        flat = _split(parts, [rows[index] for index in batch])
+        for index in batch:
+            lanes[index] = [next(flat) for _ in rows[index].branches]
+    return lanes
+
+
+@torch.inference_mode()
+def read_values(
+    loaded: LoadedModel, rows: Sequence[Row], token_budget: int
+) -> list[list[Float32[np.ndarray, " response+1"]]]:
+    """What a reward model reads after the prompt and after every token; NaN where there is no prompt."""
+    plan = plan_of(loaded)
+    values: list[list[np.ndarray]] = [[] for _ in rows]
+    for batch in batches(rows, token_budget, plan):
+        chosen = [rows[index] for index in batch]
+        if plan == "prefixes":
+            read = _prefix_values(loaded, chosen[0], token_budget)
+        else:
+            read = _array(loaded.values(hidden_states(loaded, chosen, plan)))
+        start = 0
+        for index in batch:
+            for branch in rows[index].branches:
+                one = read[start : start + len(branch) + 1].copy()
+                if not len(rows[index].prompt):
+                    one[0] = np.nan
+                values[index].append(one)
+                start += len(one)
+    return values
+
+
+def batches(rows: Sequence[Row], token_budget: int, plan: Plan) -> Iterator[list[int]]:
+    """Positions of rows that are read together: sorted by length, as many as the budget allows."""
+    batch: list[int] = []
+    used = 0
+    for index in sorted(range(len(rows)), key=lambda index: (rows[index].tokens, index)):
+        tokens = rows[index].tokens
+        if plan == "padded":
+            sequences = sum(len(rows[one].branches) for one in [*batch, index])
+            needed = sequences * max(len(rows[index].prompt) + len(b) for b in rows[index].branches)
+        else:
+            needed = used + tokens
+        if batch and (needed > token_budget or plan in ("alone", "prefixes")):
+            yield batch
+            batch, used = [], 0
+        batch.append(index)
+        used += tokens
+    if batch:
+        yield batch
+
+
+# ------------------------------------------------------------------------------------------- reading a batch
+
+
+def hidden_states(loaded: LoadedModel, rows: Sequence[Row], plan: Plan) -> torch.Tensor:
+    """Hidden states after the prompt and after every token of each branch: (sum of len(branch) + 1, hidden).
+
+    Where there is no prompt, the first of a branch is without meaning.
+    """
+    if plan == "ragged":
+        return _ragged_hidden(loaded, rows)
+    sequences = [np.concatenate([row.prompt, branch]) for row in rows for branch in row.branches]
+    lengths = [len(branch) for row in rows for branch in row.branches]
+    states = _padded_states(loaded, sequences)
+    kept = []
+    for index, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        first = len(sequence) - length - 1
+        at = torch.arange(first, len(sequence), device=states.device).clamp(min=0)
+        kept.append(states[index, at])
+    return torch.cat(kept)
+
+
+def _ragged_hidden(loaded: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
+    layout = lay_out(rows)
+    if len(layout.ids):
+        return ragged_states(loaded.model, loaded.backbone, layout, loaded.device)
+    # Single tokens without a prompt: nothing is read, and nothing is asked of what comes back.
+    width = loaded.model.config.get_text_config().hidden_size
+    return torch.zeros(len(layout.readings), width, device=loaded.device, dtype=loaded.dtype)
+
+
+def _padded_states(loaded: LoadedModel, sequences: Sequence[np.ndarray]) -> torch.Tensor:
+    """(sequences, longest, hidden); what stands right of a sequence is without meaning."""
+    longest = max(1, max(len(sequence) for sequence in sequences))
+    ids = np.zeros((len(sequences), longest), np.int64)
+    mask = np.zeros((len(sequences), longest), np.int64)
+    for index, sequence in enumerate(sequences):
+        ids[index, : len(sequence)] = sequence
+        mask[index, : len(sequence)] = 1
+    everything_counts = bool(mask.all())
+    output = loaded.backbone(
+        input_ids=_tensor(ids, loaded),
+        attention_mask=None if everything_counts else _tensor(mask, loaded),
+        use_cache=False,
+    )
+    states: torch.Tensor = output.last_hidden_state
+    return states
+
+
+def own_logits(loaded: LoadedModel, row: Row) -> torch.Tensor:
+    """Logits after the prompt and after every token of each branch, by the model's own forward pass."""
+    parts = []
+    for branch in row.branches:
+        sequence = np.concatenate([row.prompt, branch])
+        if not len(sequence):
+            sequence = np.zeros(1, np.int32)
+        logits = loaded.model(input_ids=_tensor(sequence[None], loaded), use_cache=False).logits[0]
+        first = len(row.prompt) - 1
+        at = torch.arange(first, first + len(branch) + 1, device=logits.device).clamp(min=0)
+        parts.append(logits[at].float())
+    return torch.cat(parts)
+
+
+def _prefix_values(loaded: LoadedModel, row: Row, token_budget: int) -> np.ndarray:
+    """The value of every prefix, each read by itself as a whole text."""
+    values = []
+    for branch in row.branches:
+        whole = np.concatenate([row.prompt, branch])
+        shortest = len(row.prompt)
+        prefixes = [whole[:end] for end in range(max(shortest, 1), len(whole) + 1)]
+        if not shortest:
+            values.append(np.full(1, np.nan, np.float32))
+        together = max(1, token_budget // max(len(whole), 1))
+        for start in range(0, len(prefixes), together):
+            values.append(_whole_values(loaded, prefixes[start : start + together]))
+    return np.concatenate(values)
+
+
+def _whole_values(loaded: LoadedModel, sequences: Sequence[np.ndarray]) -> np.ndarray:
+    padding = loaded.model.config.get_text_config().pad_token_id
+    if padding is None:  # Without a padding token a classifier takes one length at a time.
+        return np.concatenate(
+            [_array(loaded.model(input_ids=_tensor(one[None], loaded)).logits[:, 0]) for one in sequences]
+        )
+    longest = max(len(sequence) for sequence in sequences)
+    ids = np.full((len(sequences), longest), padding, np.int64)
+    mask = np.zeros((len(sequences), longest), np.int64)
+    for index, sequence in enumerate(sequences):
+        ids[index, : len(sequence)] = sequence
+        mask[index, : len(sequence)] = 1
+    output = loaded.model(input_ids=_tensor(ids, loaded), attention_mask=_tensor(mask, loaded))
+    return _array(output.logits[:, 0])
+
+
+def _tensor(array: np.ndarray, loaded: LoadedModel) -> torch.Tensor:
+    return torch.from_numpy(array.astype(np.int64)).to(loaded.device)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.cpu().numpy()
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+
+
+def _split(lanes: TokenLanes, rows: Sequence[Row]) -> Iterator[Lanes]:
+    """The lanes of each branch of the rows."""
+    logprobs = _array(lanes.logprobs)
+    entropies = None if lanes.entropies is None else _array(lanes.entropies)
+    ranks = None if lanes.ranks is None else _array(lanes.ranks)
+    start = 0
+    for row in rows:
+        for branch in row.branches:
+            part = slice(start, start := start + len(branch))
+            one = Lanes(
+                logprobs[part].copy(),
+                None if entropies is None else entropies[part].copy(),
+                None if ranks is None else ranks[part].copy(),
+            )
+            if not len(row.prompt):
+                _forget_first(one)
+            yield one
+
+
+def _forget_first(lanes: Lanes) -> None:
+    """Nothing predicts the first token of a response without a prompt."""
+    lanes.logprobs[0] = np.nan
+    if lanes.entropies is not None and lanes.ranks is not None:
+        lanes.entropies[0], lanes.ranks[0] = np.nan, -1
+
+
+# --------------------------------------------------------------------------- how many threads
+
+
+SMALL_PARAMETERS = 20_000_000
+"""Up to this size a second thread may cost more than it computes."""
+
+
+@contextmanager
+def fitting_threads(loaded: LoadedModel) -> Iterator[None]:
+    """While this lasts, torch has the number of threads that reads this model fastest: one, or all it had.
+
+    Threads that wait for one another at every small product lose to one thread, by far where other processes
+    use the cores. Only models that are small and on the CPU are tried, each once: a process that stays warm
+    reads models of all sizes, and a short request takes less time than the trial.
+    """
+    every = torch.get_num_threads()
+    try:
+        torch.set_num_threads(_fitting_threads(loaded, every))
+        yield
+    finally:
+        torch.set_num_threads(every)
+
+
+def _fitting_threads(loaded: LoadedModel, every: int) -> int:
+    if every == 1 or loaded.device.type != "cpu" or loaded.info.parameters > SMALL_PARAMETERS:
+        return every
+    if loaded.threads is None:
+        generator = np.random.default_rng(0)
+        ids = generator.integers(0, loaded.vocab_size, 32).astype(np.int32)
+        rows = [Row(ids, (ids, ids))] * 4
+        seconds = {threads: _seconds(loaded, rows, threads) for threads in (1, every)}
+        loaded.threads = min(seconds, key=lambda threads: seconds[threads])
+    return loaded.threads
+
+
+def _seconds(loaded: LoadedModel, rows: Sequence[Row], threads: int) -> float:
+    """How long reading these rows takes: the median of three, after one to warm up."""
+    torch.set_num_threads(threads)
+    taken = []
+    for _ in range(4):
+        began = time.perf_counter()
+        if loaded.info.kind == "causal_lm":
+            read_lanes(loaded, rows, 8192)
+        else:
+            read_values(loaded, rows, 8192)
+        taken.append(time.perf_counter() - began)
+    return sorted(taken[1:])[1]
+
+
+# ---------------------------------------------------------------------------------------- how to read a model
+
+
+def plan_of(loaded: LoadedModel) -> Plan:
+    """How this model is read: the fastest way that gives what a plain forward pass gives, tried once."""
+    if loaded.plan is None:
+        loaded.plan = _find_plan(loaded)
+        if loaded.plan != "ragged":
+            note = f"`{loaded.info.path}` ({loaded.info.architecture}) is read {_IN_WORDS[loaded.plan]}"
+            loaded.notes.append(note)
+            log.warning(note)
+    plan: Plan = loaded.plan
+    return plan
+
+
+_IN_WORDS = {
+    "padded": "in padded batches, for its attention cannot be run row by row: slower, with equal results.",
+    "alone": "one row at a time, for its results depend on the rest of a batch: slow, with equal results.",
+    "prefixes": "once for every token, for it sees a whole text at once: exact, and slow.",
+}
+
+
+@torch.inference_mode()
+def _find_plan(loaded: LoadedModel) -> Plan:
+    rows = _probe_rows(loaded.vocab_size)
+    if loaded.info.kind == "sequence_classifier":
+        if not _is_read_at_every_token(loaded, rows):
+            return "prefixes"
+    else:
+        if not _is_causal(loaded, rows):
+            raise ModelError(
+                f"`{loaded.info.path}` ({loaded.info.architecture}) lets a token see those after it, so "
+                "that it has no log-probability of a response; use a causal LM."
+            )
+        if not _head_is_known(loaded, rows[0]):
+            return "alone"
+    if _positions_depend_on_length(loaded):
+        return "alone"
+    plain = torch.cat([hidden_states(loaded, [row], "alone") for row in rows])
+    if _agrees(lambda: _checked_ragged_states(loaded, rows), plain):
+        return "ragged"
+    return "padded" if _agrees(lambda: hidden_states(loaded, rows, "padded"), plain) else "alone"
+
+
+def _probe_rows(vocab_size: int) -> list[Row]:
+    """Two rows of random tokens, one with two branches, so that any leak between rows shows."""
+    generator = np.random.default_rng(0)
+    drawn = [generator.integers(0, vocab_size, length).astype(np.int32) for length in (6, 5, 3, 4, 7)]
+    return [Row(drawn[0], (drawn[1], drawn[2])), Row(drawn[3], (drawn[4],))]
+
+
+def _agrees(read: Callable[[], torch.Tensor], plain: torch.Tensor) -> bool:
+    try:
+        states = read()
+    except Exception as error:  # Whatever an unknown architecture raises, it is read in another way.
+        log.info("probe failed", extra={"error": str(error)})
+        return False
+    if states.shape != plain.shape:
+        return False
+    difference = (states.float() - plain.float()).abs().max() / plain.float().std().clamp(min=1e-12)
+    return float(difference) <= PROBE_TOLERANCE.get(plain.dtype, 0.1)
+
+
+def _checked_ragged_states(loaded: LoadedModel, rows: Sequence[Row]) -> torch.Tensor:
+    layout = lay_out(rows)
+    states = ragged_states(loaded.model, loaded.backbone, layout, loaded.device)
+    if _has_window(loaded) and not layout.saw_window:
+        raise NotImplementedError("a sliding window that attention is not told of")
+    return states
+
+
+def _has_window(loaded: LoadedModel) -> bool:
+    config = loaded.model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return any("sliding" in kind or "chunked" in kind for kind in kinds)
+    return bool(getattr(config, "sliding_window", None))
+
+
+def _is_causal(loaded: LoadedModel, rows: Sequence[Row]) -> bool:
+    """Whether the hidden states of a text's beginning are the same with and without its end."""
+    whole = np.concatenate([rows[0].prompt, rows[0].branches[0]])
+    short, long = (_padded_states(loaded, [ids])[0] for ids in (rows[0].prompt, whole))
+    return _agrees(lambda: long[: len(rows[0].prompt)], short)
+
+
+def _head_is_known(loaded: LoadedModel, row: Row) -> bool:
+    """Whether our head gives the logits that the model's own forward pass gives."""
+    own = own_logits(loaded, row)
+    return _agrees(lambda: loaded.head(hidden_states(loaded, [row], "alone")), own)
+
+
+def _is_read_at_every_token(loaded: LoadedModel, rows: Sequence[Row]) -> bool:
+    """Whether one causal pass and the scalar head give the value of every prefix."""
+    score = getattr(loaded.model, "score", None)
+    if not isinstance(score, torch.nn.Linear) or not _is_causal(loaded, rows):
+        return False
+    sequence = np.concatenate([rows[0].prompt, rows[0].branches[0]])
+    own = loaded.model(input_ids=_tensor(sequence[None], loaded)).logits[0, 0].float()
+    read = loaded.values(_padded_states(loaded, [sequence])[0])
+    tolerance = PROBE_TOLERANCE.get(loaded.dtype, 0.1) * float(read.std().clamp(min=1e-12))
+    return abs(float(read[-1] - own)) <= tolerance
+
+
+def _positions_depend_on_length(loaded: LoadedModel) -> bool:
+    """Whether the rotary embedding changes with the longest position of a batch."""
+    parameters = getattr(loaded.model.config.get_text_config(), "rope_parameters", None) or {}
+    nested = [value for value in parameters.values() if isinstance(value, dict)] or [parameters]
+    return any(one.get("rope_type") in ("dynamic", "longrope") for one in nested)

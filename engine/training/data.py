@@ -1,0 +1,213 @@
+"""Which rows a training uses, in which order, as tokens.
+
+Every choice is a function of the rows' keys, the request and its seed: a training that is resumed, or shared
+by several processes, sees the same batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from engine.errors import DataError
+from engine.formats.canonical import read_pairs
+from engine.language_models import LoadedModel
+from engine.tokens import TokenisedResponse, fit, tokenise
+from engine.training.checks import needs_pairs, needs_prompts_alone
+from engine.training.request import TrainingRequest
+from engine.training.settle import split
+from engine.types import PreferencePair, Side
+
+SPARE = 1.05
+"""Rows that are drawn beyond those a short training will see, for some may turn out to be too long."""
+CHUNK = 512
+"""Pairs that are tokenised at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """The rows of a training."""
+
+    trained: list[PreferencePair]
+    """In the order in which the first epoch draws them; no more than the training can see."""
+    held_out: list[PreferencePair]
+    usable: int
+    """Rows of the data that the method can use."""
+    useless: int
+    """Rows that lack a side which the method needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedPair:
+    """A pair as tokens: its sides continue one prompt, of which both see the same end."""
+
+    key: str
+    pair: PreferencePair
+    prompt: Int32[np.ndarray, " prompt"]
+    sides: dict[Side, TokenisedResponse]
+
+
+# ------------------------------------------------------------------------------------------------ which rows
+
+
+def count_usable(rows: Path, request: TrainingRequest) -> int:
+    """How many rows the method can use: pairs, chosen responses or, where it samples, distinct prompts."""
+    return len(_places(rows, request).keys)
+
+
+def choose_rows(rows: Path, request: TrainingRequest) -> ChosenRows:
+    """The rows that a settled request trains on and holds out.
+
+    All usable rows stand in an order that their keys alone decide, so that parts of the same data are
+    disjoint whatever the seed: a scorer may learn from one part and mask the other. The end of the request's
+    part is held out. Raises DataError where nothing is left to train on.
+    """
+    places = _places(rows, request)
+    keys = sorted(places.keys, key=_place_of)
+    start, end = (math.floor(share * len(keys)) for share in (request.data.part.start, request.data.part.end))
+    shares = split(request, len(keys))
+    trained, held_out = keys[start : start + shares.trained], keys[start + shares.trained : end]
+    if not trained:
+        raise DataError(_nothing(request, len(keys), places.useless))
+    order = np.random.default_rng([request.optimisation.seed, 0]).permutation(len(trained))
+    if not needs_prompts_alone(request):
+        steps = request.optimisation.steps
+        assert steps is not None, "the request is settled"
+        order = order[: math.ceil(SPARE * steps * request.optimisation.batch_size) + CHUNK]
+    wanted = [trained[at] for at in order]
+    found = _pairs_with(rows, {*wanted, *held_out})
+    return ChosenRows(
+        [found[key] for key in wanted], [found[key] for key in held_out], len(keys), places.useless
+    )
+
+
+def batch_of(update: int, batch_size: int, rows: int, seed: int) -> list[int]:
+    """Positions of the rows of update `update`: epochs of all rows, each in an order of its own."""
+    first = update * batch_size
+    batch: list[int] = []
+    while len(batch) < batch_size:
+        epoch, at = divmod(first + len(batch), rows)
+        batch += _epoch(epoch, rows, seed)[at : at + batch_size - len(batch)].tolist()
+    return batch
+
+
+def _epoch(epoch: int, rows: int, seed: int) -> Int32[np.ndarray, " rows"]:
+    if epoch == 0:  # The rows were drawn in this order.
+        return np.arange(rows, dtype=np.int32)
+    return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int32)
+
+
+@dataclass(slots=True)
+class _Places:
+    keys: list[str]
+    useless: int
+
+
+def _places(rows: Path, request: TrainingRequest) -> _Places:
+    """Keys of the usable rows, in the order of the file; of rows with one prompt the first, where the method
+    samples."""
+    found = _Places([], 0)
+    prompts: set[object] = set()
+    for pair in read_pairs(rows):
+        if needs_prompts_alone(request):
+            if pair.prompt in prompts:
+                continue
+            prompts.add(pair.prompt)
+        elif pair.chosen is None or (needs_pairs(request) and pair.rejected is None):
+            found.useless += 1
+            continue
+        found.keys.append(pair.key)
+    return found
+
+
+def _place_of(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _nothing(request: TrainingRequest, usable: int, useless: int) -> str:
+    if usable:
+        return (
+            f"{usable} usable rows leave none to train on; take a larger part of the data, or hold out less."
+        )
+    needed = "both a chosen and a rejected response" if needs_pairs(request) else "a chosen response"
+    return (
+        f"None of the {useless} rows has {needed}, which `{request.method.name}` learns from; "
+        "choose other data or another method."
+    )
+
+
+def _pairs_with(rows: Path, keys: Collection[str]) -> dict[str, PreferencePair]:
+    return {pair.key: pair for pair in read_pairs(rows) if pair.key in keys}
+
+
+# -------------------------------------------------------------------------------------------------- as tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """Pairs as tokens, and the keys of those that were left out because a response is too long."""
+
+    pairs: list[TokenisedPair]
+    too_long: list[str]
+
+
+def tokenise_pairs(
+    pairs: Sequence[PreferencePair], loaded: LoadedModel, request: TrainingRequest, *, sides: Sequence[Side]
+) -> Tokenised:
+    """The pairs with `sides`, each with its EOS. A pair with a response of more tokens than the request
+    allows, or than the context leaves beside one token of the prompt, is left out.
+
+    Raises DataError where a row cannot be tokenised at all.
+    """
+    kept: list[TokenisedPair] = []
+    too_long: list[str] = []
+    for pair, responses in _responses(pairs, loaded, sides):
+        one = _pair_of(pair, responses, loaded, request)
+        if one is None:
+            too_long.append(pair.key)
+        else:
+            kept.append(one)
+    return Tokenised(kept, too_long)
+
+
+def with_sides(pair: PreferencePair, sides: Collection[Side]) -> PreferencePair:
+    """The pair without the sides that are not asked for."""
+    return replace(
+        pair,
+        chosen=pair.chosen if "chosen" in sides else None,
+        rejected=pair.rejected if "rejected" in sides else None,
+    )
+
+
+def _responses(
+    pairs: Sequence[PreferencePair], loaded: LoadedModel, sides: Sequence[Side]
+) -> Iterator[tuple[PreferencePair, list[TokenisedResponse]]]:
+    for start in range(0, len(pairs), CHUNK):
+        chunk = [with_sides(pair, sides) for pair in pairs[start : start + CHUNK]]
+        limitless = 2**31 - 1
+        flat = iter(tokenise(chunk, loaded.tokenizer, append_eos=True, max_response_tokens=limitless))
+        for original, pair in zip(pairs[start : start + CHUNK], chunk, strict=True):
+            yield original, [next(flat) for _ in pair.sides()]
+
+
+def _pair_of(
+    pair: PreferencePair,
+    responses: Iterable[TokenisedResponse],
+    loaded: LoadedModel,
+    request: TrainingRequest,
+) -> TokenisedPair | None:
+    fitted = [fit(one, loaded.info.context, loaded.tokenizer.bos_token_id) for one in responses]
+    longest = request.data.max_response_tokens
+    if any(one.seen < len(one.ids) or len(one.ids) > longest for one in fitted):
+        return None
+    prompt = min((one.prompt for one in fitted), key=len)
+    limit = request.data.max_prompt_tokens
+    if limit is not None and len(prompt) > limit:
+        prompt = prompt[len(prompt) - limit :]
+    return TokenisedPair(pair.key, pair, prompt, {one.side: replace(one, prompt=prompt) for one in fitted})
