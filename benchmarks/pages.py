@@ -33,8 +33,9 @@ from app.services.pairs import pairs
 from app.services.runs import jobs
 from app.services.scorings import scorings
 from app.services.scorings.maps import Agreement, SideView
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import PreferencePair, Response, ScoredChunk, SegmentationRule
+from engine.types import PreferencePair, Response, ScoredChunk
 
 TEXT = 'The reward of a token says where the answer turns , and <b>bold</b> claims are "often" wrong .\n'
 WORDS = TEXT.split(" ")

@@ -30,8 +30,9 @@ from app.db.session import Database
 from app.db.tables import Dataset, Job, Run, SourceStatistics
 from app.services.datasets import datasets
 from app.services.scorings.cuts import SEGMENT_COLUMNS
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import PreferencePair, Response, RewardMap, SegmentationRule
+from engine.types import PreferencePair, Response, RewardMap
 
 SOURCES = ("implicit", "rm_prefix", "spans")
 SIDES = ("chosen", "rejected")

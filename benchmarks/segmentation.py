@@ -15,10 +15,10 @@ import numpy as np
 import ruptures
 
 from engine.masks import segment_run, warm_up
+from engine.rules import Hysteresis, SegmentationRule
 from engine.segmentation.changepoint import change_points
 from engine.segmentation.hysteresis import follow
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import Hysteresis, SegmentationRule
 
 DELTA = 0.3
 

@@ -27,23 +27,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
 from engine.errors import RequestError
+from engine.rules import Baseline, Hysteresis, SegmentationRequest, SegmentationRule, Whole
 from engine.segmentation import hysteresis, rules
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
 from engine.segmentation.segments import RaggedSegments, segments
 from engine.segmentation.smoothing import smooth
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import (
-    Baseline,
-    Hysteresis,
-    Segment,
-    Segmentation,
-    SegmentationRequest,
-    SegmentationRule,
-    Side,
-    Whole,
-    missing_to_null,
-)
+from engine.types import Segment, Segmentation, Side, missing_to_null
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from engine.errors import DataError, ModelError, RequestError
 from engine.language_models import LoadedModel, load_policy, load_reward_model, memory_advice
 from engine.ragged import Row
 from engine.reading import Lanes, plan_of, read_lanes, read_values
+from engine.requests import ScoreRequest
 from engine.sources import SOURCES
 from engine.sources.external import external_rewards
 from engine.sources.implicit import implicit_rewards
@@ -20,7 +21,7 @@ from engine.sources.rm_increment import rm_increment_rewards
 from engine.sources.rm_prefix import rm_prefix_rewards
 from engine.sources.spans import span_rewards
 from engine.tokens import TokenisedResponse, align_values, fit, tokenise
-from engine.types import PreferencePair, RewardMap, ScoreRequest, SourceName
+from engine.types import PreferencePair, RewardMap, SourceName
 
 OUT_OF_MEMORY = (
     "ask for a smaller `token_budget`, fewer tokens a response (`max_response_tokens`), or a smaller model."

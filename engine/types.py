@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int32
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Side = Literal["chosen", "rejected"]
 SIDES: tuple[Side, Side] = ("chosen", "rejected")
@@ -87,161 +87,6 @@ class PreferencePair:
         """The sides that exist, chosen first."""
         both: list[tuple[Side, Response | None]] = [("chosen", self.chosen), ("rejected", self.rejected)]
         return [(side, response) for side, response in both if response is not None]
-
-
-# --------------------------------------------------------------------------- from rewards to a mask: the rule
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Hysteresis(_Strict):
-    """The signal turns when a scaled reward leaves the band (-delta, delta) on the other side [sibling]."""
-
-    name: Literal["hysteresis"] = "hysteresis"
-    delta: float = Field(0.3, ge=0)
-    min_len: int = Field(1, ge=1)
-    """Segments shorter than this are merged, shortest first, into the neighbour nearer in mean [ours]."""
-    smoothing: Literal["none", "median", "ema"] = "none"
-    """What smooths the rewards before the rule: a median of 5, or an exponential average with weight .5."""
-
-
-class Whole(_Strict):
-    """One segment that always agrees: sample-wise supervision."""
-
-    name: Literal["whole"] = "whole"
-
-
-class Token(_Strict):
-    """Every token is a segment: token-wise supervision."""
-
-    name: Literal["token"] = "token"
-
-
-class Fixed(_Strict):
-    """A segment every `length` tokens."""
-
-    name: Literal["fixed"] = "fixed"
-    length: int = Field(4, ge=1)
-
-
-class Step(_Strict):
-    """A segment ends with the token that contains a line break: step-wise supervision."""
-
-    name: Literal["step"] = "step"
-
-
-class Clause(_Strict):
-    """A segment ends with a punctuation mark or a line break: step-wise supervision of plain text."""
-
-    name: Literal["clause"] = "clause"
-
-
-class Sentence(_Strict):
-    """A segment a sentence, as a sentence-splitting library sees them."""
-
-    name: Literal["sentence"] = "sentence"
-    language: str = Field("en", pattern="^[a-z]{2}$")
-
-
-class Entropy(_Strict):
-    """A token ends a segment when the entropy of its distribution exceeds `threshold` nats
-    (arXiv 2501.02790)."""
-
-    name: Literal["entropy"] = "entropy"
-    threshold: float = Field(1.75, ge=0)
-
-
-class Changepoint(_Strict):
-    """Segments of constant mean: the optimum that PELT finds for a squared cost, found exactly.
-
-    `penalty` is in units of log(T) times the variance of the noise.
-    """
-
-    name: Literal["changepoint"] = "changepoint"
-    penalty: float = Field(2.0, gt=0)
-    min_len: int = Field(1, ge=1)
-
-
-Segmenter = Annotated[
-    Hysteresis | Whole | Token | Fixed | Step | Clause | Sentence | Entropy | Changepoint,
-    Field(discriminator="name"),
-]
-
-Baseline = Literal["zero", "batch_mean", "median", "otsu", "sequence_mean"]
-Scale = Literal["none", "std"]
-Aggregate = Literal["mean", "sum", "last", "min", "max_abs"]
-
-
-class SegmentationRule(_Strict):
-    """All that turns token rewards into a mask (METHOD section 3), with its defaults.
-
-    s_t = (r_t - baseline) / scale; the segmenter cuts s; each segment gets a reward and a polarity; a segment
-    is kept iff sign * polarity > 0.
-    """
-
-    segmenter: Segmenter = Hysteresis()
-    baseline: Baseline | float = "zero"
-    """b of the scale. `batch_mean`, `median` and `otsu` are taken over the run, `sequence_mean` over the
-    response. A number is taken as it is."""
-    scale: Scale | Annotated[float, Field(gt=0)] = "none"
-    """q of the scale: 1, the standard deviation of the run's rewards, or a number. 0 counts as 1."""
-    aggregate: Aggregate = "mean"
-    """How a segment's reward is made of its scaled token rewards."""
-    polarity: Literal["signal", "reward"] = "signal"
-    """What the mask asks for the sign: the signal [sibling figure], or the sign of the segment reward."""
-    neutral: Literal["keep", "drop"] = "keep"
-    eos: Literal["keep", "inherit"] = "keep"
-    """`keep`: the EOS token always counts, or stopping is never learned. `inherit`: as its segment."""
-    nothing_kept: Literal["skip", "fallback_sample", "zero"] = "skip"
-    """`skip`: weight 0 and out of the mean's denominator; `fallback_sample`: the whole response counts;
-    `zero`: weight 0, but counted in the denominator."""
-    margin: float = Field(0.0, ge=0)
-    """Drop only segments with sign * reward < -margin * (standard deviation of the run)."""
-    soft_tau: float | None = Field(None, gt=0)
-    """Temperature of the soft weights sigmoid(sign * reward / tau); None keeps the mask hard."""
-
-
-class SegmentationRequest(SegmentationRule):
-    """The body of `POST /api/v1/segmentations` and of `rewardscope segment FILE`: a rule and one response.
-
-    The run-wide baselines and scales are taken over this one response.
-    """
-
-    token_rewards: list[float | None] = Field(min_length=1, max_length=200_000)
-    """One a token; null where the reward is missing."""
-    sign: Literal[1, -1] = 1
-    """+1: the response was chosen or has a positive advantage; -1: rejected."""
-    ends_with_eos: bool = True
-    """Whether the last token is the EOS, which `eos: keep` protects."""
-    entropies: list[float] | None = None
-    """Nats, one a token: the `entropy` segmenter needs them."""
-    text: str | None = None
-    """The response; the `step`, `clause` and `sentence` segmenters need it, together with `offsets`."""
-    offsets: list[tuple[int, int]] | None = None
-    """Code points [start, end) of every token in `text`."""
-
-    @model_validator(mode="after")
-    def _lists_have_one_entry_a_token(self) -> SegmentationRequest:
-        tokens = len(self.token_rewards)
-        for name in ("entropies", "offsets"):
-            values = getattr(self, name)
-            if values is not None and len(values) != tokens:
-                raise ValueError(f"`{name}` has {len(values)} entries for {tokens} token rewards.")
-        if self.segmenter.name == "entropy" and self.entropies is None:
-            raise ValueError("The `entropy` segmenter needs `entropies`, one a token.")
-        if self.segmenter.name in ("step", "clause", "sentence") and (
-            self.text is None or self.offsets is None
-        ):
-            raise ValueError(f"The `{self.segmenter.name}` segmenter needs `text` and `offsets`.")
-        return self
-
-    def rule(self) -> SegmentationRule:
-        """The rule alone, without the response."""
-        return SegmentationRule.model_validate(
-            {name: getattr(self, name) for name in SegmentationRule.model_fields}
-        )
 
 
 # ------------------------------------------------------------------------- from rewards to a mask: the result
@@ -346,7 +191,13 @@ class ScoredChunk:
 # --------------------------------------------------------------------------------------------------- requests
 
 
-class ModelReference(_Strict):
+class StrictModel(BaseModel):
+    """A request, or part of one: it refuses fields that it does not know, and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelReference(StrictModel):
     """Where a model lies: a folder, or a name on a hub."""
 
     path: str = Field(min_length=1)
@@ -357,39 +208,6 @@ class ModelReference(_Strict):
 
 
 SourceName = Literal["implicit", "rm_prefix", "rm_increment", "spans", "external"]
-
-
-class SourceRequest(_Strict):
-    """One source of token rewards and the rule by which its rewards are cut.
-
-    A rule of None stands for the source's own defaults (METHOD section 3).
-    """
-
-    name: SourceName
-    rule: SegmentationRule | None = None
-
-
-class ScoreRequest(_Strict):
-    """What to score with: models, sources, numbers of the forward pass. The rows travel beside it."""
-
-    policy: ModelReference | None = None
-    reference: ModelReference | None = None
-    reward_model: ModelReference | None = None
-    sources: list[SourceRequest] = Field(min_length=1)
-    beta: float = Field(0.1, gt=0)
-    """beta of the implicit reward beta * (log policy - log reference)."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the weights; the head and all sums are float32. `auto`: float32 on CPU, bfloat16 on a GPU."""
-    token_budget: int = Field(8192, ge=256)
-    """Tokens in one forward pass."""
-    max_response_tokens: int = Field(16_384, ge=1)
-    """A longer response is refused with its row named."""
-    append_eos: bool = True
-    """Whether the response is scored with its EOS, as training sees it."""
-    chunk_pairs: int = Field(128, ge=1)
-    """Pairs a report: rows are sorted by length within a chunk, and a restart goes on after the last one."""
 
 
 @dataclass(frozen=True, slots=True)

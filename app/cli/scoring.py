@@ -24,7 +24,9 @@ from app.cli.output import (
     settle_libraries,
     tidy_end,
 )
-from engine.types import ModelReference, ScoreRequest, SegmentationRequest, SegmentationRule, SourceRequest
+from engine.requests import ScoreRequest, SourceRequest
+from engine.rules import SegmentationRequest, SegmentationRule
+from engine.types import ModelReference
 
 
 class OnError(StrEnum):

@@ -20,12 +20,13 @@ from engine.evaluation.localisation import LocalisationTally, boundary_hits, lab
 from engine.evaluation.request import EvaluationRequest, Figure
 from engine.language_models import memory_advice
 from engine.masks import segment_response
+from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import OUT_OF_MEMORY, Models, fitted, lanes
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
 from engine.sources.implicit import implicit_rewards
 from engine.tokens import TokenisedResponse
-from engine.types import SIGN, PreferencePair, ScoreRequest, SourceRequest
+from engine.types import SIGN, PreferencePair
 
 CHUNK_PAIRS = 128
 PART_COLUMNS = ("category", "part", "subset", "source")

@@ -19,8 +19,9 @@ from engine.formats.canonical import read_pairs
 from engine.formats.rows import row_to_pair
 from engine.jobs.protocol import ReportCallable
 from engine.reading import fitting_threads
+from engine.requests import ScoreRequest
 from engine.scoring import Models, check_request, load_models, refusals, score
-from engine.types import PreferencePair, Progress, RewardMap, ScoredChunk, ScoreRequest
+from engine.types import PreferencePair, Progress, RewardMap, ScoredChunk
 
 MESSAGE_SECONDS = 10.0
 """How often the speed goes to the log."""

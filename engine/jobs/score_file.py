@@ -25,19 +25,12 @@ from engine.formats.reading import read
 from engine.jobs.protocol import ReportCallable
 from engine.jobs.score import MOST_REFUSED, Tally, score_chunks, unscorable
 from engine.masks import segment_response
+from engine.requests import ScoreRequest
+from engine.rules import SegmentationRule
 from engine.scoring import Models, check_request, load_models
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
-from engine.types import (
-    SIGN,
-    PreferencePair,
-    Progress,
-    Response,
-    RewardMap,
-    ScoreRequest,
-    Segmentation,
-    SegmentationRule,
-)
+from engine.types import SIGN, PreferencePair, Progress, Response, RewardMap, Segmentation
 
 
 class RowsRefused(DataError):

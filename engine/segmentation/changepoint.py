@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool
 
+from engine.rules import Changepoint
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
-from engine.types import Changepoint
 
 
 def cuts(rows: Rows, rule: Changepoint) -> Bool[np.ndarray, " tokens"]:

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int32
 
+from engine.rules import Hysteresis
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
 from engine.segmentation.segments import merge_short
 from engine.segmentation.smoothing import smooth
-from engine.types import Hysteresis
 
 
 class Turns(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool
 
+from engine.rules import Changepoint, Clause, Entropy, Fixed, Sentence, Step, Token, Whole
 from engine.segmentation import changepoint, clause, entropy, fixed, sentence, step, token, whole
 from engine.segmentation.rows import Rows
-from engine.types import Changepoint, Clause, Entropy, Fixed, Sentence, Step, Token, Whole
 
 
 def cut(

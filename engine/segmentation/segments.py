@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from engine.rules import Aggregate
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
-from engine.types import Aggregate
 
 MEAN, SUM, LAST, MIN, MAX_ABS = range(5)
 AGGREGATES: dict[Aggregate, int] = {"mean": MEAN, "sum": SUM, "last": LAST, "min": MIN, "max_abs": MAX_ABS}

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.types import SegmentationRule, SourceName
+from engine.rules import SegmentationRule
+from engine.types import SourceName
 
 Kind = Literal["increment", "level", "label"]
 Need = Literal["policy", "reference", "reward_model", "spans", "external"]

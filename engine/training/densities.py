@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from engine.rules import Clause, Hysteresis, SegmentationRule, Segmenter, Token, Whole
 from engine.sources import SOURCES
 from engine.training.request import ON_POLICY, Density, MethodName
-from engine.types import Clause, Hysteresis, SegmentationRule, Segmenter, SourceName, Token, Whole
+from engine.types import SourceName
 
 SEGMENTERS: Mapping[Density, Segmenter] = {
     "sample": Whole(),

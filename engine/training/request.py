@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from engine.types import ModelReference, SegmentationRule, SourceName
+from engine.rules import SegmentationRule
+from engine.types import ModelReference, SourceName
 
 Density = Literal["sample", "step", "token", "segment"]
 """How finely a response is supervised: four segmenters of one pipeline (METHOD section 3)."""

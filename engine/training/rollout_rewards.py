@@ -17,6 +17,7 @@ from engine.errors import RequestError
 from engine.language_models import LoadedModel
 from engine.ragged import Row
 from engine.reading import read_lanes, read_values
+from engine.requests import ScoreRequest
 from engine.sampling import Drawn
 from engine.sources.implicit import implicit_rewards
 from engine.sources.rm_increment import rm_increment_rewards
@@ -24,7 +25,7 @@ from engine.sources.rm_prefix import rm_prefix_rewards
 from engine.tokens import Decoded, TokenisedResponse, align_values, decode, fit, tokenise
 from engine.training.frozen import FrozenModels
 from engine.training.shared_prompts import RowsByPrompt
-from engine.types import Message, PreferencePair, Response, ScoreRequest, SourceName
+from engine.types import Message, PreferencePair, Response, SourceName
 
 BETA = float(ScoreRequest.model_fields["beta"].default)
 """Of the implicit reward; scales what is shown, for training takes rewards in their own deviations."""

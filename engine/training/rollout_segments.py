@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from engine.masks import RunSegmentation, segment_run
+from engine.rules import Clause, SegmentationRule, Sentence, Step
 from engine.segmentation.statistics import RewardStatistics
 from engine.training.rollouts import Rollout
-from engine.types import Clause, SegmentationRule, Sentence, SourceName, Step
+from engine.types import SourceName
 
 
 class Earned(NamedTuple):

@@ -17,13 +17,15 @@ from jaxtyping import Bool, Float, Float32, Int32
 from engine.errors import RequestError
 from engine.formats.maps import read_maps
 from engine.masks import RunSegmentation, segment_run
+from engine.requests import ScoreRequest, SourceRequest
+from engine.rules import Whole
 from engine.scoring import Models, lanes, reward_map, values_of
 from engine.segmentation.statistics import RewardStatistics
 from engine.tokens import TokenisedResponse
 from engine.training.data import TokenisedPair, with_sides
 from engine.training.frozen import FrozenModels
 from engine.training.request import TrainingRequest
-from engine.types import SIDES, SIGN, ScoreRequest, Side, SourceName, SourceRequest, Whole
+from engine.types import SIDES, SIGN, Side, SourceName
 
 CHUNK_PAIRS = 64
 """Pairs that a frozen model reads at a time."""

@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from engine.language_models import load_policy
 from engine.ragged import Row
 from engine.reading import read_lanes
+from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import Models, check_one_tokenizer, fitted
 from engine.sources.implicit import implicit_rewards
 from engine.tokens import TokenisedResponse
@@ -24,7 +25,7 @@ from engine.training.checkpoints import load_weights
 from engine.training.reports import Traced, lane_of
 from engine.training.request import Ppo, TrainingRequest
 from engine.training.trained_model import TrainedModel, load
-from engine.types import ModelReference, PreferencePair, RewardMap, ScoreRequest, SourceRequest
+from engine.types import ModelReference, PreferencePair, RewardMap
 
 FIRST = 0
 """The step of the model as it began."""

@@ -10,8 +10,9 @@ import pytest
 
 from engine.conflict import conflict_mass, kept_fraction, pair_statistics
 from engine.masks import segment_response
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import Segmentation, SegmentationRule
+from engine.types import Segmentation
 
 NAN = math.nan
 

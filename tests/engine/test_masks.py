@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 
 from engine.errors import RequestError
 from engine.masks import answer, empty_sides, segment_response, segment_run, warm_up
+from engine.rules import SegmentationRequest, SegmentationRule, Segmenter
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import Segmentation, SegmentationRequest, SegmentationRule, Segmenter
+from engine.types import Segmentation
 
 ORACLES = json.loads((Path(__file__).parents[1] / "oracles.json").read_text())
 NAN = math.nan

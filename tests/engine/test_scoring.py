@@ -5,8 +5,9 @@ import pytest
 
 from engine.errors import DataError, ModelError, RequestError
 from engine.language_models import forget_models
+from engine.requests import ScoreRequest
 from engine.scoring import check_request, load_models, score
-from engine.types import PreferencePair, Response, ScoreRequest, Span
+from engine.types import PreferencePair, Response, Span
 
 PAIRS = [
     PreferencePair("a", "The sky is", Response(" blue.", ()), Response(" green 😀.", (Span(1, 6, "error"),))),

@@ -15,7 +15,8 @@ from app.services.datasets import datasets
 from app.services.pairs import labels, previews
 from app.services.pairs.exports import pair_document
 from app.services.scorings import maps
-from engine.types import SegmentationRule, SourceName
+from engine.rules import SegmentationRule
+from engine.types import SourceName
 
 router = door("pairs")
 

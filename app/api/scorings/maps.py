@@ -20,7 +20,8 @@ from app.services.paging import Page
 from app.services.scorings import maps, scorings, segments
 from app.services.scorings.maps import MapView
 from engine.formats.maps import token_texts
-from engine.types import SegmentationRule, Side, SourceName, missing_to_null, ranks_to_null
+from engine.rules import SegmentationRule
+from engine.types import Side, SourceName, missing_to_null, ranks_to_null
 
 Lane = list[float | None]
 BATCH = 32

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 from app.api.parts.common import door
 from engine import masks
-from engine.types import SegmentationRequest
+from engine.rules import SegmentationRequest
 
 
 class SegmentAnswer(BaseModel):

@@ -29,7 +29,7 @@ from app.services.pairs.exports import pair_document
 from app.services.scorings import maps
 from app.services.scorings.maps import PairView, SideView
 from engine.formats.maps import token_texts
-from engine.types import SegmentationRule
+from engine.rules import SegmentationRule
 
 Format = Literal["json", "html"]
 SHEETS = (

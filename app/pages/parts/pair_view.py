@@ -19,11 +19,12 @@ from app.pages.parts.looks import Colour, Look
 from app.pages.parts.numbers import count, counted, percent, plain_number, signed
 from app.services.scorings.maps import Agreement, PairView, SideView
 from engine.alignment import differences
+from engine.rules import SegmentationRule
 from engine.segmentation.hysteresis import reaches
 from engine.segmentation.smoothing import smooth
 from engine.training.preview import dpo_preview, seen_side
 from engine.training.request import Dpo
-from engine.types import SIGN, SegmentationRule, Side, Span, ranks_to_null
+from engine.types import SIGN, Side, Span, ranks_to_null
 
 KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from app.pages.parts.forms import validated
 from app.pages.parts.rendering import Option
-from engine.types import (
+from engine.rules import (
     Aggregate,
     Changepoint,
     Clause,

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.pages.parts.numbers import count
 from app.pages.parts.rule_controls import rule_query
-from engine.types import SegmentationRule
+from engine.rules import SegmentationRule
 
 FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
 """Fields that lines begin with, in this order."""

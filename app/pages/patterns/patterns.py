@@ -40,7 +40,8 @@ from app.pages.trainings.training_runs import TrainingRest
 from app.services.pairs.histograms import Histogram
 from app.services.pairs.pairs import PairQuery
 from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
-from engine.types import Fixed, SegmentationRule, Side
+from engine.rules import Fixed, SegmentationRule
+from engine.types import Side
 
 router = APIRouter()
 

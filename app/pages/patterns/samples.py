@@ -14,8 +14,9 @@ import numpy as np
 
 from app.services.scorings.maps import SideView
 from engine.masks import segment_response
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import SIGN, RewardMap, SegmentationRule, Side, Span
+from engine.types import SIGN, RewardMap, Side, Span
 
 SOURCE = "implicit"
 

@@ -39,7 +39,7 @@ from app.services.trainings.requests import MODELS, body_of
 from app.services.trainings.trainings import Preview, TrainingBody
 from app.settings import Settings
 from engine.errors import EngineError
-from engine.types import SegmentationRule
+from engine.rules import SegmentationRule
 
 FIRST_METHOD = "dpo"
 NAME_CHARACTERS = 60

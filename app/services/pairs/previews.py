@@ -14,6 +14,7 @@ from app.errors import NotFound
 from app.services.datasets.datasets import get_pair
 from app.services.scorings.maps import MapView, cut, known_sources
 from app.services.scorings.sources import chosen_source, scoring_run
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources.registry import SOURCES
 from engine.training.densities import rule_for
@@ -27,7 +28,7 @@ from engine.training.preview import (
     seen_side,
 )
 from engine.training.request import DENSITIES, Density, Dpo
-from engine.types import SegmentationRule, Side
+from engine.types import Side
 
 PreviewName = Literal[Density, "shown"]
 """A density, or the rule that the page shows."""

@@ -22,8 +22,9 @@ from app.db.tables import Pair, PairScore, RewardLane, StoredMap, StoredSegment
 from engine.evaluation.localisation import LocalisationTally, token_labels
 from engine.formats.rows import span_value
 from engine.masks import RunSegmentation, segment_run
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import SIDES, SIGN, RewardMap, SegmentationRule, Side, Span
+from engine.types import SIDES, SIGN, RewardMap, Side, Span
 
 BATCH_RESPONSES = 4000
 """Responses that are cut at a time: what bounds the memory of a new cut."""

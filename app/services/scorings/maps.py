@@ -23,9 +23,10 @@ from app.services.scorings.cuts import spans_of
 from app.services.scorings.sources import chosen_source, scoring_run, source_names
 from engine.conflict import conflict_mass, kept_fraction
 from engine.masks import segment_response
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources.registry import SOURCES
-from engine.types import SIGN, RewardMap, Segmentation, SegmentationRule, Side, Span
+from engine.types import SIGN, RewardMap, Segmentation, Side, Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from app.services.scorings.maps import PairView, RunSource, SideView, agreement_
 from app.services.scorings.scores import read_map
 from app.services.scorings.sources import chosen_source, source_names
 from engine.conflict import kept_fraction
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources.registry import SOURCES
-from engine.types import RewardMap, SegmentationRule
+from engine.types import RewardMap
 
 ROLES = ("policy", "reference", "reward_model")
 

@@ -13,8 +13,9 @@ from app.errors import Invalid, Problem
 from app.services.models.models import ROLES, ModelName, choose, record_of, recorded_reference
 from app.settings import Settings
 from engine.model_files import ModelKind
+from engine.requests import ScoreRequest, SourceRequest
 from engine.sources.registry import SOURCES, default_sources
-from engine.types import ScoreRequest, SourceName, SourceRequest
+from engine.types import SourceName
 
 _KINDS: Mapping[str, ModelKind] = {
     "policy": "causal_lm",

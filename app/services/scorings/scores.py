@@ -23,8 +23,9 @@ from app.settings import Settings
 from engine.errors import RowError
 from engine.formats.maps import map_record
 from engine.formats.rows import row_to_pair
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import RewardMap, ScoredChunk, Segmentation, SegmentationRule, Side
+from engine.types import RewardMap, ScoredChunk, Segmentation, Side
 
 SHOWN_PROMPT_CHARACTERS = 60
 POLL_SECONDS = 0.05

@@ -20,8 +20,10 @@ from app.services.scorings import cuts
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
 from app.services.scorings.sources import chosen_source, scoring_run, source_names
 from app.settings import Settings
+from engine.requests import SourceRequest
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import ScoredChunk, SegmentationRule, SourceRequest
+from engine.types import ScoredChunk
 
 
 class ScoringRequest(ScoringNumbers):

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from app.db.tables import Dataset, Pair, Run
 from app.services.scorings import maps
 from app.services.scorings.cuts import stored_responses
-from engine.types import SIDES, SegmentationRule, SourceName
+from engine.rules import SegmentationRule
+from engine.types import SIDES, SourceName
 
 SAMPLE_PAIRS = 2000
 """More would not change what a person reads off: a share of tokens is then known to about a hundredth."""

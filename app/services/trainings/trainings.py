@@ -26,9 +26,10 @@ from app.settings import Settings
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
 from engine.formats.maps import MapWriter
+from engine.rules import SegmentationRule
 from engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins, TrainingReport
 from engine.training.request import TrainingRequest
-from engine.types import ModelReference, SegmentationRule
+from engine.types import ModelReference
 
 DRIFTS = (
     "The mask keeps a larger share of rejected responses than of chosen ones: lowering the likelihood of "

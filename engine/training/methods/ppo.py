@@ -21,6 +21,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from engine.masks import RunSegmentation
+from engine.rules import SegmentationRule
 from engine.training.advantages import gae, whiten
 from engine.training.experience import Experience, experience_sums, pad, read_experience, totals_of
 from engine.training.frozen import FrozenModels
@@ -38,7 +39,7 @@ from engine.training.rollout_segments import (
 )
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
 from engine.training.trained_model import TrainedModel
-from engine.types import SegmentationRule, SourceName
+from engine.types import SourceName
 
 
 class PpoLoop:

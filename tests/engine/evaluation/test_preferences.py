@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from engine.evaluation.preferences import ErrorsFoundTally, PreferenceTally, read_pairs
+from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import Models
-from engine.types import PreferencePair, Response, ScoreRequest, SourceRequest, Span
+from engine.types import PreferencePair, Response, Span
 
 REQUEST = ScoreRequest(sources=[SourceRequest(name="spans")])
 

@@ -13,8 +13,9 @@ from engine.formats.canonical import read_pairs
 from engine.jobs import lab
 from engine.lab.build import BuildSettings, build
 from engine.lab.world import WorldSettings
+from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import load_models, score
-from engine.types import ModelReference, Progress, ScoreRequest, SourceRequest
+from engine.types import ModelReference, Progress
 
 SMALL = BuildSettings(
     world=WorldSettings(pairs=6, pool_pairs=8, held_out_pairs=2, documents=60, suite_tasks=6),

@@ -6,8 +6,9 @@ from engine.formats.canonical import write_pairs
 from engine.formats.rows import pair_to_row
 from engine.jobs.score import run, score_chunks
 from engine.language_models import forget_models
+from engine.requests import ScoreRequest
 from engine.scoring import load_models
-from engine.types import PreferencePair, Response, ScoreRequest
+from engine.types import PreferencePair, Response
 
 PAIRS = [
     PreferencePair(f"row-{n}", "The sky is " * n, Response(" blue." * (n + 1)), Response(" green."))

@@ -12,9 +12,10 @@ import torch
 from engine.errors import DataError
 from engine.formats.rows import pair_to_row
 from engine.jobs import trace, train
+from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import load_models, score
 from engine.training.reports import Traced, lane_of
-from engine.types import ModelReference, ScoreRequest, SourceRequest
+from engine.types import ModelReference
 from tests.engine.tiny_models import write_model
 from tests.engine.training import worlds
 

@@ -11,9 +11,9 @@ import ruptures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.rules import Changepoint
 from engine.segmentation.changepoint import change_points, cuts
 from engine.segmentation.rows import Rows
-from engine.types import Changepoint
 
 
 def noisy_steps(seed: int, tokens: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.rules import Hysteresis
 from engine.segmentation.hysteresis import reaches, turns, zero_crossings
 from engine.segmentation.rows import Rows
-from engine.types import Hysteresis
 
 ORACLES = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())
 FIGURES = ["figure_positive", "figure_negative"]

@@ -9,9 +9,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from engine.errors import RequestError
+from engine.rules import Entropy, Fixed, Segmenter, Token, Whole
 from engine.segmentation.rows import Rows
 from engine.segmentation.rules import cut
-from engine.types import Entropy, Fixed, Segmenter, Token, Whole
 
 
 def two_rows() -> Rows:

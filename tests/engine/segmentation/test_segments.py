@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.rules import Aggregate, Hysteresis
 from engine.segmentation.hysteresis import turns
 from engine.segmentation.rows import Rows
 from engine.segmentation.segments import segments
-from engine.types import Aggregate, Hysteresis
 
 NAN = math.nan
 

@@ -283,7 +283,7 @@ def test_a_checkpoint_that_was_cut_short_says_what_to_do(tmp_path: Path) -> None
 
 def test_a_mask_of_another_tokenizer_is_refused_before_anything_trains(tmp_path: Path) -> None:
     from engine.jobs.score_file import score_file
-    from engine.types import ScoreRequest
+    from engine.requests import ScoreRequest
     from tests.engine.tiny_models import byte_tokenizer
 
     rows, model = write_world(tmp_path)

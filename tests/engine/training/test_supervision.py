@@ -11,13 +11,14 @@ import torch
 
 from engine.errors import RequestError
 from engine.jobs.score_file import score_file
+from engine.requests import ScoreRequest
 from engine.training.data import TokenisedPair, tokenise_pairs
 from engine.training.frozen import FrozenModels, load_frozen
 from engine.training.request import TrainingRequest
 from engine.training.settle import settle
 from engine.training.supervision import KeptTokens, StoredRewards, TrainingPair, kept_tokens, supervise
 from engine.training.trained_model import TrainedModel, load
-from engine.types import SIDES, ScoreRequest
+from engine.types import SIDES
 from tests.engine.tiny_models import write_model
 from tests.engine.training.worlds import pairs, training, write_world
 

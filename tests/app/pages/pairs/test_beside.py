@@ -13,7 +13,7 @@ from app.pages.pairs.beside import SourceAddresses, beside, disagreeing
 from app.pages.parts.looks import Look
 from app.pages.patterns.samples import SAMPLES, SOURCE, sample_side
 from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
-from engine.types import SegmentationRule
+from engine.rules import SegmentationRule
 
 RULE = SegmentationRule()
 NUMBERS = RunNumbers(0, None, None, None, None, None, None, final=True)

@@ -11,7 +11,8 @@ from app.services.pairs import pairs
 from app.services.scorings import maps
 from app.settings import Settings
 from engine.errors import RequestError
-from engine.types import Entropy, Hysteresis, PreferencePair, SegmentationRule, Side, Span, Whole
+from engine.rules import Entropy, Hysteresis, SegmentationRule, Whole
+from engine.types import PreferencePair, Side, Span
 from tests.app import factories
 
 RULE = SegmentationRule(segmenter=Hysteresis(delta=0.3))

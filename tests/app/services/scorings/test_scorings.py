@@ -22,20 +22,10 @@ from app.settings import Settings
 from engine.conflict import pair_statistics
 from engine.errors import ModelError
 from engine.formats.canonical import read_pairs
+from engine.requests import ScoreRequest
+from engine.rules import Fixed, Hysteresis, SegmentationRule, Sentence, Step, Token, Whole
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import (
-    Fixed,
-    Hysteresis,
-    PreferencePair,
-    ScoreRequest,
-    SegmentationRule,
-    Sentence,
-    Side,
-    Span,
-    Step,
-    Token,
-    Whole,
-)
+from engine.types import PreferencePair, Side, Span
 from tests.app import factories
 
 

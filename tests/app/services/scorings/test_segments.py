@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from app.errors import Invalid, NotFound
 from app.services.scorings import scorings, segments
 from app.settings import Settings
-from engine.types import PreferencePair, SegmentationRule, Side
+from engine.rules import SegmentationRule
+from engine.types import PreferencePair, Side
 from tests.app import factories
 
 

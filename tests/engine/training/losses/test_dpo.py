@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from engine.masks import segment_response
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.training.losses.dpo import PreferenceLoss, SideLogprobs, dpo_loss, preference_losses, tgdpo_loss
-from engine.types import SegmentationRule
 
 ORACLES = json.loads((Path(__file__).parents[3] / "oracles.json").read_text())
 WORKED = ORACLES["dpo"]
