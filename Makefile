@@ -50,7 +50,7 @@ browser: install-dev
 	@PATH="$(PATH):$(BIN)" scripts/ensure-browser
 
 test: install-dev browser  ## every test, on a real PostgreSQL and in a real browser
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(CI),--durations=25)
 
 lint: install-dev  ## ruff, mypy, the rooms' import contracts, and the compose file where docker is
 	@$(BIN)/ruff check .

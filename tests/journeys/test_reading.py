@@ -74,7 +74,7 @@ def test_a_slider_that_is_moved_before_the_script_has_come_counts(watched, serve
     page = watched.page
     page.goto(server.token_url)
     held = []
-    page.route(re.compile(r"/static/pair\.js"), lambda route: held.append(route))
+    page.route(re.compile(r"/static/pairs/pair\.js"), lambda route: held.append(route))
     page.get_by_role("link", name="capitals", exact=True).click()
     page.locator("tbody th[scope=row] a").first.click(no_wait_after=True)
     slider = page.get_by_label("Threshold", exact=True)
