@@ -271,4 +271,4 @@ def protect(headers: MutableHeaders, *, is_https: bool) -> None:
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if is_https:
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        headers.setdefault("StrictModel-Transport-Security", "max-age=31536000")

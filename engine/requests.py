@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from engine.fields import StrictModel
 from engine.rules import SegmentationRule
-from engine.types import ModelReference, SourceName, StrictModel
+from engine.types import ModelReference, SourceName
 
 
 class SourceRequest(StrictModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from engine.types import StrictModel
+from engine.fields import StrictModel
 
 
 class Hysteresis(StrictModel):

@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 import regex
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from engine.fields import StrictModel
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Exact(_Strict):
+class Exact(StrictModel):
     """The answer is one of these, or begins with one where `prefix` is set; case and outer space aside."""
 
     kind: Literal["exact"] = "exact"
@@ -25,7 +23,7 @@ class Exact(_Strict):
     """The answer may go on after it, but not within a word."""
 
 
-class Regex(_Strict):
+class Regex(StrictModel):
     """The pattern is found in the answer."""
 
     kind: Literal["regex"] = "regex"
@@ -41,7 +39,7 @@ class Regex(_Strict):
         return pattern
 
 
-class Number(_Strict):
+class Number(StrictModel):
     """The last number of the answer is this one."""
 
     kind: Literal["number"] = "number"
@@ -49,7 +47,7 @@ class Number(_Strict):
     tolerance: float = Field(1e-6, ge=0)
 
 
-class Choice(_Strict):
+class Choice(StrictModel):
     """The likeliest of the options, by mean log-probability a token after the prompt; nothing is sampled."""
 
     kind: Literal["choice"] = "choice"
@@ -64,7 +62,7 @@ class Choice(_Strict):
         return self
 
 
-class Code(_Strict):
+class Code(StrictModel):
     """The answer, put behind `before`, passes `test` in a process of its own with bounded resources.
 
     Runs only where an administrator allowed it. Where the answer fences its code (```python), the code inside
@@ -79,7 +77,7 @@ class Code(_Strict):
 Checker = Annotated[Exact | Regex | Number | Choice | Code, Field(discriminator="kind")]
 
 
-class Task(_Strict):
+class Task(StrictModel):
     """One question."""
 
     key: str = Field(min_length=1, max_length=512)
@@ -87,7 +85,7 @@ class Task(_Strict):
     """Plain text, or messages (`role`, `content`) that go through the model's chat template."""
     prefix: str = ""
     """How the answer begins: given to the policy, which goes on from there; checkers see what follows."""
-    stop: list[Annotated[str, Field(min_length=1)]] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = Field([])
     """The answer ends before the first of these texts."""
     checker: Checker
     category: str = ""

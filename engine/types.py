@@ -26,7 +26,9 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from engine.fields import StrictModel as StrictModel
 
 Side = Literal["chosen", "rejected"]
 SIDES: tuple[Side, Side] = ("chosen", "rejected")
@@ -189,12 +191,6 @@ class ScoredChunk:
 
 
 # --------------------------------------------------------------------------------------------------- requests
-
-
-class StrictModel(BaseModel):
-    """A request, or part of one: it refuses fields that it does not know, and never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelReference(StrictModel):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from engine.fields import StrictModel
 from engine.types import ModelReference
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EvaluationNumbers(_Strict):
+class EvaluationNumbers(StrictModel):
     """All of an evaluation but data and models."""
 
     samples: int = Field(4, ge=1, le=256)
@@ -39,7 +36,7 @@ class EvaluationRequest(EvaluationNumbers):
     """What it is compared with: KL, implicit reward, and each figure's change. None: no such figures."""
 
 
-class Figure(_Strict):
+class Figure(StrictModel):
     """One number of an evaluation, with what it may be off by."""
 
     metric: Literal[

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from engine.errors import DataError, RequestError, RowError
 from engine.formats.atomic import atomic_file
@@ -35,7 +35,6 @@ MODELS = ("model", "reference", "scorer", "scorer_reference", "reward_model")
 class TrainingConfig(TrainingRequest):
     """A file for `rewardscope train`: a training, and the files that it reads. A model may be a mere path."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     rows: list[Path] = Field(min_length=1)
     """Preference pairs in any format that can be read; several files follow one another."""
     rewards: Path | None = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from engine.fields import StrictModel as _Strict
 from engine.rules import SegmentationRule
 from engine.types import ModelReference, SourceName
 
@@ -18,10 +19,6 @@ Density = Literal["sample", "step", "token", "segment"]
 DENSITIES: tuple[Density, ...] = ("sample", "step", "token", "segment")
 
 MethodName = Literal["sft", "rjs", "dpo", "ppo", "grpo", "rloo", "reward_model", "scorer"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # --------------------------------------------------------------------------------------------------- methods

@@ -26,12 +26,12 @@ from app.services.datasets import datasets
 from app.services.paging import Page
 from app.services.pairs import histograms, pairs, saved_views, stances
 from app.services.pairs.pairs import PairQuery, PairRow
+from engine.fields import StrictModel
 
 OnError = Literal["fail", "skip"]
 
 
-class _Import(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Import(StrictModel):
     name: str | None = Field(None, min_length=1, max_length=200)
     """None: as the file or folder is called."""
     on_error: OnError = "fail"
@@ -177,10 +177,9 @@ class ConflictMatrix(BaseModel):
     data: list[StanceView]
 
 
-class SavedViewBody(BaseModel):
+class SavedViewBody(StrictModel):
     """A table of pairs to find again."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1, max_length=100)
     query: dict[str, str] = Field(max_length=64)
     """Parameters of the page's address, such as {"sort": "margin", "max_margin": "0"}."""

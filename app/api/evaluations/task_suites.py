@@ -24,13 +24,13 @@ from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
 from app.services.evaluations import task_suites
 from app.services.paging import Page
+from engine.fields import StrictModel
 from engine.tasks import Task
 
 
-class SuiteImport(BaseModel):
+class SuiteImport(StrictModel):
     """Tasks as rows, or a file that the server can read."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str | None = Field(None, min_length=1, max_length=200)
     """None: as the file is called. Rows need one."""
     path: str | None = Field(None, min_length=1, max_length=4096)
@@ -45,10 +45,9 @@ class SuiteImport(BaseModel):
         return self
 
 
-class SuiteFile(BaseModel):
+class SuiteFile(StrictModel):
     """The form that comes with an uploaded file of tasks (JSONL, JSON, CSV or Parquet, also compressed)."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str | None = Field(None, min_length=1, max_length=200)
     """None: as the file is called."""
     file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})

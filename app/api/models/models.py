@@ -18,13 +18,13 @@ from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
 from app.services.models import downloads, models
 from app.services.paging import Page
+from engine.fields import StrictModel
 from engine.types import ModelReference
 
 
-class ModelRequest(BaseModel):
+class ModelRequest(StrictModel):
     """A model to look at: a folder that the server can read, or a name on a hub."""
 
-    model_config = ConfigDict(extra="forbid")
     path: str = Field(min_length=1, max_length=4096)
     revision: str | None = Field(None, min_length=1, max_length=200)
     name: str | None = Field(None, min_length=1, max_length=200)

@@ -17,6 +17,7 @@ from app.problems import responses
 from app.services.paging import Page
 from app.services.pairs import labels
 from app.services.pairs.labels import Label, Verdict
+from engine.fields import StrictModel
 from engine.types import Side
 
 
@@ -44,10 +45,9 @@ class PairLabels(BaseModel):
     can_redo: bool
 
 
-class NewLabel(BaseModel):
+class NewLabel(StrictModel):
     """A verdict on the characters [start, end) of a response."""
 
-    model_config = ConfigDict(extra="forbid")
     side: Side
     start: int = Field(ge=0)
     """Code points of the response's text."""

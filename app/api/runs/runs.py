@@ -23,6 +23,7 @@ from app.services.runs import jobs, runs
 from app.services.runs import queue as queues
 from app.services.runs.queue import MAX_PRIORITY, Move
 from app.services.runs.runs import RunKind
+from engine.fields import StrictModel
 
 
 class JobFailure(BaseModel):
@@ -140,10 +141,9 @@ class CloneView(BaseModel):
     body: dict[str, Any]
 
 
-class PriorityRequest(BaseModel):
+class PriorityRequest(StrictModel):
     """Where a run that waits shall stand: one of the two."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     """Higher runs earlier; of equals, what was queued first."""
     move: Move | None = None

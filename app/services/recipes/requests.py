@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.services.models.models import ModelName
 from engine.evaluation.request import EvaluationNumbers
+from engine.fields import StrictModel
 from engine.training.request import (
     DENSITIES,
     ON_POLICY,
@@ -45,10 +46,9 @@ SAME_PAIRS = (
 )
 
 
-class RecipeBody(BaseModel):
+class RecipeBody(StrictModel):
     """The body of `POST /api/v1/recipes`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     name: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARACTERS)
     """None: made of the data set and the methods."""
     dataset_id: Id

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from sqlalchemy import delete, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload
@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session, joinedload
 from app.db.queue import only_one
 from app.db.tables import Run, Webhook, WebhookDelivery
 from app.errors import Conflict, NotFound
+from engine.fields import StrictModel
 
 End = Literal["succeeded", "failed", "crashed", "cancelled"]
 ENDS: tuple[End, ...] = ("succeeded", "failed", "crashed", "cancelled")
@@ -45,10 +46,9 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 MAX_WEBHOOKS = 50
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(StrictModel):
     """The body of `POST /api/v1/webhooks`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     url: str = Field(min_length=1, max_length=2000)
     """Where to POST; http or https. Redirects are not followed."""
     secret: str | None = Field(None, min_length=8, max_length=500)

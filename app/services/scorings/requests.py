@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.db.tables import Model
 from app.errors import Invalid, Problem
 from app.services.models.models import ROLES, ModelName, choose, record_of, recorded_reference
 from app.settings import Settings
+from engine.fields import StrictModel
 from engine.model_files import ModelKind
 from engine.requests import ScoreRequest, SourceRequest
 from engine.sources.registry import SOURCES, default_sources
@@ -32,10 +33,9 @@ _NEED_WORDS = {
 _NUMBERS = ("beta", "device", "dtype", "token_budget", "max_response_tokens", "append_eos")
 
 
-class ScoringNumbers(BaseModel):
+class ScoringNumbers(StrictModel):
     """Models, sources and numbers of any scoring; the defaults are the engine's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     policy: ModelName | None = None
     reference: ModelName | None = None
     reward_model: ModelName | None = None

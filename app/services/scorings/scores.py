@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
@@ -21,6 +21,7 @@ from app.services.scorings.maps import cut
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
 from app.settings import Settings
 from engine.errors import RowError
+from engine.fields import StrictModel
 from engine.formats.maps import map_record
 from engine.formats.rows import row_to_pair
 from engine.rules import SegmentationRule
@@ -31,10 +32,9 @@ SHOWN_PROMPT_CHARACTERS = 60
 POLL_SECONDS = 0.05
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(StrictModel):
     """One turn of a conversational prompt."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     role: str = Field(min_length=1, max_length=64)
     content: str = Field(max_length=1_000_000)
 

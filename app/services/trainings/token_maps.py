@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session, joinedload
 
@@ -24,6 +24,7 @@ from app.services.datasets.datasets import canonical_row
 from app.services.runs import jobs
 from app.services.trainings import checkpoints
 from app.services.trainings.requests import training_request
+from engine.fields import StrictModel
 from engine.training.reports import Traced, lane_of
 from engine.training.request import Dpo, Scorer
 from engine.types import Side
@@ -35,10 +36,9 @@ BETA = 0.1
 """Of the rewards, where the method has none of its own."""
 
 
-class TokenMapsBody(BaseModel):
+class TokenMapsBody(StrictModel):
     """The body of `POST /api/v1/trainings/{id}/token-maps`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     pair_ids: list[int] = Field(min_length=1, max_length=MOST_PAIRS)
     """Pairs of one data set."""
 

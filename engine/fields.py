@@ -1,0 +1,172 @@
+"""What a request declares of its fields, once: the strict base of requests, and the words that are shown.
+
+A title is `Field(title=...)`, a sentence the docstring under its field, a bound `ge` or `le`; `shown` adds
+what pydantic has no place for. The OpenAPI, forms, command line and docs are all made of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
+
+NO_WORDS: Mapping[str, str] = MappingProxyType({})
+_BOUNDS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
+
+
+class StrictModel(BaseModel):
+    """A request or a part of one: unknown fields, NaN and infinities are refused, nothing changes later, and
+    the docstring under a field describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The schema, whose descriptions also say what null stands for."""
+        schema = handler(core_schema)
+        for field in handler.resolve_ref_schema(schema).get("properties", {}).values():
+            if blank := field.get("blank"):
+                field["description"] = f"{field.get('description', '')} Null: {blank}.".strip()
+        return schema
+
+
+def shown(*, unit: str = "", blank: str = "", words: Mapping[str, str] = NO_WORDS) -> JsonDict:
+    """The `json_schema_extra` of a field: its unit, what holds where it is left blank (null), and what its
+    choices are called."""
+    facts: JsonDict = {"unit": unit, "blank": blank, "words": dict(words)}
+    return {name: value for name, value in facts.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredField:
+    """A field as its class declares it."""
+
+    path: str
+    """Names with dots between, from the request."""
+    info: FieldInfo
+
+    @property
+    def title(self) -> str:
+        """What people call it; its name in words where nobody said."""
+        return self.info.title or self.path.rsplit(".", 1)[-1].strip("_").replace("_", " ").capitalize()
+
+    @property
+    def sentence(self) -> str:
+        """What it is good for; '' where the title says it all."""
+        return " ".join((self.info.description or "").split())
+
+    @property
+    def unit(self) -> str:
+        """What its number counts or measures; '' for none."""
+        return str(self._extra("unit", ""))
+
+    @property
+    def blank(self) -> str:
+        """What holds where it is left out and no number stands for that."""
+        return str(self._extra("blank", ""))
+
+    @property
+    def type(self) -> Any:
+        """Its annotation without `Annotated` and without None."""
+        return bare(self.info.annotation)
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether null is a value of its own."""
+        return NoneType in get_args(self.info.annotation)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Its choices and what each is called; empty where it has none."""
+        values = get_args(self.type) if get_origin(self.type) is Literal else ()
+        words = self._extra("words", {})
+        return {str(value): words.get(str(value), str(value)) for value in values} or dict(words)
+
+    @property
+    def default(self) -> str:
+        """What holds where it is left out, as one types it; `blank` where no value says so."""
+        value = None if self.info.is_required() else self.info.get_default(call_default_factory=True)
+        if value is None or isinstance(value, BaseModel):
+            return self.blank
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, float):
+            return f"{value:g}"
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    @property
+    def bounds(self) -> str:
+        """`above 0, at most 1`; '' where any value will do."""
+        found = [
+            words.format(f"{getattr(limit, name):g}")
+            for limit in self.info.metadata
+            for name, words in _BOUNDS.items()
+            if isinstance(getattr(limit, name, None), int | float)
+        ]
+        return ", ".join(found)
+
+    def _extra(self, name: str, default: Any) -> Any:
+        extra = self.info.json_schema_extra
+        return extra.get(name, default) if isinstance(extra, dict) else default
+
+
+def declared(model: type[BaseModel], path: str) -> DeclaredField:
+    """The field at the end of the path. Raises KeyError where there is none."""
+    *above, last = path.split(".")
+    for name in above:
+        inner = part_of(model.model_fields[name])
+        if inner is None:
+            raise KeyError(path)
+        model = inner
+    return DeclaredField(path, model.model_fields[last])
+
+
+def declared_fields(
+    model: type[BaseModel], under: str = "", apart: Collection[type] = ()
+) -> Iterator[DeclaredField]:
+    """Every field, those of a part behind it; parts of the classes `apart` count as one field."""
+    for name, info in model.model_fields.items():
+        inner = part_of(info)
+        if inner is None or inner in apart:
+            yield DeclaredField(f"{under}{name}", info)
+            continue
+        if NoneType in get_args(info.annotation):
+            yield DeclaredField(f"{under}{name}", info)
+        yield from declared_fields(inner, f"{under}{name}.", apart)
+
+
+def part_of(info: FieldInfo) -> type[BaseModel] | None:
+    """The class of a field that is a part with fields of its own, which may be missing."""
+    found = bare(info.annotation)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def bare(annotation: Any) -> Any:
+    """A type without `Annotated` and without None."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        left = [one for one in get_args(annotation) if one is not NoneType]
+        return bare(left[0]) if len(left) == 1 else Union[tuple(left)]  # noqa: UP007 -- made at run time
+    return annotation
+
+
+def title_of(model: type[BaseModel], loc: Collection[str | int]) -> str | None:
+    """What the field at a place in a request is called; None where no field is there.
+
+    Names of the classes of a union and places in lists, which validators put between, are passed over."""
+    title = None
+    inner: type[BaseModel] | None = model
+    for part in loc:
+        if inner is not None and part in inner.model_fields:
+            found = DeclaredField(str(part), inner.model_fields[str(part)])
+            title, inner = found.title, part_of(found.info)
+    return title
