@@ -21,17 +21,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, Run
+from engine.conflict import PairScores
 
-SCORE_COLUMNS = (
-    "conflict",
-    "margin",
-    "min_reward",
-    "max_reward",
-    "pivots",
-    "tokens",
-    "kept_chosen",
-    "kept_rejected",
-)
+SCORE_COLUMNS = PairScores._fields
 MAX_META_KEYS = 40
 """Of a data set, the commonest; a data set whose rows have more keys is better searched by text."""
 MAX_META_CHARACTERS = 200

@@ -1,32 +1,25 @@
-"""Whether a source of token rewards agrees with the preference, and two sources with each other.
-
-A source agrees with the preference on a pair where less than a quarter of its reward mass lies in segments
-that contradict it, and contradicts where more than half does; between them it is mixed. (No segment at all
-contradicts in hardly any pair: real rewards are noisy.) Two sources agree where both agree with the
-preference or both contradict it, contradict where one does this and the other that, and else are mixed.
-"""
+"""On how many pairs of a run its sources agree with the preference and with each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int64
+from jaxtyping import Int8, Int64
 from sqlalchemy.orm import Session
 
 from app.db.tables import Run
 from app.services.pairs.columns import ScoreColumns, score_columns
 from app.services.scorings.sources import scoring_run, source_names
+from engine import stances
+from engine.stances import AGREES_BELOW as AGREES_BELOW
+from engine.stances import CONTRADICTS_ABOVE as CONTRADICTS_ABOVE
+from engine.stances import RELATIONS as RELATIONS
+from engine.stances import UNKNOWN
+from engine.stances import Relation as Relation
 
-Relation = Literal["agree", "mixed", "contradict"]
-RELATIONS: tuple[Relation, ...] = get_args(Relation)
 PREFERENCE = "preference"
 """What a source is held against where it is not another source."""
-AGREES_BELOW = 0.25
-CONTRADICTS_ABOVE = 0.5
-UNKNOWN = -1
-AGREE, MIXED, CONTRADICT = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +48,8 @@ def stance_matrix(session: Session, run_id: int) -> list[StanceCount]:
     for index, name in enumerate(names):
         for against in (PREFERENCE, *names[:index]):
             other = None if against == PREFERENCE else columns[against]
-            counts = np.bincount(relations(columns[name], other) + 1, minlength=4).tolist()
-            found.append(StanceCount(name, against, *counts[1:]))
+            counts = stances.relation_counts(relations(columns[name], other))
+            found.append(StanceCount(name, against, *counts))
     return found
 
 
@@ -68,17 +61,14 @@ def relations_of(
 
 
 def relations(scores: ScoreColumns, other: ScoreColumns | None) -> Int8[np.ndarray, " pairs"]:
-    """AGREE, MIXED, CONTRADICT or UNKNOWN for each pair of `scores`; None: against the preference."""
+    """The code of a relation for each pair of `scores`; `other` None: to the preference."""
     mine = _stances(scores)
     if other is None:
         return mine
     theirs = _stances(other)
     if not np.array_equal(scores.pair_ids, other.pair_ids):
         theirs = aligned(theirs, other.pair_ids, scores.pair_ids, UNKNOWN)
-    result = np.where(mine == theirs, AGREE, CONTRADICT).astype(np.int8)
-    result[(mine == MIXED) | (theirs == MIXED)] = MIXED
-    result[(mine == UNKNOWN) | (theirs == UNKNOWN)] = UNKNOWN
-    return result
+    return stances.relations(mine, theirs)
 
 
 def aligned(
@@ -93,14 +83,6 @@ def aligned(
 
 def _stances(scores: ScoreColumns) -> Int8[np.ndarray, " pairs"]:
     if "stances" not in scores.derived:
-        scores.derived["stances"] = _read(scores.numbers["conflict"])
+        scores.derived["stances"] = stances.stances(scores.numbers["conflict"])
     found: np.ndarray = scores.derived["stances"]
     return found
-
-
-def _read(conflict: Float64[np.ndarray, " pairs"]) -> Int8[np.ndarray, " pairs"]:
-    stances = np.full(len(conflict), MIXED, dtype=np.int8)
-    stances[conflict < AGREES_BELOW] = AGREE
-    stances[conflict > CONTRADICTS_ABOVE] = CONTRADICT
-    stances[np.isnan(conflict)] = UNKNOWN
-    return stances

@@ -1,7 +1,6 @@
 """Segments and pair scores of a run: derived from stored rewards and a rule, written, and written again.
 
 A provisional cut uses what was known when a chunk came; the final one uses the statistics of the whole run.
-The numbers are those of `engine.conflict`, computed for thousands of responses at once.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 from app.db.bulk import copy_rows
 from app.db.maps import unpack_floats, unpack_offsets
 from app.db.tables import Pair, PairScore, RewardLane, StoredMap, StoredSegment
+from engine.conflict import PairScores, pair_scores
 from engine.evaluation.localisation import LocalisationTally, token_labels
 from engine.formats.rows import span_value
 from engine.masks import RunSegmentation, segment_run
@@ -42,19 +42,7 @@ SEGMENT_COLUMNS = (
     "kept",
     "disputed",
 )
-_SCORE_COLUMNS = (
-    "run_id",
-    "source",
-    "pair_id",
-    "margin",
-    "min_reward",
-    "max_reward",
-    "pivots",
-    "conflict",
-    "kept_chosen",
-    "kept_rejected",
-    "tokens",
-)
+_SCORE_COLUMNS = ("run_id", "source", "pair_id", *PairScores._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,69 +310,12 @@ def _segment_rows(
 def _score_rows(
     run_id: int, source: str, responses: Responses, cut: RunSegmentation
 ) -> Iterator[tuple[Any, ...]]:
-    pair_ids, group = np.unique(responses.pair_ids, return_inverse=True)
-    pairs, chosen = len(pair_ids), responses.are_chosen
-    tokens = np.diff(responses.starts)
-    lowest, highest = _extremes(responses.rewards, responses.starts, group, pairs)
-    kept = _by_row(cut.mask, responses.starts) / np.maximum(tokens, 1)
-    turns = np.maximum(np.diff(cut.segments.rows) - 1, 0)
-    totals, fractions = _by_side(responses.totals, group, pairs, chosen), _by_side(kept, group, pairs, chosen)
-    columns = zip(
-        pair_ids.tolist(),
-        _nullable(totals[0] - totals[1]),
-        _nullable(lowest),
-        _nullable(highest),
-        np.bincount(group, turns, pairs).astype(int).tolist(),
-        _nullable(_conflict(cut, responses.signs, group, pairs)),
-        _nullable(fractions[0]),
-        _nullable(fractions[1]),
-        np.bincount(group, tokens, pairs).astype(int).tolist(),
-        strict=True,
-    )
-    for numbers in columns:
+    pair_ids, pair_of = np.unique(responses.pair_ids, return_inverse=True)
+    scores = pair_scores(cut, responses.are_chosen, responses.totals, pair_of)
+    for numbers in zip(pair_ids.tolist(), *map(_nullable, scores), strict=True):
         yield (run_id, source, *numbers)
 
 
-def _conflict(cut: RunSegmentation, signs: np.ndarray, group: np.ndarray, pairs: int) -> np.ndarray:
-    """Conflict mass of every pair, NaN where it has no reward at all; see `engine.conflict`."""
-    found = cut.segments
-    row_of = np.repeat(np.arange(len(signs)), np.diff(found.rows))
-    seen = ~np.isnan(found.reward)
-    mass = np.where(seen, np.abs(found.reward) * (found.end - found.start), 0.0)
-    against = np.where(signs[row_of] * cut.polarity < 0, mass, 0.0)
-    pair_of = group[row_of]
-    total = np.bincount(pair_of, mass, pairs)
-    share = np.divide(np.bincount(pair_of, against, pairs), total, out=np.zeros(pairs), where=total > 0)
-    return np.where(np.bincount(pair_of, seen, pairs) > 0, np.minimum(share, 1.0), np.nan)
-
-
-def _extremes(
-    rewards: np.ndarray, starts: np.ndarray, group: np.ndarray, pairs: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest token reward of every pair; NaN where it has none."""
-    filled = np.diff(starts) > 0
-    lowest, highest = np.full(pairs, np.nan), np.full(pairs, np.nan)
-    if filled.any():
-        finite = np.where(np.isinf(rewards), np.nan, rewards).astype(np.float64)
-        np.fmin.at(lowest, group[filled], np.fmin.reduceat(finite, starts[:-1][filled]))
-        np.fmax.at(highest, group[filled], np.fmax.reduceat(finite, starts[:-1][filled]))
-    return lowest, highest
-
-
-def _by_row(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """How many flags every row has."""
-    sums = np.concatenate([[0], np.cumsum(flags, dtype=np.int64)])
-    counts: np.ndarray = sums[starts[1:]] - sums[starts[:-1]]
-    return counts
-
-
-def _by_side(values: np.ndarray, group: np.ndarray, pairs: int, chosen: np.ndarray) -> np.ndarray:
-    """(2, pairs): the value of the chosen and of the rejected response; NaN where the side is missing."""
-    sides = np.full((2, pairs), np.nan)
-    sides[0, group[chosen]] = values[chosen]
-    sides[1, group[~chosen]] = values[~chosen]
-    return sides
-
-
 def _nullable(values: np.ndarray) -> list[float | None]:
+    """The numbers as a table has them: NULL where one is NaN."""
     return [None if value != value else value for value in values.tolist()]

@@ -21,7 +21,8 @@ from app.services.datasets.datasets import get_pair
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.scorings.cuts import spans_of
 from app.services.scorings.sources import chosen_source, scoring_run, source_names
-from engine.conflict import conflict_mass, kept_fraction
+from engine.conflict import conflict_mass
+from engine.kept import kept_fraction
 from engine.masks import segment_response
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
@@ -241,7 +242,7 @@ def _side_view(
         segmentation=segmentation,
         spans=spans_of(getattr(pair, f"{view.map.side}_extras")),
         total=view.map.totals.get(source),
-        kept=kept_fraction(segmentation),
+        kept=kept_fraction(segmentation.mask),
     )
 
 

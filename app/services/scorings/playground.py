@@ -13,7 +13,7 @@ from app.errors import Conflict, NotFound
 from app.services.scorings.maps import PairView, RunSource, SideView, agreement_of, cut, numbers_of
 from app.services.scorings.scores import read_map
 from app.services.scorings.sources import chosen_source, source_names
-from engine.conflict import kept_fraction
+from engine.kept import kept_fraction
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources.registry import SOURCES
@@ -82,7 +82,7 @@ def scored_view(run: Run, source: str | None = None, rule: SegmentationRule | No
                 segmentation=segmentation,
                 spans=None,
                 total=one.totals.get(shown),
-                kept=kept_fraction(segmentation),
+                kept=kept_fraction(segmentation.mask),
             )
         )
     return PairView(

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from app.db.tables import Dataset, Pair, Run
 from app.services.scorings import maps
 from app.services.scorings.cuts import stored_responses
+from engine.kept import KeptSums
 from engine.rules import SegmentationRule
-from engine.types import SIDES, SourceName
+from engine.types import SourceName
 
 SAMPLE_PAIRS = 2000
 """More would not change what a person reads off: a share of tokens is then known to about a hundredth."""
@@ -44,19 +45,11 @@ def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRu
     """
     known = next(known for known in maps.known_sources(session, run) if known.source.name == source)
     pair_ids = _sample(session, run)
-    tokens, kept, nothing = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64), 0
+    sums = KeptSums.none()
     for responses in stored_responses(session, run.id, source, rule, pair_ids):
         cut = responses.cut(rule, known.statistics)
-        counts = np.add.reduceat(np.append(cut.mask, False), responses.starts[:-1], dtype=np.int64)
-        lengths = np.diff(responses.starts)
-        counts[lengths == 0] = 0
-        side = np.where(responses.are_chosen, 0, 1)
-        tokens += np.bincount(side, lengths, 2).astype(np.int64)
-        kept += np.bincount(side, counts, 2).astype(np.int64)
-        nothing += int(np.count_nonzero((counts == 0) & (lengths > 0)))
-    shares = [float(some / all_) if all_ else None for some, all_ in zip(kept, tokens, strict=True)]
-    assert len(shares) == len(SIDES), "one share a side"
-    return Kept(shares[0], shares[1], nothing, len(pair_ids))
+        sums = sums.plus(cut.mask, responses.starts, responses.are_chosen)
+    return Kept(sums.share("chosen"), sums.share("rejected"), sums.nothing, len(pair_ids))
 
 
 def _sample(session: Session, run: Run) -> list[int]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import PairScore, Run
 from app.services.pairs import histograms
-from app.services.pairs.histograms import BARS, Histogram, round_edges
+from app.services.pairs.histograms import Histogram
 from app.services.pairs.pairs import PairQuery
 from app.settings import Settings
 from tests.app import factories
@@ -67,29 +64,3 @@ def test_without_a_run_or_before_anything_is_scored_there_is_nothing_to_spread(
     run = factories.make_run(session, settings, factories.make_dataset(session))
     assert histograms.histograms(session, run.dataset_id or 0, PairQuery()) == []
     assert histograms.histograms(session, run.dataset_id or 0, PairQuery(run_id=run.id)) == []
-
-
-def test_one_pair_far_out_does_not_squeeze_the_others() -> None:
-    values = np.append(np.linspace(0, 1, 5000), [1e9, -np.inf])
-    bars = histograms._made_bars(values, whole_numbers=False)
-    assert bars.opens_high
-    assert bars.edges[-1] < 2
-    assert sum(bars.whole) == 5001
-
-
-@example(low=1000.0, span=1.2e-7, whole_numbers=False)
-@example(low=-3.0, span=5e-324, whole_numbers=False)
-@given(
-    low=st.floats(-1e6, 1e6),
-    span=st.floats(0, 1e6),
-    whole_numbers=st.booleans(),
-)
-def test_edges_are_round_ascend_and_hold_the_range(low: float, span: float, whole_numbers: bool) -> None:
-    low, high = (round(low), round(low + span)) if whole_numbers else (low, low + span)
-    edges = round_edges(low, high, whole_numbers)
-    assert np.all(np.diff(edges) > 0)
-    assert edges[0] <= low + 1e-9 * abs(low)
-    assert edges[-1] >= high - 1e-9 * abs(high)
-    assert 1 <= len(edges) - 1 <= 2 * BARS + 2
-    if whole_numbers:
-        assert np.all(edges == np.round(edges))
