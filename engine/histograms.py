@@ -7,6 +7,7 @@ all others into one bar.
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def round_edges(low: float, high: float, whole_numbers: bool = False) -> Float64
     """Edges around [low, high] of about `BARS` bars of a round width: 1, 2, 2.5 or 5 times a power of ten."""
     # Edges have twelve digits: a range that is narrower beside its place would have edges that coincide.
     span = max(high - low, 1e-9 * max(abs(low), abs(high)) if high > low else 0.0)
-    if span <= 0:
+    if span / BARS < sys.float_info.min:
         span = 1.0 if whole_numbers else max(abs(low), 1e-9)
     width = span / BARS
     magnitude = 10.0 ** math.floor(math.log10(width))
