@@ -21,6 +21,7 @@ from engine.errors import EngineError, ModelError, RequestError, ResourceError
 from engine.logprobs import Head, HeadWeights
 from engine.model_files import ModelInfo, ModelKind, inspect_model
 from engine.types import ModelReference
+from engine.weight_checks import check_loaded, without_adapter
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def _load(reference: ModelReference, kind: ModelKind, device: str, dtype: Dtype)
         raise _wrong_kind(reference, info, kind)
     place = _device(device)
     numbers = _dtype(dtype, place)
-    key = (str(info.folder.resolve()), info.fingerprint, str(place), str(numbers))
+    key = (str(info.folder.resolve()), info.fingerprint, info.files_seen, str(place), str(numbers))
     if key not in _kept:
         while len(_kept) >= KEPT_MODELS:
             _kept.popitem(last=False)
@@ -187,33 +188,24 @@ def _read(
     auto = AutoModelForCausalLM if info.kind == "causal_lm" else AutoModelForSequenceClassification
     try:
         with memory_advice("use a smaller model, another device, or `dtype: bfloat16`."):
-            model, report = auto.from_pretrained(
-                info.folder,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=reference.trust_remote_code,
-                local_files_only=True,
-                output_loading_info=True,
-                **({"num_labels": 1} if fresh_head else {}),
-            )
+            with without_adapter(info.folder) as folder:
+                model, report = auto.from_pretrained(
+                    folder,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    trust_remote_code=reference.trust_remote_code,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    **({"num_labels": 1} if fresh_head else {}),
+                )
             model = model.to(device).eval().requires_grad_(False)
     except EngineError:
         raise
     except Exception as error:  # There is no end to what a damaged configuration makes a library raise.
         raise ModelError(f"The model `{reference.path}` cannot be loaded: {_one_line(error)}.") from error
-    _check_complete(reference, report, fresh_head)
-    return LoadedModel(info, model, _tokenizer(reference, info), device, dtype)
-
-
-def _check_complete(reference: ModelReference, report: dict[str, Any], fresh_head: bool) -> None:
-    missing = sorted(set(report.get("missing_keys", ())) - ({"score.weight"} if fresh_head else set()))
-    mismatched = sorted(str(key[0]) for key in report.get("mismatched_keys", ()))
-    if missing or mismatched:
-        raise ModelError(
-            f"The weights of `{reference.path}` do not fit its config.json: {len(missing + mismatched)} "
-            f"tensors are missing or of another shape, the first is {(missing + mismatched)[0]}; save the "
-            "whole model."
-        )
+    made_anew = frozenset({"score.weight", "lm_head.weight"} if fresh_head else ())
+    notes = check_loaded(reference.path, info.folder, model, report, made_anew)
+    return LoadedModel(info, model, _tokenizer(reference, info), device, dtype, notes)
 
 
 def _tokenizer(reference: ModelReference, info: ModelInfo) -> Any:

@@ -24,7 +24,11 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.j
 HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 HUB_PATTERNS_OF_CODE = [*HUB_PATTERNS, "*.py"]
 HASHED_WHOLE_BYTES = 16 * 2**20
-"""Weight files up to this size enter the fingerprint by content, larger ones by header, size and time."""
+"""Weight files up to this size enter the fingerprint by content, larger ones by header, size, time and ..."""
+SAMPLED_BLOCKS, SAMPLED_BLOCK_BYTES = 64, 64 * 2**10
+"""... blocks of their content."""
+DECIDING = (".json", ".jinja", ".model", ".txt", ".py", ".tiktoken")
+"""Endings of the files, beside the weights, that decide what a model says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,10 @@ class ModelInfo:
     """Most tokens of one sequence; None where the architecture names no limit."""
     has_chat_template: bool
     fingerprint: str
-    """Changes when configuration, tokenizer or weights change: 16 hexadecimal digits."""
+    """Changes when configuration, tokenizer, code or weights change: 16 hexadecimal digits. Of a large weight
+    file it knows the header, the size, the time of its last change and blocks spread over its content."""
+    files_seen: str
+    """Changes whenever a file was written anew, whatever it holds: for what is kept in memory."""
     needs_remote_code: bool
     """Whether its code comes with it. Such a model is only shown to those who allowed that."""
     labels: int | None
@@ -83,6 +90,7 @@ def inspect_model(reference: ModelReference, *, download: bool = True) -> ModelI
         context=_context(text_config),
         has_chat_template=_has_chat_template(folder),
         fingerprint=_fingerprint(folder, weights),
+        files_seen=_files_seen(folder),
         needs_remote_code=remote_code,
         labels=_labels(config) if kind == "sequence_classifier" else None,
         eos_token_ids=_eos_token_ids(folder, config),
@@ -255,24 +263,18 @@ def _kind(architecture: str, reference: ModelReference) -> ModelKind:
 
 
 def _weight_files(folder: Path, reference: ModelReference) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
+    """The weight files, those of an index where there is one. An index and a model.safetensors that it does
+    not name are two models in one folder, and transformers would read the latter."""
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        named = _read_json(index, reference).get("weight_map", {})
-        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        files = _indexed(folder, index, reference)
+        if single.is_file() and single not in files:
             raise ModelError(
-                f"The file {index.name} of `{reference.path}` does not say which file holds which tensor; "
-                "fetch it again."
-            )
-        files = [folder / name for name in sorted(set(named.values()))]
-        absent = [path.name for path in files if not path.is_file()]
-        if absent:
-            raise ModelError(
-                f"The model `{reference.path}` lacks {len(absent)} of {len(files)} weight files, the first "
-                f"is {absent[0]}; fetch it again."
+                f"`{reference.path}` holds model.safetensors and a {index.name} that names other files: two "
+                "models in one folder. Remove the one that is not meant."
             )
         if files:
             return files
-    single = folder / "model.safetensors"
     if single.is_file():
         return [single]
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
@@ -282,6 +284,33 @@ def _weight_files(folder: Path, reference: ModelReference) -> list[Path]:
             "`save_pretrained(path, safe_serialization=True)`."
         )
     raise ModelError(_missing(single, reference))
+
+
+def _indexed(folder: Path, index: Path, reference: ModelReference) -> list[Path]:
+    """The files that an index names, each with the tensors that it names there."""
+    named = _read_json(index, reference).get("weight_map", {})
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise ModelError(
+            f"The file {index.name} of `{reference.path}` does not say which file holds which tensor; "
+            "fetch it again."
+        )
+    files = [folder / name for name in sorted(set(named.values()))]
+    absent = [path.name for path in files if not path.is_file()]
+    if absent:
+        raise ModelError(
+            f"The model `{reference.path}` lacks {len(absent)} of {len(files)} weight files, the first "
+            f"is {absent[0]}; fetch it again."
+        )
+    for path in files:
+        there = set(_safetensors_header(path, reference))
+        listed = {tensor for tensor, name in named.items() if name == path.name}
+        if there != listed:
+            raise ModelError(
+                f"The file {index.name} of `{reference.path}` is not of these weights: it lists "
+                f"{len(listed)} tensors in {path.name}, which holds {len(there)}, among them "
+                f"`{min(there ^ listed)}`, which only one of the two knows; save or fetch the model again."
+            )
+    return files
 
 
 def _check_tokenizer(folder: Path, reference: ModelReference) -> None:
@@ -359,13 +388,31 @@ def _eos_token_ids(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
 
 def _fingerprint(folder: Path, weights: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    small = [
-        path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".jinja", ".model", ".txt")
-    ]
-    for path in small:
-        _add(digest, path.name.encode(), path.read_bytes())
+    for path in _deciding_files(folder):
+        _add(digest, path.relative_to(folder).as_posix().encode(), path.read_bytes())
     for path in weights:
         _add(digest, path.name.encode(), _identity(path))
+    return digest.hexdigest()[:16]
+
+
+def _deciding_files(folder: Path) -> list[Path]:
+    """The files beside the weights that decide what a model says: configuration, tokenizer, code."""
+    return [path for path in _files(folder) if path.suffix in DECIDING]
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a model; what lies in other folders below it is not read with it."""
+    places = [*folder.iterdir(), *(folder / "additional_chat_templates").glob("*")]
+    return sorted(path for path in places if path.is_file())
+
+
+def _files_seen(folder: Path) -> str:
+    """Of every file its name, size, times and place, which a file written in place changes too."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        seen = path.stat()
+        state = f"{seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns} {seen.st_ino}"
+        _add(digest, path.relative_to(folder).as_posix().encode(), state.encode())
     return digest.hexdigest()[:16]
 
 
@@ -383,6 +430,10 @@ def _identity(path: Path) -> bytes:
     status = path.stat()
     if status.st_size <= HASHED_WHOLE_BYTES:
         return hashlib.sha256(path.read_bytes()).digest()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        header = file.read(2**20)
-    return hashlib.sha256(header).digest() + f"{status.st_size} {status.st_mtime_ns}".encode()
+        digest.update(file.read(2**20))
+        for block in range(SAMPLED_BLOCKS):
+            file.seek((block + 1) * status.st_size // (SAMPLED_BLOCKS + 1))
+            digest.update(file.read(SAMPLED_BLOCK_BYTES))
+    return digest.digest() + f"{status.st_size} {status.st_mtime_ns}".encode()
