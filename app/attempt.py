@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from app.db.session import Database
 from app.db.tables import Job, JobStatus, Run
-from app.errors import AppError, NotReady
+from app.errors import AppError, NotReady, sentence_of
 from app.job_process import GRACE_SECONDS, JobProcess
 from app.services.runs import jobs, runs
 from app.services.runs.jobs import Claim, LostJob
@@ -117,10 +117,8 @@ class Attempt:
                 self._finish(ending)
         except (LostJob, NotReady):
             raise
-        except AppError as error:
-            ending = Refusal(error.code, error.detail)
-        except EngineError as error:
-            ending = Refusal(error.code, str(error))
+        except (AppError, EngineError) as error:
+            ending = Refusal(error.code, sentence_of(error))
         except Exception as error:
             log.exception("job_handling_failed")
             detail = f"The worker met an unexpected error: {type(error).__name__}: {error}"

@@ -10,14 +10,17 @@ AppError
 ├── NotReady             503
 └── StorageFull          507
 
-An engine's error (`EngineError`) that reaches a door becomes 422 with its own code; anything else is a
-bug and becomes 500. One handler translates; nothing below the doors raises an HTTP exception.
+An engine's error (`EngineError`) that reaches a door becomes 422 with its own code, and the field that it
+names a place of the body; anything else is a bug and becomes 500. One handler translates; nothing below the
+doors raises an HTTP exception.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from engine.errors import EngineError, RowError
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +91,26 @@ class StorageFull(AppError):
     status = 507
     code = "storage_full"
     title = "No space left"
+
+
+def status_of(error: AppError | EngineError) -> int:
+    """The HTTP status of a failure."""
+    return error.status if isinstance(error, AppError) else 422
+
+
+def sentence_of(error: AppError | EngineError) -> str:
+    """What a failure says to the user."""
+    return error.detail if isinstance(error, AppError) else str(error)
+
+
+def problems_of(error: AppError | EngineError | None) -> Sequence[Problem]:
+    """What is wrong, and where; none where nobody knows the place."""
+    match error:
+        case AppError():
+            return error.errors
+        case RowError():
+            return [Problem(("line", error.line, *([error.field] if error.field else [])), error.reason)]
+        case EngineError(field=str(field)):
+            parts = (int(part) if part.isdecimal() else part for part in field.split("."))
+            return [Problem(("body", *parts), str(error))]
+    return ()

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.errors import AppError, NotReady, StorageFull, Unauthorized
+from app.errors import AppError, NotReady, StorageFull, Unauthorized, problems_of
 from engine.errors import EngineError, RowError
 
 MEDIA_TYPE = "application/problem+json"
@@ -61,13 +61,9 @@ def describe(request: Request, error: Exception) -> Problem:
     match error:
         case AppError():
             return _of_app_error(request, error)
-        case RowError():
-            loc = ["line", error.line, *([error.field] if error.field else [])]
-            return _problem(
-                request, 422, error.code, "Invalid row", str(error), [Place(loc=loc, msg=error.reason)]
-            )
         case EngineError():
-            return _problem(request, 422, error.code, "The request cannot be done", str(error))
+            title = "Invalid row" if isinstance(error, RowError) else "The request cannot be done"
+            return _problem(request, 422, error.code, title, str(error), _places(error))
         case RequestValidationError():
             return _of_validation(request, error)
         case HTTPException() if _is_full_disk(error.__cause__):
@@ -114,14 +110,17 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
+def _places(error: AppError | EngineError) -> list[Place]:
+    return [Place(loc=list(fault.loc), msg=fault.msg) for fault in problems_of(error)]
+
+
 def _of_app_error(request: Request, error: AppError) -> Problem:
-    places = [Place(loc=list(place.loc), msg=place.msg) for place in error.errors]
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="rewardscope"'
     if isinstance(error, NotReady):
         headers["Retry-After"] = "2"
-    return _problem(request, error.status, error.code, error.title, error.detail, places, headers)
+    return _problem(request, error.status, error.code, error.title, error.detail, _places(error), headers)
 
 
 def _of_validation(request: Request, error: RequestValidationError) -> Problem:

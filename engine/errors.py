@@ -9,7 +9,8 @@ EngineError
 ├── ResourceError        out of memory, disk or device
 └── Cancelled            somebody asked the job to stop; no failure
 
-Every message is a whole sentence that says what to do. `code` is a constant word for programs.
+Every message is a whole sentence that says what to do. `code` is a constant word for programs. Where one
+field of the request is at fault, `field` is its path with dots between, such as `supervision.source`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ class EngineError(Exception):
     """A failure that is the user's to mend; `str(error)` is the sentence shown to them."""
 
     code = "engine_error"
+
+    def __init__(self, sentence: str, *, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.field = field
 
 
 class DataError(EngineError):
@@ -33,9 +38,8 @@ class RowError(DataError):
     def __init__(self, line: int, reason: str, field: str | None = None) -> None:
         self.line = line
         self.reason = reason
-        self.field = field
         where = f"line {line}" if field is None else f"line {line}, field `{field}`"
-        super().__init__(f"{where}: {reason}")
+        super().__init__(f"{where}: {reason}", field=field)
 
 
 class RequestError(EngineError):

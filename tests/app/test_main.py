@@ -21,7 +21,7 @@ from app.middleware import MAX_BODY_BYTES
 from app.security import HEADERS
 from app.settings import MIB, Settings
 from app.static_files import STATIC_FOLDER
-from engine.errors import ModelError, RowError
+from engine.errors import ModelError, RequestError, RowError
 
 TOKEN = "the-token"
 ORIGIN = "http://127.0.0.1:8321"
@@ -36,6 +36,7 @@ FAILURES: dict[str, tuple[Exception, int, str]] = {
     "app": (AppError("Hm.", code="odd"), 500, "odd"),
     "model": (ModelError("No config.json; name a model's folder."), 422, "model_unusable"),
     "row": (RowError(12, "is no object", "chosen"), 422, "invalid_row"),
+    "field": (RequestError("Name a policy.", field="sources.0.name"), 422, "invalid_request"),
     "bug": (ZeroDivisionError("secret detail"), 500, "internal_error"),
 }
 
@@ -77,6 +78,11 @@ def test_every_failure_has_one_shape(client: TestClient, name: str) -> None:
     assert document["instance"] == f"/fail/{name}"
     assert document["request_id"] == answer.headers["x-request-id"]
     assert answer.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+
+
+def test_an_error_of_the_engine_names_its_field_as_a_place_of_the_body(client: TestClient) -> None:
+    places = client.get("/fail/field").json()["errors"]
+    assert places == [{"loc": ["body", "sources", 0, "name"], "msg": "Name a policy."}]
 
 
 def test_faults_say_where_they_are(client: TestClient) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, Run
 from app.dependencies import SessionDep, SettingsDep
-from app.errors import AppError, Invalid
+from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.parts.forms import validated
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.scoring_runs import scoring_runs
@@ -122,9 +122,9 @@ def create_dataset(
     except (AppError, EngineError) as error:
         page = _upload_page(request, settings.max_upload_mib)
         page = replace(
-            page, name=name, folder=folder, skips=skips, problem=_sentence(error), faults=faults_of(error)
+            page, name=name, folder=folder, skips=skips, problem=sentence_of(error), faults=faults_of(error)
         )
-        return render(request, "datasets/new.html", page, status=_status_of(error))
+        return render(request, "datasets/new.html", page, status=status_of(error))
     return see_other(url_of(request, "dataset", dataset_id=dataset.id))
 
 
@@ -173,8 +173,8 @@ def submit_scoring(
             )
             run = scorings.submit(session, settings, asked)
     except (AppError, EngineError) as error:
-        page = _score_page(request, session, dataset, fields, sources or (), _sentence(error))
-        return render(request, "scorings/new.html", page, status=_status_of(error))
+        page = _score_page(request, session, dataset, fields, sources or (), sentence_of(error))
+        return render(request, "scorings/new.html", page, status=status_of(error))
     return see_other(url_of(request, "run", run_id=run.id))
 
 
@@ -236,14 +236,6 @@ def _models_of(found: Sequence[Run]) -> dict[str, str]:
     asked = found[0].request if found else {}
     roles = ("policy", "reference", "reward_model")
     return {role: str(asked[role]["name"]) for role in roles if asked.get(role)}
-
-
-def _sentence(error: AppError | EngineError) -> str:
-    return error.detail if isinstance(error, AppError) else str(error)
-
-
-def _status_of(error: AppError | EngineError) -> int:
-    return error.status if isinstance(error, AppError) else 422
 
 
 def faults_of(error: AppError | EngineError) -> list[RowFault]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from app.dependencies import SessionDep, SettingsDep
-from app.errors import AppError
+from app.errors import AppError, problems_of, status_of
 from app.pages.parts.form_choices import FormChoices, form_choices, with_model_names
 from app.pages.parts.form_fields import (
     FieldGroup,
@@ -17,9 +17,7 @@ from app.pages.parts.form_fields import (
     TypedDep,
     body_from,
     headline_of,
-    problems_of,
     shown,
-    status_of,
     typed_from,
 )
 from app.pages.parts.forms import filled, page_number, validated

@@ -11,9 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import StoredTask, TaskSuite
 from app.dependencies import SessionDep, SettingsDep
-from app.errors import AppError, Invalid
+from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.datasets.datasets import RowFault, faults_of
-from app.pages.parts.form_fields import sentence_of, status_of
 from app.pages.parts.forms import filled
 from app.pages.parts.numbers import count, shortened
 from app.pages.parts.rendering import PageContext, render, see_other, url_of

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Model
 from app.dependencies import SessionDep, SettingsDep
-from app.errors import AppError, Invalid
+from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.parts.forms import filled
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.services.models import models
@@ -78,10 +78,8 @@ def register_model(
             reference = ModelReference(path=path.strip(), revision=revision.strip() or None)
             models.register(session, settings, reference, name=name.strip() or None)
     except (AppError, EngineError) as error:
-        detail = error.detail if isinstance(error, AppError) else str(error)
-        page = _page(request, session, path, name, revision, detail)
-        status = error.status if isinstance(error, AppError) else 422
-        return render(request, "models/index.html", page, status=status)
+        page = _page(request, session, path, name, revision, sentence_of(error))
+        return render(request, "models/index.html", page, status=status_of(error))
     return see_other(url_of(request, "models"))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
-from app.errors import AppError, Invalid, Problem
+from app.errors import AppError, Invalid, Problem, problems_of, sentence_of
 from app.pages.parts.rendering import Option
 from engine.errors import EngineError
 
@@ -163,16 +163,6 @@ def typed_from(groups: Iterable[FieldGroup], body: BaseModel) -> dict[str, list[
     return typed
 
 
-def problems_of(error: AppError | EngineError | None) -> Sequence[Problem]:
-    """The places of a failure; none where it has none."""
-    return error.errors if isinstance(error, AppError) else ()
-
-
-def sentence_of(error: AppError | EngineError) -> str:
-    """What a failure says to the user."""
-    return error.detail if isinstance(error, AppError) else str(error)
-
-
 def headline_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> str:
     """What a failure says at the head of its form: which fields are wrong, where each of them says why, or
     all of it; fields by what they are called there."""
@@ -208,11 +198,6 @@ def _line(problem: Problem, place: str | None, labels: Mapping[str, str]) -> str
 def in_labels(text: str, labels: Mapping[str, str]) -> str:
     """A sentence with the fields that it names in code by what they are called on the page."""
     return _NAMED.sub(lambda named: labels.get(named[1].strip("?"), named[0]), text)
-
-
-def status_of(error: AppError | EngineError) -> int:
-    """The HTTP status of a failure."""
-    return error.status if isinstance(error, AppError) else 422
 
 
 def words(typed: object) -> list[str]:

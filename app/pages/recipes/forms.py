@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.dependencies import SessionDep, SettingsDep
-from app.errors import AppError
+from app.errors import AppError, problems_of, status_of
 from app.pages.parts import training_fields as fields
 from app.pages.parts.form_choices import FormChoices, form_choices, with_model_names
 from app.pages.parts.form_fields import (
@@ -22,9 +22,7 @@ from app.pages.parts.form_fields import (
     faults_of,
     first,
     headline_of,
-    problems_of,
     shown,
-    status_of,
     typed_from,
     words,
 )

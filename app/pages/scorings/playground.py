@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import JobStatus, Run
 from app.dependencies import SessionDep, SettingsDep
-from app.errors import AppError, Invalid
+from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.pairs.pairs import COLOURS, Controls, SourceTab, Turn
 from app.pages.parts.form_choices import form_choices
 from app.pages.parts.forms import filled, page_number, validated
@@ -145,10 +145,8 @@ def score_text(
         with session.begin_nested():
             run = scores.submit(session, settings, validated(ScoreTextRequest, body, "body"))
     except (AppError, EngineError) as error:
-        detail = error.detail if isinstance(error, AppError) else str(error)
-        page = _page(request, session, values, problem=detail)
-        status = error.status if isinstance(error, AppError) else 422
-        return render(request, "scorings/playground.html", page, status=status)
+        page = _page(request, session, values, problem=sentence_of(error))
+        return render(request, "scorings/playground.html", page, status=status_of(error))
     return see_other(url_of(request, "playground_run", run_id=run.id))
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.sql.base import ExecutableOption
 from app.db import queue as job_queue
 from app.db.notifications import notify
 from app.db.tables import Job, JobStatus, Recipe, Run
-from app.errors import AppError, Conflict, NotFound, NotReady
+from app.errors import AppError, Conflict, NotFound, NotReady, sentence_of
 from app.services.datasets.datasets import ACTIVE
 from app.services.evaluations import evaluations
 from app.services.evaluations.evaluations import EvaluationBody
@@ -255,10 +255,8 @@ def _advance(session: Session, settings: Settings, recipe: Recipe) -> int:
                 _submit_step(session, settings, recipe, step, made)
         except (NotReady, DBAPIError):
             raise
-        except AppError as error:
-            _refused(session, recipe, step["name"], error.code, error.detail)
-        except EngineError as error:
-            _refused(session, recipe, step["name"], error.code, str(error))
+        except (AppError, EngineError) as error:
+            _refused(session, recipe, step["name"], error.code, sentence_of(error))
         except Exception as error:
             log.exception("recipe_step_failed", recipe_id=recipe.id, step=step["name"])
             detail = f"The server met an unexpected error: {type(error).__name__}: {error}"
