@@ -11,7 +11,8 @@ from pydantic import Field
 
 from engine.fields import StrictModel
 from engine.rules import SegmentationRule
-from engine.types import ModelReference, SourceName
+from engine.sources import SourceName
+from engine.types import ModelReference
 
 
 class SourceRequest(StrictModel):

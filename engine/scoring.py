@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,14 +14,10 @@ from engine.language_models import LoadedModel, load_policy, load_reward_model, 
 from engine.ragged import Row
 from engine.reading import Lanes, plan_of, read_lanes, read_values
 from engine.requests import ScoreRequest
-from engine.sources import SOURCES
-from engine.sources.external import external_rewards
-from engine.sources.implicit import implicit_rewards
-from engine.sources.rm_increment import rm_increment_rewards
-from engine.sources.rm_prefix import rm_prefix_rewards
-from engine.sources.spans import span_rewards
+from engine.sources import SOURCES, Evidence
+from engine.sources.registry import MODELS
 from engine.tokens import TokenisedResponse, align_values, fit, tokenise
-from engine.types import PreferencePair, RewardMap, SourceName
+from engine.types import PreferencePair, RewardMap
 
 OUT_OF_MEMORY = (
     "ask for a smaller `token_budget`, fewer tokens a response (`max_response_tokens`), or a smaller model."
@@ -68,9 +64,9 @@ def score(pairs: Sequence[PreferencePair], models: Models, request: ScoreRequest
 
 def check_request(request: ScoreRequest) -> None:
     """Raises RequestError where a source needs a model that the request does not name."""
-    given = {name for name in ("policy", "reference", "reward_model") if getattr(request, name) is not None}
+    given = {name for name in MODELS if getattr(request, name) is not None}
     for source in request.sources:
-        absent = sorted((SOURCES[source.name].needs & {"policy", "reference", "reward_model"}) - given)
+        absent = [model for model in SOURCES[source.name].models if model not in given]
         if absent:
             raise RequestError(
                 f"The source `{source.name}` needs a {' and a '.join(absent)}; name "
@@ -122,8 +118,10 @@ def refusals(
     """The pairs that `score` would refuse, with the reasons; runs the tokenizers and no model."""
     try:
         for one in fitted(pairs, models, request):
-            if any(source.name == "external" for source in request.sources):
-                _external(one)
+            evidence = evidence_of(one)
+            for source in request.sources:
+                if not SOURCES[source.name].models:
+                    SOURCES[source.name].token_rewards(evidence)
         if models.reward_model is not None and models.reward_model is not models.of_tokens:
             _tokens_of(models.reward_model, pairs, request)
     except DataError as error:
@@ -268,59 +266,32 @@ def reward_map(
     request: ScoreRequest,
 ) -> RewardMap:
     """Everything known of one response, with the token rewards of the sources that were asked for."""
-    evidence = _Evidence(one, policy, reference, values, request.beta)
-    rewards: dict[str, np.ndarray] = {
-        source.name: token_rewards(source.name, evidence) for source in request.sources
-    }
+    evidence = evidence_of(
+        one,
+        policy_logprobs=None if policy is None else policy.logprobs,
+        reference_logprobs=None if reference is None else reference.logprobs,
+        values=values,
+        beta=request.beta,
+    )
+    sources = [SOURCES[source.name] for source in request.sources]
+    rewards = {source.name: source.token_rewards(evidence) for source in sources}
     return one.mapped(
         rewards,
-        {source.name: _total(source.name, rewards[source.name]) for source in request.sources},
-        logprobs=None if policy is None else policy.logprobs,
-        reference_logprobs=None if reference is None else reference.logprobs,
+        {source.name: source.total(rewards[source.name]) for source in sources},
+        logprobs=evidence.policy_logprobs,
+        reference_logprobs=evidence.reference_logprobs,
         entropies=None if policy is None else policy.entropies,
         ranks=None if policy is None else policy.ranks,
     )
 
 
-class _Evidence(NamedTuple):
-    response: TokenisedResponse
-    policy: Lanes | None
-    reference: Lanes | None
-    values: Float32[np.ndarray, " response+1"] | None
-    beta: float
-
-
-def token_rewards(source: SourceName, evidence: _Evidence) -> Float32[np.ndarray, " response"]:
-    """The rewards of one source; `check_request` has seen to it that its models are there."""
-    one = evidence.response
-    if source == "implicit":
-        assert evidence.policy is not None
-        assert evidence.reference is not None
-        return implicit_rewards(evidence.policy.logprobs, evidence.reference.logprobs, evidence.beta)
-    if source == "rm_prefix":
-        assert evidence.values is not None
-        return rm_prefix_rewards(evidence.values)
-    if source == "rm_increment":
-        assert evidence.values is not None
-        return rm_increment_rewards(evidence.values)
-    if source == "spans":
-        return span_rewards(one.response.spans, one.offsets)
-    return _external(one)
-
-
-def _external(one: TokenisedResponse) -> Float32[np.ndarray, " response"]:
-    return external_rewards(
-        one.response.token_rewards,
-        one.response.token_offsets,
-        one.offsets,
-        ends_with_eos=one.eos is not None,
+def evidence_of(one: TokenisedResponse, **seen: Any) -> Evidence:
+    """What sources see of a response, with the fields of `Evidence` that models were read for."""
+    return Evidence(
         name=one.name,
+        response=one.response,
+        ids=one.ids,
+        offsets=one.offsets,
+        ends_with_eos=one.eos is not None,
+        **seen,
     )
-
-
-def _total(source: SourceName, rewards: Float32[np.ndarray, " response"]) -> float:
-    """The reward of the whole response: the last level, or the sum of what is not missing (NaN if all is)."""
-    if SOURCES[source].kind == "level":
-        return float(rewards[-1])
-    there = rewards[~np.isnan(rewards)].astype(np.float64)
-    return float(there.sum()) if len(there) else float("nan")

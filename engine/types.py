@@ -203,9 +203,6 @@ class ModelReference(StrictModel):
     subfolder: str | None = None
 
 
-SourceName = Literal["implicit", "rm_prefix", "rm_increment", "spans", "external"]
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a job is. `done` and `total` count `unit`s; total is None while unknown."""

@@ -26,6 +26,7 @@ from app.cli.output import (
 )
 from engine.requests import ScoreRequest, SourceRequest
 from engine.rules import SegmentationRequest, SegmentationRule
+from engine.sources import SOURCES, default_sources
 from engine.types import ModelReference
 
 
@@ -50,7 +51,10 @@ def score(
     reward_model: Annotated[str | None, typer.Option(help="Folder or hub name of a reward model.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Source of token rewards; repeat for several. Default: all that the models allow."),
+        typer.Option(
+            help=f"Source of token rewards: {', '.join(SOURCES)}. Repeat for several; default: all that the "
+            "models allow."
+        ),
     ] = None,
     segmenter: Annotated[str | None, typer.Option(help="Rule that cuts; default: hysteresis.")] = None,
     delta: Annotated[float | None, typer.Option(help="Half width of the hysteresis band.")] = None,
@@ -100,8 +104,6 @@ def score(
         "margin": margin,
     }
     with refusing():
-        from engine.sources import default_sources
-
         models = {
             "policy": policy,
             "reference": reference,
@@ -260,8 +262,6 @@ def _rule(
     source: str, segmenter: str | None, segmenter_options: dict[str, Any], rule_options: dict[str, Any]
 ) -> SegmentationRule | None:
     """The source's own rule with what the options change; None where they change nothing."""
-    from engine.sources import SOURCES
-
     own = {name: value for name, value in segmenter_options.items() if value is not None}
     changes: dict[str, Any] = {name: value for name, value in rule_options.items() if value is not None}
     if segmenter is not None or own:

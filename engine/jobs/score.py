@@ -21,6 +21,7 @@ from engine.jobs.protocol import ReportCallable
 from engine.reading import fitting_threads
 from engine.requests import ScoreRequest
 from engine.scoring import Models, check_request, load_models, refusals, score
+from engine.sources import SOURCES
 from engine.types import PreferencePair, Progress, RewardMap, ScoredChunk
 
 MESSAGE_SECONDS = 10.0
@@ -210,7 +211,9 @@ def _missing_at_end(one: RewardMap) -> bool:
     """Whether a model did not see the last token."""
     if one.logprobs is not None:
         return bool(np.isnan(one.logprobs[-1])) and one.tokens > 1
-    return any(math.isnan(one.rewards[name][-1]) for name in ("rm_prefix",) if name in one.rewards)
+    return one.tokens > 1 and any(
+        math.isnan(rewards[-1]) for name, rewards in one.rewards.items() if SOURCES[name].models
+    )
 
 
 def _about(models: Models, request: ScoreRequest) -> Iterator[str]:

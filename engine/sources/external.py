@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from engine.errors import DataError
+from engine.sources.registry import SOURCES, Evidence, Source
 
 
 def external_rewards(
@@ -81,3 +82,26 @@ def _values_at(
     found = inside | at_end
     rewards[found] = given[which[found]]
     return rewards
+
+
+def _rewards(evidence: Evidence) -> Float32[np.ndarray, " response"]:
+    return external_rewards(
+        evidence.response.token_rewards,
+        evidence.response.token_offsets,
+        evidence.offsets,
+        ends_with_eos=evidence.ends_with_eos,
+        name=evidence.name,
+    )
+
+
+SOURCES.register(
+    Source(
+        name="external",
+        title="From the data",
+        sentence="Token rewards that came with the rows, one a token or one a character span.",
+        kind="label",
+        needs={"token_rewards"},
+        rewards=_rewards,
+        identity="What was given comes back unchanged.",
+    )
+)

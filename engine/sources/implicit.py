@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32
 
+from engine.rules import SegmentationRule
+from engine.sources.registry import SOURCES, Evidence, Source
+
 
 def implicit_rewards(
     policy_logprobs: Float32[np.ndarray, " response"],
@@ -18,3 +21,26 @@ def implicit_rewards(
     """
     rewards: np.ndarray = beta * (policy_logprobs.astype(np.float64) - reference_logprobs)
     return rewards.astype(np.float32)
+
+
+def _rewards(evidence: Evidence) -> Float32[np.ndarray, " response"]:
+    assert evidence.policy_logprobs is not None
+    assert evidence.reference_logprobs is not None
+    return implicit_rewards(evidence.policy_logprobs, evidence.reference_logprobs, evidence.beta)
+
+
+SOURCES.register(
+    Source(
+        name="implicit",
+        title="Implicit reward",
+        sentence="How much likelier the policy holds a token than the reference does, times beta.",
+        kind="increment",
+        needs={"policy", "reference"},
+        rewards=_rewards,
+        identity="The rewards sum to the implicit reward of the sequence.",
+        default_rule=SegmentationRule(baseline="otsu", scale="std"),
+        likelihood_baseline="median",
+        is_centred=True,
+        reads_text=False,
+    )
+)

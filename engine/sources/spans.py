@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from engine.sources.registry import SOURCES, Source
 from engine.types import Span
 
 
@@ -39,3 +40,16 @@ def _overlapping(span: Span, offsets: Int32[np.ndarray, "response 2"]) -> np.nda
     end = max(span.end, span.start + 1)
     overlapping: np.ndarray = (offsets[:, 0] < end) & (offsets[:, 1] > span.start)
     return overlapping & (offsets[:, 0] < offsets[:, 1])
+
+
+SOURCES.register(
+    Source(
+        name="spans",
+        title="Labelled spans",
+        sentence="+1 and -1 where people or programs labelled stretches of the response.",
+        kind="label",
+        needs={"spans"},
+        rewards=lambda evidence: span_rewards(evidence.response.spans, evidence.offsets),
+        identity="A span mapped to tokens covers the span.",
+    )
+)

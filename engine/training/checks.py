@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from engine.errors import RequestError
+from engine.sources import SOURCES, Source, SourceName, default_sources
+from engine.sources.registry import Need
 from engine.training.request import ON_POLICY, Grpo, Ppo, RewardModel, Rjs, Rloo, TrainingRequest
 from engine.types import ModelReference
 
-IN_THE_DATA = ("spans", "external")
-"""Sources that need no model: the rows bring their rewards."""
+STANDS_FOR: Mapping[Need, str] = {
+    "policy": "scorer",
+    "reference": "scorer",
+    "reward_model": "reward_model",
+}
+"""The field of a training that brings what a source needs; a scorer comes with a reference of its own."""
 OWN_REWARD = (
     "The mask may not come from the implicit reward of the very policy that is trained: it is zero at step 0 "
     "and feeds on itself then, so that the margin rises without learning. Name a frozen scorer, trained on "
@@ -28,13 +36,12 @@ def check_training(request: TrainingRequest, *, has_rewards: bool) -> list[str]:
     return list(_warnings(request, has_rewards))
 
 
-def rewarded_by(request: TrainingRequest) -> str | None:
+def rewarded_by(request: TrainingRequest) -> SourceName | None:
     """The source of token rewards that the request settles on, None where it has none and needs none."""
     if request.supervision.source is not None:
         return request.supervision.source
-    if request.scorer is not None:
-        return "implicit"
-    return "rm_increment" if request.reward_model is not None else None
+    given = {need for need, field in STANDS_FOR.items() if getattr(request, field) is not None}
+    return next(iter(default_sources(given)), None) if given else None
 
 
 def same_model(one: ModelReference | None, other: ModelReference | None) -> bool:
@@ -73,20 +80,23 @@ def _check_density(request: TrainingRequest) -> None:
 
 
 def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
-    source = rewarded_by(request)
+    name = rewarded_by(request)
+    source = None if name is None else SOURCES[name]
     given = request.scorer is not None, request.reward_model is not None
-    if source == "implicit" and same_model(request.scorer, request.model):
+    is_rewarded = any(given) or (source is not None and not source.models)
+    if source is not None and "policy" in source.needs and same_model(request.scorer, request.model):
         raise RequestError(OWN_REWARD)
     if needs_prompts_alone(request):
-        if not any(given):
+        if source is not None and not source.rewards_rollouts:
+            able = _any_of(source.name for source in SOURCES.values() if source.rewards_rollouts)
+            raise RequestError(
+                f"`{source.name}` rewards are those of the data's responses, and `{request.method.name}` "
+                f"samples its own; choose {able}."
+            )
+        if not is_rewarded:
             raise RequestError(
                 f"`{request.method.name}` rewards what the policy says as it learns: name a `reward_model`, "
                 "or a frozen `scorer`."
-            )
-        if source in IN_THE_DATA:
-            raise RequestError(
-                f"`{source}` rewards are those of the data's responses, and `{request.method.name}` samples "
-                "its own; choose `implicit`, `rm_prefix` or `rm_increment`."
             )
         if has_rewards:
             raise RequestError(
@@ -94,21 +104,27 @@ def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
                 "its own; name the `scorer` or the `reward_model` that gave them."
             )
     masks = request.supervision.density != "sample" and request.method.name in ("rjs", "dpo")
-    if masks and not (has_rewards or any(given) or source in IN_THE_DATA):
+    if masks and not (has_rewards or is_rewarded):
+        brought = _any_of(source.name for source in SOURCES.values() if source.columns)
         raise RequestError(
             f"`{request.supervision.density}`-wise training needs token rewards for its mask: name a scoring "
-            "run, a frozen `scorer`, a `reward_model`, or the source `spans` or `external` where the data "
-            "have some."
+            f"run, a frozen `scorer`, a `reward_model`, or the source {brought} where the data have some."
         )
-    if not has_rewards:
+    if source is not None and not has_rewards:
         _check_models_of(source, request)
 
 
-def _check_models_of(source: str | None, request: TrainingRequest) -> None:
-    if source == "implicit" and request.scorer is None:
-        raise RequestError("The source `implicit` needs a frozen `scorer`; name one, or another source.")
-    if source in ("rm_prefix", "rm_increment") and request.reward_model is None:
-        raise RequestError(f"The source `{source}` needs a `reward_model`; name one, or another source.")
+def _any_of(names: Iterable[str]) -> str:
+    """Names for a sentence: `a`, `b` or `c`."""
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _check_models_of(source: Source, request: TrainingRequest) -> None:
+    for need in source.models:
+        if getattr(request, STANDS_FOR[need]) is None:
+            frozen = "frozen `scorer`" if STANDS_FOR[need] == "scorer" else f"`{STANDS_FOR[need]}`"
+            raise RequestError(f"The source `{source.name}` needs a {frozen}; name one, or another source.")
 
 
 def _check_sampling(request: TrainingRequest) -> None:
@@ -157,9 +173,6 @@ def _warnings(request: TrainingRequest, has_rewards: bool) -> list[str]:
         if method.length_normalised:
             found.append("Length normalisation does not keep masked DPO from collapsing; the clip does.")
     source = rewarded_by(request)
-    if density != "sample" and source == "rm_increment" and method.name in ("rjs", "dpo") and not has_rewards:
-        found.append(
-            "A reward model trained at the last token says little of the tokens before it; a scorer's "
-            "implicit reward, or a reward model trained on the sum of its outputs, finds wrong tokens better."
-        )
+    if density != "sample" and source is not None and method.name in ("rjs", "dpo") and not has_rewards:
+        found += [SOURCES[source].cannot_show] if SOURCES[source].cannot_show else []
     return found

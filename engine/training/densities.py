@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.rules import Clause, Hysteresis, SegmentationRule, Segmenter, Token, Whole
-from engine.sources import SOURCES
+from engine.sources import SOURCES, SourceName
 from engine.training.request import ON_POLICY, Density, MethodName
-from engine.types import SourceName
 
 SEGMENTERS: Mapping[Density, Segmenter] = {
     "sample": Whole(),
@@ -30,8 +29,9 @@ def rule_for(density: Density, source: SourceName, method: MethodName) -> Segmen
     together are the reward of the response.
     """
     rule = SOURCES[source].default_rule.model_copy(update={"segmenter": SEGMENTERS[density]})
-    if source == "implicit" and method in ("rjs", "sft"):
-        rule = rule.model_copy(update={"baseline": "median"})
+    likelihood = SOURCES[source].likelihood_baseline
+    if likelihood is not None and method in ("rjs", "sft"):
+        rule = rule.model_copy(update={"baseline": likelihood})
     if method in ON_POLICY:
         rule = rule.model_copy(update={"aggregate": "sum"})
     return rule

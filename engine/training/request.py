@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from engine.fields import StrictModel as _Strict
 from engine.rules import SegmentationRule
-from engine.types import ModelReference, SourceName
+from engine.sources import SourceName
+from engine.types import ModelReference
 
 Density = Literal["sample", "step", "token", "segment"]
 """How finely a response is supervised: four segmenters of one pipeline (METHOD section 3)."""
@@ -155,7 +156,7 @@ class Supervision(_Strict):
 
     density: Density = "segment"
     source: SourceName | None = None
-    """None: `implicit` with a scorer, `rm_increment` with a reward model, or the scoring run's first."""
+    """None: the scoring run's first, or the first that the scorer or the reward model serves."""
     rule: SegmentationRule | None = None
     """None: the density's rule for this source and method (see `densities`)."""
 
@@ -269,8 +270,8 @@ class TrainingRequest(TrainingNumbers):
     reference: ModelReference | None = None
     """Frozen, for log-ratios and KL. None: the model as it was before training."""
     scorer: ModelReference | None = None
-    """Frozen policy whose implicit reward against `scorer_reference` is the source `implicit`."""
+    """Frozen policy that token rewards are read from: `implicit` compares it with `scorer_reference`."""
     scorer_reference: ModelReference | None = None
     """None: `reference`, or the model as it was."""
     reward_model: ModelReference | None = None
-    """Frozen sequence classifier: the sources `rm_prefix` and `rm_increment`, and the sequence reward."""
+    """Frozen sequence classifier that token rewards are read from, and the sequence reward."""

@@ -1,6 +1,6 @@
 """What the frozen models say of responses that were just sampled, on the tokens of the trained model.
 
-The sequence reward is the total of the source: the sum of the implicit rewards, or V_T of a reward model,
+The sequence reward is the total of the source, as the sum of the implicit rewards, or V_T of a reward model,
 which stands for its increments too although they sum to V_T - V_0, for V_0 says nothing of the response.
 Where a reward model stands beside a scorer, the scorer rewards tokens and the reward model the whole. [ours]
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from engine.errors import RequestError
 from engine.language_models import LoadedModel
@@ -19,13 +19,12 @@ from engine.ragged import Row
 from engine.reading import read_lanes, read_values
 from engine.requests import ScoreRequest
 from engine.sampling import Drawn
-from engine.sources.implicit import implicit_rewards
-from engine.sources.rm_increment import rm_increment_rewards
-from engine.sources.rm_prefix import rm_prefix_rewards
+from engine.sources import SOURCES, Evidence, SourceName
+from engine.sources.registry import Need
 from engine.tokens import Decoded, TokenisedResponse, align_values, decode, fit, tokenise
 from engine.training.frozen import FrozenModels
 from engine.training.shared_prompts import RowsByPrompt
-from engine.types import Message, PreferencePair, Response, SourceName
+from engine.types import Message, PreferencePair, Response
 
 BETA = float(ScoreRequest.model_fields["beta"].default)
 """Of the implicit reward; scales what is shown, for training takes rewards in their own deviations."""
@@ -62,11 +61,13 @@ class RolloutRewards:
     ) -> None:
         self._frozen = frozen
         self._policy = policy
-        self._source = source
+        self._source = SOURCES[source]
         self._token_budget = token_budget
         judge = frozen.reward_model
         self._judge_has_our_tokens = judge is not None and _same_tokens(policy, judge)
-        self._needs_text = needs_text or (judge is not None and not self._judge_has_our_tokens)
+        self._needs_text = (
+            needs_text or self._source.reads_text or (judge is not None and not self._judge_has_our_tokens)
+        )
         readers = [policy, frozen.reference, frozen.scorer, frozen.scorer_reference]
         readers += [judge] if self._judge_has_our_tokens else []
         contexts = [one.info.context for one in readers if one is not None and one.info.context is not None]
@@ -80,45 +81,51 @@ class RolloutRewards:
         decoded: list[Decoded | None] = [None] * len(drawn)
         if self._needs_text:
             decoded = [self._decoded(rows, index) for index in range(len(drawn))]
-        implicit = self._implicit(rows) if self._source == "implicit" else None
-        values = None
-        if self._frozen.reward_model is not None:
-            values = self._values(rows, prompts, drawn, decoded)
-        return [
-            self._said(
-                None if implicit is None else implicit[index],
-                None if values is None else values[index],
-                decoded[index],
-            )
-            for index in range(len(drawn))
-        ]
+        scorer = self._logprobs("policy", self._frozen.scorer, rows)
+        reference = self._logprobs("reference", self._frozen.scorer_reference, rows)
+        values = self._values(rows, prompts, drawn, decoded)
+        ids = [rows.rows[row].branches[branch] for row, branch in rows.places]
+        return [self._said(*one) for one in zip(ids, scorer, reference, values, decoded, drawn, strict=True)]
 
-    def _said(self, implicit: _Lane | None, values: _Lane | None, decoded: Decoded | None) -> Said:
-        if implicit is not None:
-            total = float(implicit.sum(dtype=np.float64)) if values is None else float(values[-1])
-            return Said(total, implicit, implicit, decoded)
-        assert values is not None, "check_training asks for the reward model of its sources"
-        increments = rm_increment_rewards(values)
-        rewards = rm_prefix_rewards(values) if self._source == "rm_prefix" else increments
-        return Said(float(values[-1]), rewards, increments, decoded)
+    def _said(
+        self,
+        ids: Int32[np.ndarray, " _response"],
+        scorer: _Lane | None,
+        reference: _Lane | None,
+        values: _Lane | None,
+        decoded: Decoded | None,
+        drawn: Drawn,
+    ) -> Said:
+        text, offsets = decoded or ("", np.zeros((len(ids), 2), np.int32))
+        evidence = Evidence(
+            name="A rollout",
+            response=Response(text),
+            ids=ids,
+            offsets=offsets,
+            ends_with_eos=drawn.ended,
+            policy_logprobs=scorer,
+            reference_logprobs=reference,
+            values=values,
+            beta=BETA,
+        )
+        rewards = self._source.token_rewards(evidence)
+        total = self._source.total(rewards) if values is None else float(values[-1])
+        return Said(total, rewards, self._source.increments(rewards, evidence), decoded)
 
     def _decoded(self, rows: RowsByPrompt, index: int) -> Decoded:
         row, branch = rows.places[index]
         prompt, ids = rows.rows[row].prompt, rows.rows[row].branches[branch]
         return decode(prompt.tolist(), ids.tolist(), self._policy.tokenizer)
 
-    def _implicit(self, rows: RowsByPrompt) -> list[Float32[np.ndarray, " _response"]]:
-        scorer, reference = self._frozen.scorer, self._frozen.scorer_reference
-        assert scorer is not None, "check_training asks for the scorer of this source"
-        assert reference is not None, "load_frozen gives every scorer its reference"
-        ours, theirs = (
-            read_lanes(one, rows.rows, self._token_budget, with_distribution=False)
-            for one in (scorer, reference)
-        )
-        return [
-            implicit_rewards(ours[row][branch].logprobs, theirs[row][branch].logprobs, BETA)
-            for row, branch in rows.places
-        ]
+    def _logprobs(
+        self, need: Need, model: LoadedModel | None, rows: RowsByPrompt
+    ) -> Sequence[Float32[np.ndarray, " _response"] | None]:
+        """Of every response under a model that the source reads; None for each where it reads no such one."""
+        if need not in self._source.needs:
+            return [None] * len(rows.places)
+        assert model is not None, "check_training asks for the models of a source"
+        read = read_lanes(model, rows.rows, self._token_budget, with_distribution=False)
+        return [read[row][branch].logprobs for row, branch in rows.places]
 
     def _values(
         self,
@@ -126,9 +133,11 @@ class RolloutRewards:
         prompts: Sequence[PromptSaid],
         drawn: Sequence[Drawn],
         decoded: Sequence[Decoded | None],
-    ) -> list[Float32[np.ndarray, " _response"]]:
+    ) -> Sequence[Float32[np.ndarray, " _places"] | None]:
+        """V_0 and V_t of every response; None for each without a reward model."""
         judge = self._frozen.reward_model
-        assert judge is not None
+        if judge is None:
+            return [None] * len(drawn)
         if self._judge_has_our_tokens:
             read = read_values(judge, rows.rows, self._token_budget)
             return [read[row][branch] for row, branch in rows.places]

@@ -5,10 +5,11 @@ the increments of its tokens (of a level: its change from the segment's start to
 baseline and aggregate, so that the rewards of all segments together are the reward of the response. Decided
 here [ours]:
 
-- Implicit rewards lose their mean over all tokens of the batch of rollouts before they are earned. A
-  preference-trained scorer puts nearly every token a little below 0, so that their plain sum pays for being
-  short: responses shrink to a few words. Centred, length earns nothing on average. This is a baseline of
-  tokens: that of sequences, taken from every token, would pay for length itself (METHOD section 5).
+- Rewards of a source that is centred (the implicit one) lose their mean over all tokens of the batch of
+  rollouts before they are earned. A preference-trained scorer puts nearly every token a little below 0, so
+  that their plain sum pays for being short: responses shrink to a few words. Centred, length earns nothing on
+  average. This is a baseline of tokens: that of sequences, taken from every token, would pay for length
+  itself (METHOD section 5).
 - Values of a reward model are earned as they are.
 """
 
@@ -23,8 +24,8 @@ from jaxtyping import Float32, Float64, Int64
 from engine.masks import RunSegmentation, segment_run
 from engine.rules import Clause, SegmentationRule, Sentence, Step
 from engine.segmentation.statistics import RewardStatistics
+from engine.sources import SOURCES, SourceName
 from engine.training.rollouts import Rollout
-from engine.types import SourceName
 
 
 class Earned(NamedTuple):
@@ -42,7 +43,7 @@ class RolloutSegments:
     def __init__(self, rule: SegmentationRule, source: SourceName, *, judged: bool) -> None:
         """judged: whether a reward model gives the sequence reward."""
         self._rule = rule
-        self._source = source
+        self._source = SOURCES[source]
         self._judged = judged
         self.token_rewards = RewardStatistics()
         """Of the source, over all rollouts so far."""
@@ -56,14 +57,14 @@ class RolloutSegments:
         increments = [one.said.increments.astype(np.float64) for one in rollouts]
         for one in rollouts:
             self.token_rewards.add(one.said.token_rewards)
-        if self._source == "implicit":
+        if self._source.is_centred:
             mean = np.concatenate(increments).mean()
             increments = [lane - mean for lane in increments]
         sums = np.array([lane.sum() for lane in increments])
         rewards = np.array([one.reward for one in rollouts]) if self._judged else sums
         self.totals.add(sums)
         self.sequence_rewards.add(rewards)
-        if self._judged and self._source == "implicit":
+        if self._judged and "reward_model" not in self._source.needs:
             # Nats of a scorer are brought to the units of the reward model: their sums deviate alike.
             ours, whole = self.totals.std, self.sequence_rewards.std
             factor = whole / ours if ours > 0 and whole > 0 else 1.0

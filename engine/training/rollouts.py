@@ -24,6 +24,7 @@ from jaxtyping import Float32, Int32
 
 from engine.errors import RequestError
 from engine.sampling import sample
+from engine.sources import SourceName
 from engine.tokens import ends_of_responses
 from engine.training.data import batch_of
 from engine.training.frozen import FrozenModels
@@ -32,7 +33,7 @@ from engine.training.request import Sampling, TrainingRequest
 from engine.training.rollout_rewards import RolloutRewards, Said
 from engine.training.shared_prompts import rows_by_prompt
 from engine.training.trained_model import TrainedModel
-from engine.types import Message, SourceName
+from engine.types import Message
 
 LOOKED_AT = 64
 """Held-out prompts that a look answers, at most."""

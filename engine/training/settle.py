@@ -9,7 +9,6 @@ from typing import NamedTuple
 from engine.training.checks import needs_prompts_alone, rewarded_by
 from engine.training.densities import rule_for
 from engine.training.request import MethodName, TrainingRequest
-from engine.types import SourceName
 
 SMALL, LARGE = 2e5, 7e9
 """Parameters of the models for which the learning rates below were found: ours, and what people publish."""
@@ -61,7 +60,7 @@ def settle(request: TrainingRequest, *, rows: int, parameters: int) -> TrainingR
     keeping, machine, supervision = request.keeping, request.machine, request.supervision
     source = rewarded_by(request)
     if source is not None and supervision.rule is None:
-        rule = rule_for(supervision.density, _source(source), request.method.name)
+        rule = rule_for(supervision.density, source, request.method.name)
         supervision = supervision.model_copy(update={"source": source, "rule": rule})
     return request.model_copy(
         update={
@@ -102,7 +101,3 @@ def best_by(request: TrainingRequest) -> str:
     if needs_prompts_alone(request) and request.method.name != "rjs":
         return "held_out/reward"
     return "held_out/loss" if request.method.name in ("sft", "rjs") else "held_out/accuracy"
-
-
-def _source(name: str) -> SourceName:
-    return name  # type: ignore[return-value]

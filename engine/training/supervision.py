@@ -21,11 +21,12 @@ from engine.requests import ScoreRequest, SourceRequest
 from engine.rules import Whole
 from engine.scoring import Models, lanes, reward_map, values_of
 from engine.segmentation.statistics import RewardStatistics
+from engine.sources import SourceName
 from engine.tokens import TokenisedResponse
 from engine.training.data import TokenisedPair, with_sides
 from engine.training.frozen import FrozenModels
 from engine.training.request import TrainingRequest
-from engine.types import SIDES, SIGN, Side, SourceName
+from engine.types import SIDES, SIGN, Side
 
 CHUNK_PAIRS = 64
 """Pairs that a frozen model reads at a time."""

@@ -16,7 +16,7 @@ from app.services.pairs import labels, previews
 from app.services.pairs.exports import pair_document
 from app.services.scorings import maps
 from engine.rules import SegmentationRule
-from engine.types import SourceName
+from engine.sources import SourceName
 
 router = door("pairs")
 

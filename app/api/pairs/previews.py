@@ -12,9 +12,10 @@ from app.dependencies import SessionDep
 from app.services.pairs import previews
 from app.services.pairs.previews import PairPreview, Preview, PreviewName
 from engine.rules import SegmentationRule
+from engine.sources import SourceName
 from engine.training.preview import DpoPreview
 from engine.training.request import Dpo
-from engine.types import Side, SourceName, missing_to_null
+from engine.types import Side, missing_to_null
 
 
 class DpoView(BaseModel):

@@ -21,7 +21,8 @@ from app.services.scorings import maps, scorings, segments
 from app.services.scorings.maps import MapView
 from engine.formats.maps import token_texts
 from engine.rules import SegmentationRule
-from engine.types import Side, SourceName, missing_to_null, ranks_to_null
+from engine.sources import SourceName
+from engine.types import Side, missing_to_null, ranks_to_null
 
 Lane = list[float | None]
 BATCH = 32

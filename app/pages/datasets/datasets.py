@@ -20,15 +20,7 @@ from app.services.models import models
 from app.services.scorings import scorings
 from app.services.scorings.scorings import ScoringRequest
 from engine.errors import EngineError
-from engine.sources.registry import SOURCES
-
-NEEDS = {
-    "policy": "a policy",
-    "reference": "a reference",
-    "reward_model": "a reward model",
-    "spans": "labelled spans in the data",
-    "external": "token rewards in the data",
-}
+from engine.sources.registry import SOURCES, need_in_words
 
 router = APIRouter()
 
@@ -204,7 +196,7 @@ def _score_page(
     problem: str | None = None,
 ) -> ScorePage:
     known = models.list_models(session, limit=500).items
-    columns = {"spans": dataset.annotated, "external": dataset.has_token_rewards}
+    columns = datasets.columns_of(dataset)
     blank = {"policy": "", "reference": "", "reward_model": "", "beta": "", "name": ""}
     return ScorePage(
         title=f"Score {dataset.name}",
@@ -218,11 +210,11 @@ def _score_page(
         choices=[
             SourceChoice(
                 name=source.name,
-                label=source.label,
-                needs=" and ".join(sorted(NEEDS[need] for need in source.needs)),
-                description=source.description,
+                label=source.title,
+                needs=" and ".join(map(need_in_words, (*source.models, *source.columns))),
+                description=" ".join(filter(None, (source.sentence, source.cost, source.cannot_show))),
                 checked=source.name in chosen,
-                available=all(columns.get(need, True) for need in source.needs),
+                available=columns.issuperset(source.columns),
             )
             for source in SOURCES.values()
         ],

@@ -101,7 +101,7 @@ def default_of(name: str) -> str:
 
 def what_group(datasets: Choices, scoring_runs: Choices) -> FieldGroup:
     """What is trained, on what, and what of it counts."""
-    sources = [("", "as the models and the scoring run say"), *((s.name, s.label) for s in SOURCES.values())]
+    sources = [("", "as the models and the scoring run say"), *((s.name, s.title) for s in SOURCES.values())]
     return FieldGroup(
         "What is learned",
         (

@@ -196,7 +196,7 @@ def _compared(known: FormChoices) -> FieldGroup:
 
 
 def _masks(known: FormChoices) -> FieldGroup:
-    sources = [(source.name, source.label) for source in SOURCES.values()]
+    sources = [(source.name, source.title) for source in SOURCES.values()]
     data = (("", "a part of the data set, which trainings leave alone"), *known.datasets)
     return FieldGroup(
         "Where masks come from",

@@ -28,6 +28,7 @@ from engine.formats.reading import read
 from engine.formats.rows import pair_to_row
 from engine.places import is_there
 from engine.places import place as as_place
+from engine.sources.registry import Need
 from engine.types import SIDES, PreferencePair
 
 OnError = Literal["fail", "skip"]
@@ -150,6 +151,12 @@ def hold_dataset(session: Session, dataset_id: int) -> Dataset:
     shared = {"read": True, "key_share": True}
     held = session.get(Dataset, dataset_id, with_for_update=shared, populate_existing=True)
     return get_dataset(session, dataset_id) if held is None else held
+
+
+def columns_of(dataset: Dataset) -> set[Need]:
+    """What the data bring that sources of token rewards may need."""
+    columns: dict[Need, bool] = {"spans": dataset.annotated, "token_rewards": dataset.has_token_rewards}
+    return {need for need, is_there in columns.items() if is_there}
 
 
 def delete_dataset(session: Session, dataset_id: int) -> None:

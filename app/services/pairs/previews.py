@@ -111,7 +111,7 @@ def pair_preview(
         pair_id=pair_id,
         run=run,
         source=name,
-        source_label=info.label,
+        source_label=info.title,
         method=method,
         maps=stored,
         densities=densities,

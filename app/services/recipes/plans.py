@@ -62,7 +62,7 @@ def plan_recipe(session: Session, settings: Settings, body: RecipeBody) -> Recip
     name = _clean_name(body.name or f"{dataset.name}: {methods}"[:MAX_NAME_CHARACTERS])
     steps = make_plan(body, name, union=union)
     warnings = []
-    if body.masks_from == "implicit" and (same_pairs or _learned_from(scorer, dataset, body)):
+    if body.reads_scorer and (same_pairs or _learned_from(scorer, dataset, body)):
         warnings.append(SAME_PAIRS)
     warnings += _check_trainings(session, settings, steps, base)
     if body.union and not union:

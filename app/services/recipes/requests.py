@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from app.services.models.models import ModelName
 from engine.evaluation.request import EvaluationNumbers
 from engine.fields import StrictModel
+from engine.sources import SOURCES, Source, SourceName, default_sources
 from engine.training.request import (
     DENSITIES,
     ON_POLICY,
@@ -32,7 +33,6 @@ from engine.training.request import (
     Scorer,
     Sft,
 )
-from engine.types import SourceName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 RecipeMethod = Annotated[Sft | Rjs | Dpo | Ppo | Grpo | Rloo, Field(discriminator="name")]
@@ -59,8 +59,8 @@ class RecipeBody(StrictModel):
     """Each by its name, or with its numbers as {"name": ..., ...}."""
     densities: list[Density] = Field(list(DENSITIES), min_length=1, max_length=4)
     source: SourceName | None = None
-    """Of the token rewards. None: `implicit` with a scorer, or `rm_increment` where only a reward model is
-    given."""
+    """Of the token rewards. None: the first that a scorer serves, or the first of the reward model where
+    only that is given."""
     scorer: ModelName | None = None
     """A policy whose implicit reward against `model` makes the masks. None: one is trained first."""
     scorer_dataset_id: Id | None = None
@@ -69,7 +69,7 @@ class RecipeBody(StrictModel):
     scorer_share: float = Field(0.5, gt=0, lt=1)
     """How large that part is."""
     reward_model: ModelName | None = None
-    """The sources `rm_prefix` and `rm_increment`, and the sequence reward of sampled responses."""
+    """What token rewards may be read from, and the sequence reward of sampled responses."""
     union: bool = True
     """Whether each method is also trained sample-wise on the scorer's data as well, in as many steps."""
     data: Data = Data()
@@ -113,16 +113,16 @@ class RecipeBody(StrictModel):
     def _fits_together(self) -> RecipeBody:
         if self.optimisation.steps is None:
             raise ValueError("A recipe compares at equal steps: give `optimisation.steps`.")
-        if self.source in ("rm_prefix", "rm_increment") and self.reward_model is None:
+        if "reward_model" in self.source_info.needs and self.reward_model is None:
             raise ValueError(f"The source `{self.source}` needs `reward_model`.")
-        if self.scorer is not None and self.masks_from != "implicit":
-            raise ValueError(f"A scorer gives the source `implicit`; with `{self.source}`, name none.")
+        if self.scorer is not None and not self.reads_scorer:
+            raise ValueError(f"The source `{self.source}` reads no scorer; name none, or another source.")
         if self.held_out_dataset_id in (self.dataset_id, self.scorer_dataset_id) and (
             self.held_out_dataset_id is not None
         ):
             raise ValueError("Held-out pairs are pairs that nothing is trained on: name another data set.")
         live = [method.name for method in self.methods if samples(method)]
-        if live and self.masks_from in ("spans", "external"):
+        if live and not self.source_info.rewards_rollouts:
             raise ValueError(
                 f"`{live[0]}` samples responses, which `{self.masks_from}` cannot reward; choose another "
                 "source or method."
@@ -134,7 +134,18 @@ class RecipeBody(StrictModel):
         """Where token rewards come from."""
         if self.source is not None:
             return self.source
-        return "implicit" if self.reward_model is None or self.scorer is not None else "rm_increment"
+        is_judged = self.reward_model is not None and self.scorer is None
+        return default_sources(["reward_model"] if is_judged else ["policy", "reference"])[0]
+
+    @property
+    def source_info(self) -> Source:
+        """All that is known of the source."""
+        return SOURCES[self.masks_from]
+
+    @property
+    def reads_scorer(self) -> bool:
+        """Whether token rewards are read from a policy, which a scorer is."""
+        return "policy" in self.source_info.needs
 
     @property
     def is_rewarded(self) -> bool:
@@ -144,7 +155,7 @@ class RecipeBody(StrictModel):
     @property
     def trains_scorer(self) -> bool:
         """Whether the scorer is made on the way."""
-        return self.is_rewarded and self.masks_from == "implicit" and self.scorer is None
+        return self.is_rewarded and self.reads_scorer and self.scorer is None
 
     @property
     def splits(self) -> bool:
@@ -232,12 +243,12 @@ def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
 
 
 def _scoring(body: RecipeBody, name: str) -> dict[str, Any]:
-    implicit = body.masks_from == "implicit"
+    needs = body.source_info.needs
     return {
         "dataset_id": body.dataset_id,
-        "policy": _scorer(body) if implicit else body.model,
-        "reference": body.model if implicit else None,
-        "reward_model": body.reward_model if body.masks_from.startswith("rm_") else None,
+        "policy": _scorer(body) if body.reads_scorer else body.model,
+        "reference": body.model if "reference" in needs else None,
+        "reward_model": body.reward_model if "reward_model" in needs else None,
         "sources": [body.masks_from],
         "name": _named(name, "scores"),
     }
@@ -298,7 +309,7 @@ def _step_name(body: RecipeBody, method: RecipeMethod, density: str, seed: int) 
 def _frozen(body: RecipeBody) -> dict[str, Any]:
     """The models that reward sampled responses."""
     frozen: dict[str, Any] = {"reward_model": body.reward_model}
-    if body.masks_from == "implicit":
+    if body.reads_scorer:
         frozen |= {"scorer": _scorer(body), "scorer_reference": body.model}
     return frozen
 

@@ -299,7 +299,7 @@ def _known_source(session: Session, run: Run, row: Row[Any]) -> KnownSource:
     summary = _summary(session, run, row.source, row.final)
     info = SOURCES[row.source]
     rule = SegmentationRule.model_validate(row.rule)
-    source = RunSource(row.source, info.label, info.kind, rule, summary.numbers, row.localisation)
+    source = RunSource(row.source, info.title, info.kind, rule, summary.numbers, row.localisation)
     return KnownSource(source, summary.statistics)
 
 

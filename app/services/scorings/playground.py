@@ -109,7 +109,7 @@ def _sources(run: Run, maps: Sequence[RewardMap]) -> list[RunSource]:
     return [
         RunSource(
             name=name,
-            label=SOURCES[name].label,
+            label=SOURCES[name].title,
             kind=SOURCES[name].kind,
             rule=rules[name],
             numbers=numbers_of(_statistics(maps, name), final=True),

@@ -15,20 +15,13 @@ from app.settings import Settings
 from engine.fields import StrictModel
 from engine.model_files import ModelKind
 from engine.requests import ScoreRequest, SourceRequest
-from engine.sources.registry import SOURCES, default_sources
-from engine.types import SourceName
+from engine.sources import SourceName
+from engine.sources.registry import COLUMNS, SOURCES, default_sources, need_in_words
 
 _KINDS: Mapping[str, ModelKind] = {
     "policy": "causal_lm",
     "reference": "causal_lm",
     "reward_model": "sequence_classifier",
-}
-_NEED_WORDS = {
-    "policy": "`policy`",
-    "reference": "`reference`",
-    "reward_model": "`reward_model`",
-    "spans": "labelled spans in the data",
-    "external": "token rewards in the data",
 }
 _NUMBERS = ("beta", "device", "dtype", "token_budget", "max_response_tokens", "append_eos")
 
@@ -65,7 +58,7 @@ def resolve(
 ) -> dict[str, Any]:
     """The request as a run keeps it: models as {"id", "path", ...} or null, each source with its rule.
 
-    `columns` says what the data brings: "spans", "external". Raises Invalid (a source without what it needs).
+    `columns` are what the data bring of what sources need. Raises Invalid (a source without what it needs).
     """
     given = {role for role, model in models.items() if model is not None}
     if not given:
@@ -118,7 +111,7 @@ def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:
     for place, source in enumerate(wanted):
         missing = sorted(SOURCES[source.name].needs - given)
         if missing:
-            needs = " and ".join(_NEED_WORDS[need] for need in missing)
+            needs = " and ".join(need_in_words(need) if need in COLUMNS else f"`{need}`" for need in missing)
             problems.append(Problem(("body", "sources", place), f"`{source.name}` needs {needs}."))
         if source.rule is not None and source.rule.segmenter.name == "entropy" and "policy" not in given:
             problems.append(Problem(("body", "sources", place), "The `entropy` segmenter needs `policy`."))

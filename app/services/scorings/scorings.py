@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.db.maps import write_chunk
 from app.db.tables import Dataset, Job, Model, Pair, Run, SourceStatistics, StoredMap
 from app.errors import Conflict
-from app.services.datasets.datasets import check_disk, get_dataset, hold_dataset, write_rows
+from app.services.datasets.datasets import check_disk, columns_of, get_dataset, hold_dataset, write_rows
 from app.services.runs import jobs
 from app.services.scorings import cuts
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
@@ -23,6 +23,7 @@ from app.settings import Settings
 from engine.requests import SourceRequest
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
+from engine.sources import SOURCES
 from engine.types import ScoredChunk
 
 
@@ -47,8 +48,7 @@ def submit(session: Session, settings: Settings, request: ScoringRequest) -> Run
 def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, Model | None]) -> Run:
     """A queued run with these models, by their roles, whatever the request says of models."""
     dataset = hold_dataset(session, request.dataset_id)
-    data = {"spans": dataset.annotated, "external": dataset.has_token_rewards}
-    resolved = resolve(request, models, {name for name, there in data.items() if there})
+    resolved = resolve(request, models, columns_of(dataset))
     resolved |= {"dataset_id": dataset.id, "dataset_name": dataset.name, "chunk_pairs": request.chunk_pairs}
     sources = [SourceRequest.model_validate(source) for source in resolved["sources"]]
     name = request.name or f"{dataset.name}: {', '.join(source.name for source in sources)}"
@@ -106,7 +106,7 @@ def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]
         row = _statistics(session, run.id, source)
         rule = SegmentationRule.model_validate(row.rule)
         cuts.rewrite(session, run.id, source, rule, RewardStatistics.from_dict(row.sketch))
-        if annotated and source != "spans":
+        if annotated and "spans" not in SOURCES[source].needs:
             row.localisation = cuts.localisation(session, run.id, source)
         row.final = True
     session.flush()

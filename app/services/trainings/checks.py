@@ -10,13 +10,16 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, Model, Pair, Run, SourceStatistics
 from app.errors import Invalid, Problem
+from app.services.datasets.datasets import columns_of
 from app.services.models.models import check_same_tokens, recorded_reference, reference_of
 from app.services.scorings.sources import source_names
 from app.services.trainings.requests import TrainingBody
 from engine.model_files import same_tokens
+from engine.sources import SOURCES, SourceName
+from engine.sources.registry import COLUMNS, need_in_words
 from engine.training.request import ON_POLICY, Method, Rjs, Supervision, TrainingRequest
 from engine.training.settle import split
-from engine.types import ModelReference, SourceName
+from engine.types import ModelReference
 
 Need = Literal["prompt", "chosen", "pair"]
 _NEED_WORDS = {
@@ -69,17 +72,14 @@ def usable_rows(session: Session, method: Method, datasets: Sequence[Dataset]) -
 def check_brought_rewards(request: TrainingRequest, datasets: Sequence[Dataset]) -> None:
     """Raises Invalid where masks are to be made of what the data bring, and they bring no such thing."""
     source = request.supervision.source
-    brought = {
-        "spans": [one.annotated for one in datasets],
-        "external": [one.has_token_rewards for one in datasets],
-    }
-    if source in brought and not all(brought[source]):
-        what = {"spans": "labelled spans", "external": "token rewards"}[source]
-        dataset = datasets[brought[source].index(False)]
-        raise Invalid(
-            f"The data set `{dataset.name}` has no {what}; choose another source, or data that have some.",
-            errors=[Problem(("body", "supervision", "source"), f"needs {what} in the data")],
-        )
+    for need in SOURCES[source].columns if source is not None else ():
+        for dataset in datasets:
+            if need not in columns_of(dataset):
+                raise Invalid(
+                    f"The data set `{dataset.name}` has no {COLUMNS[need]}; choose another source, or data "
+                    "that have some.",
+                    errors=[Problem(("body", "supervision", "source"), f"needs {need_in_words(need)}")],
+                )
 
 
 def check_part(settled: TrainingRequest, usable: int) -> None:
@@ -161,7 +161,7 @@ def chosen_rewards(
             "has not succeeded",
         )
     _check_tokens(run, model)
-    if source == "implicit" and is_masked(body.supervision):
+    if "policy" in SOURCES[source].needs and is_masked(body.supervision):
         policy = run.request["policy"]
         if policy is not None and policy["fingerprint"] == model.fingerprint:
             raise _own_reward("scoring_run_id", f"Run {run.id} was scored by the very model that is trained")
@@ -176,8 +176,7 @@ def _source(run: Run, body: TrainingBody) -> SourceName:
             f"Run {run.id} was not scored by `{wanted}`; choose one of {', '.join(names)}.",
             errors=[Problem(("body", "supervision", "source"), f"must be one of {', '.join(names)}")],
         )
-    found: SourceName = wanted or names[0]  # type: ignore[assignment]
-    return found
+    return wanted or names[0]
 
 
 def _check_tokens(run: Run, model: Model) -> None:

@@ -13,7 +13,7 @@ from app.services.scorings import maps
 from app.services.scorings.cuts import stored_responses
 from engine.kept import KeptSums
 from engine.rules import SegmentationRule
-from engine.types import SourceName
+from engine.sources import SourceName
 
 SAMPLE_PAIRS = 2000
 """More would not change what a person reads off: a share of tokens is then known to about a hundredth."""

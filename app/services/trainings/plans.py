@@ -27,6 +27,7 @@ from app.services.trainings.requests import Asked, TrainingBody, find_datasets, 
 from app.settings import MIB, Settings
 from engine.errors import RequestError
 from engine.model_files import ModelInfo, inspect_model
+from engine.sources import SOURCES
 from engine.training.checks import check_training
 from engine.training.estimate import MemoryEstimate, estimate
 from engine.training.request import TrainingRequest
@@ -261,7 +262,8 @@ def _own_pairs(session: Session, asked: Asked) -> list[str]:
     if not is_masked(asked.body.supervision):
         return []
     if asked.scoring_run is not None:
-        policy = asked.scoring_run.request["policy"] if asked.source == "implicit" else None
+        is_read = asked.source is not None and "policy" in SOURCES[asked.source].needs
+        policy = asked.scoring_run.request["policy"] if is_read else None
         scorer = None if policy is None else session.get(Model, policy["id"])
     else:
         scorer = asked.models["scorer"]

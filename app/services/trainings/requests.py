@@ -16,8 +16,8 @@ from app.services.evaluations.task_suites import resolve_suites
 from app.services.models.models import ModelName, choose, name_again, record_of, recorded_reference
 from app.settings import Settings
 from engine.model_files import ModelKind
+from engine.sources import SourceName
 from engine.training.request import Supervision, TrainingNumbers, TrainingRequest
-from engine.types import SourceName
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from engine.rules import SegmentationRule
+from engine.sources import SourceName
 from engine.training.advantages import grpo_advantages, rloo_advantages, shaped_advantages
 from engine.training.credit import centred
 from engine.training.experience import Experience, experience_sums, pad, read_experience, totals_of
@@ -35,7 +36,6 @@ from engine.training.request import Grpo, Rloo, TrainingRequest
 from engine.training.rollout_segments import RolloutSegments, needs_text, segment_means, weights_of
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
 from engine.training.trained_model import TrainedModel
-from engine.types import SourceName
 
 ROUNDING = 1e-5
 """Of a float32 number, what sums over a response may be off by."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from engine.masks import RunSegmentation
 from engine.rules import SegmentationRule
+from engine.sources import SourceName
 from engine.training.advantages import gae, whiten
 from engine.training.experience import Experience, experience_sums, pad, read_experience, totals_of
 from engine.training.frozen import FrozenModels
@@ -39,7 +40,6 @@ from engine.training.rollout_segments import (
 )
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
 from engine.training.trained_model import TrainedModel
-from engine.types import SourceName
 
 
 class PpoLoop:

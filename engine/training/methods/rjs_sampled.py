@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from engine.rules import SegmentationRule
+from engine.sources import SourceName
 from engine.training.experience import Experience, experience_sums, read_experience, totals_of
 from engine.training.frozen import FrozenModels
 from engine.training.losses.rjs import rjs_loss
@@ -18,7 +19,6 @@ from engine.training.request import Rjs, TrainingRequest
 from engine.training.rollout_segments import RolloutSegments, needs_text, weights_of
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
 from engine.training.trained_model import TrainedModel
-from engine.types import SourceName
 
 
 class SampledRjsLoop:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from engine.sources import SOURCES
+from engine.sources import SOURCES, Evidence, Source, default_sources
 from engine.sources.external import external_rewards
 from engine.sources.implicit import implicit_rewards
 from engine.sources.rm_increment import rm_increment_rewards
 from engine.sources.rm_prefix import rm_prefix_rewards
 from engine.sources.spans import span_rewards
-from engine.types import Span
+from engine.types import Response, Span
 
 ORACLES = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())
 NAN = float("nan")
@@ -127,8 +127,65 @@ def test_defaults_are_those_of_the_method():
 
 def test_sources_and_model_files_need_no_torch():
     code = (
-        "import sys, engine.sources, engine.sources.external, "
-        "engine.sources.spans, engine.model_files; "
+        "import sys, engine.sources, engine.requests, engine.model_files; "
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_docs_list_what_is_registered():
+    text = (Path(__file__).parents[3] / "docs" / "method.md").read_text()
+    table = text.split("## Sources of token reward")[1].split("\n## ")[0]
+    cells = [
+        [cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("| `")
+    ]
+    listed = {row[1].strip("`"): (row[3], row[4]) for row in cells}
+    assert listed == {
+        source.name: (source.kind, f"`{source.default_rule.baseline}`, `{source.default_rule.scale}`")
+        for source in SOURCES.values()
+    }
+
+
+# ----------------------------------------------------------------------------------- what is made of a source
+
+
+def made(**fields):
+    return Source(**{
+        "name": "made", "title": "Made", "sentence": "Made here.", "kind": "increment", "needs": set(),
+        "rewards": lambda evidence: numbers(1, NAN, 2, 4), **fields,
+    })  # fmt: skip
+
+
+def evidence(**seen):
+    return Evidence(
+        name="The chosen response of row `a`", response=Response("abcdefgh"),
+        ids=np.arange(4, dtype=np.int32), offsets=OFFSETS, ends_with_eos=True, **seen,
+    )  # fmt: skip
+
+
+def test_the_reward_of_a_response_is_the_sum_of_what_is_there_or_the_last_level():
+    assert made().total(numbers(1, NAN, 2, 4)) == 7
+    assert np.isnan(made().total(numbers(NAN, NAN)))
+    assert SOURCES["rm_prefix"].total(numbers(1, NAN, 2, 4)) == 4
+
+
+def test_a_level_adds_what_it_changes_by_since_the_prompt():
+    levels, values = numbers(1, 1.5, 4, 2), numbers(0.5, 1, 1.5, 4, 2)
+    added = made(kind="level").increments(levels, evidence(values=values))
+    assert added.tolist() == rm_increment_rewards(values).tolist() == [0.5, 0.5, 2.5, -2]
+    assert made(kind="level").increments(levels, evidence()).tolist() == [1, 0.5, 2.5, -2]
+    assert made().increments(levels, evidence(values=values)).tolist() == levels.tolist()
+
+
+def test_a_source_gives_one_reward_a_token():
+    assert made().token_rewards(evidence()).dtype == np.float32
+    with pytest.raises(ValueError, match=r"`made` gives rewards of the shape \(2,\) for 4 tokens"):
+        made(rewards=lambda evidence: [1, 2]).token_rewards(evidence())
+
+
+def test_needs_say_what_a_source_costs_and_whether_it_can_reward_rollouts():
+    implicit, spans = SOURCES["implicit"], SOURCES["spans"]
+    assert implicit.cost == "One forward pass of the policy and one of the reference."
+    assert spans.cost == "No forward pass."
+    assert (implicit.rewards_rollouts, spans.rewards_rollouts) == (True, False)
+    assert default_sources({"policy", "reference", "reward_model"}) == ["implicit", "rm_increment"]
