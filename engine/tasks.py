@@ -1,12 +1,12 @@
 """Tasks: a prompt, and a program that tells whether an answer is right. Imports no torch.
 
-The rows of a task suite, one JSON object a line, are `Task`s; `formats.task_rows` reads these and the shapes
-in which public suites come.
+The rows of a task suite, one JSON object a line, are `Task`s; `formats` reads these and the rows in which
+public suites come.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import regex
 from pydantic import Field, field_validator, model_validator
@@ -74,7 +74,10 @@ class Code(StrictModel):
     seconds: float = Field(5.0, gt=0, le=60)
 
 
-Checker = Annotated[Exact | Regex | Number | Choice | Code, Field(discriminator="kind")]
+_AnyChecker = Exact | Regex | Number | Choice | Code
+Checker = Annotated[_AnyChecker, Field(discriminator="kind")]
+CHECKERS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(_AnyChecker))
+"""Their kinds, in the order in which people are told of them."""
 
 
 class Task(StrictModel):

@@ -18,7 +18,7 @@ from app.services.scorings import scorings
 from app.services.scorings.scorings import ScoringRequest
 from app.settings import Settings
 from engine.formats.canonical import read_pairs
-from engine.formats.task_rows import read_tasks
+from engine.formats.reading import read_tasks
 from engine.types import ModelReference
 
 DATASET_NAME = "demo: planted errors"

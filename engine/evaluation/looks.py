@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.evaluation.code import check_code_allowed
 from engine.evaluation.success import success
-from engine.formats.task_rows import read_suite
+from engine.formats.reading import read_suite
 from engine.language_models import LoadedModel
 from engine.tasks import Task
 

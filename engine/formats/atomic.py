@@ -1,20 +1,14 @@
-"""A file appears whole or not at all: written beside its place, synced, and renamed.
-
-Knows compression by name (`.gz`, `.zst`) and nothing of what is written.
-"""
+"""A file appears whole or not at all: written beside its place, synced, and renamed."""
 
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
-
-import zstandard
+from typing import BinaryIO
 
 from engine.errors import EngineError, RequestError, ResourceError
 
@@ -46,22 +40,6 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 partial.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
-
-
-@contextmanager
-def compressed(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """`file`, or a compressor in front of it when `name` ends in `.gz` or `.zst`; `file` stays open.
-
-    The bytes depend on the content alone: gzip's header gets no name and no time.
-    """
-    if name.endswith(".gz"):
-        with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as stream:
-            yield cast(BinaryIO, stream)
-    elif name.endswith(".zst"):
-        with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as writer:
-            yield cast(BinaryIO, writer)
-    else:
-        yield file
 
 
 @contextmanager

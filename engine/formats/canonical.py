@@ -1,6 +1,6 @@
-"""The JSONL in which pairs rest and travel: one canonical row a line, read back without loss.
+"""The JSONL in which pairs and tasks rest and travel: one canonical row a line, read back without loss.
 
-What it looks like is `rows.pair_to_row`'s to say.
+What a pair looks like is `pairs.pair_to_row`'s to say; a task is a row of its fields.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError, RowError
-from engine.formats.atomic import atomic_file, compressed
-from engine.formats.json_rows import parse_line
-from engine.formats.rows import pair_to_row, row_to_pair
-from engine.formats.streams import DAMAGED, MAX_ROW_BYTES, decompressed, lines, opened
+from engine.formats.atomic import atomic_file
+from engine.formats.compression import DAMAGED, compressed, decompressed
+from engine.formats.json_text import parse_line
+from engine.formats.pairs import pair_to_row
+from engine.formats.rows import row_to_pair
+from engine.formats.streams import MAX_ROW_BYTES, lines, opened
+from engine.tasks import Task
 from engine.types import PreferencePair
 
 _MAX_LINE_BYTES = 8 * MAX_ROW_BYTES
@@ -52,6 +55,16 @@ def read_pairs(path: Path, start: int = 0) -> Iterator[PreferencePair]:
                 yield row_to_pair(row, line.number)
         except DAMAGED as error:
             raise DataError(f"`{path}` is cut off or damaged: write it again.") from error
+
+
+def write_tasks(path: Path, tasks: Iterable[Task]) -> int:
+    """Writes tasks as JSONL, whole or not at all; how many they are. Raises as `write_pairs`."""
+    count = 0
+    with atomic_file(path) as file:
+        for task in tasks:
+            file.write(json_line(task.model_dump(mode="json")))
+            count += 1
+    return count
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:

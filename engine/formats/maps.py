@@ -15,11 +15,12 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 
 from engine.errors import RequestError, RowError
-from engine.formats.arrow_rows import PARQUET_MAGIC, read_parquet
-from engine.formats.atomic import atomic_file, compressed
+from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
-from engine.formats.json_rows import read_json_lines
-from engine.formats.streams import decompressed, opened
+from engine.formats.compression import COMPRESSIONS, compressed, decompressed
+from engine.formats.file_types.jsonl import read_json_lines
+from engine.formats.file_types.parquet import PARQUET_MAGIC, read_parquet
+from engine.formats.streams import opened
 from engine.types import RewardMap, Segmentation
 
 RECORD_FIELDS = (
@@ -36,7 +37,7 @@ RECORD_FIELDS = (
     "segments",
     "mask",
 )
-ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+ENDINGS = (".jsonl", *(f".jsonl{compression.ending}" for compression in COMPRESSIONS), ".parquet")
 
 
 def map_record(reward_map: RewardMap, segmentations: Mapping[str, Segmentation], text: str) -> dict[str, Any]:

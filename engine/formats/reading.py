@@ -1,170 +1,205 @@
-"""`read`: pairs out of any file or folder that people have, recognised by content and name.
+"""Pairs and tasks out of any file or folder that people have, recognised by content and name.
 
-Knows which reader belongs to which file, that keys are unique, and nothing of columns.
+Knows which file type reads a file, that keys are unique, and nothing of columns.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from engine.errors import DataError, RequestError, RowError
-from engine.formats.arrow_rows import ARROW_MAGICS, PARQUET_MAGIC, read_arrow, read_parquet
-from engine.formats.csv_rows import find_delimiter, read_csv
-from engine.formats.folders import Member, members
-from engine.formats.json_rows import read_json_array, read_json_lines
-from engine.formats.rows import NumberedRow, row_to_pair
-from engine.formats.streams import DAMAGED, copied, decompressed, opened
+from engine.formats.compression import DAMAGED, decompressed
+from engine.formats.folders import members
+from engine.formats.listing import ending_of, file_labels
+from engine.formats.registry import FILE_TYPES, FileType, KnownColumns, NumberedRow
+from engine.formats.rows import known_columns, row_to_pair, row_to_task
+from engine.formats.streams import copied, opened
+from engine.tasks import Task
 from engine.types import PreferencePair
 
-Format = Literal["auto", "jsonl", "json", "csv", "parquet", "arrow"]
-FileFormat = Literal["jsonl", "json", "csv", "parquet", "arrow"]
-
-_READERS: dict[FileFormat, Callable[[BinaryIO], Iterator[NumberedRow]]] = {
-    "jsonl": read_json_lines,
-    "json": read_json_array,
-    "csv": read_csv,
-    "parquet": read_parquet,
-    "arrow": read_arrow,
-}
-_BY_ENDING: dict[str, FileFormat] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-}
-_NEED_SEEKING = ("parquet", "arrow")
 _HEAD_BYTES = 2**16
+_MARK = b"\xef\xbb\xbf"
+
+Item = TypeVar("Item", PreferencePair, Task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[Item]):
+    """What the rows of a file become, and the words for it."""
+
+    make: Callable[[Mapping[str, Any], int, int], Item]
+    """The item of a row, its line and its number. Raises RowError."""
+    known: KnownColumns
+    noun: str
+    key: str
+    """What keys are called in a refusal."""
+    stream: str
+    """What a stream without a name is called."""
+    otherwise: str | None
+    """The file type of what no type recognises; None where such a file is refused."""
 
 
 def read(
-    source: Path | BinaryIO, format: Format = "auto", name: str | None = None
+    source: Path | BinaryIO, format: str = "auto", name: str | None = None
 ) -> Iterator[PreferencePair | RowError]:
     """The pairs of a file, a stream or a folder, in order; a RowError stands where a row is refused.
 
-    `name` is what the user calls a stream: its ending helps to recognise it. Rows without `id` or `key` are
-    named by their number. Memory is bounded by one batch of rows and some bytes a key.
-    Raises DataError, at the call or while reading, where the whole is not what it claims to be or has no row.
+    `format` is the name of a file type. `name` is what the user calls a stream: its ending helps to recognise
+    it. Rows without `id` or `key` are named by their number. Memory is bounded by one batch of rows and some
+    bytes a key. Raises DataError, at the call or while reading, where the whole is not what it claims to be
+    or has no row.
     """
-    if format not in get_args(Format):
-        raise RequestError(f"There is no format `{format}`; choose one of {', '.join(get_args(Format))}.")
+    if format not in ("auto", *FILE_TYPES):
+        raise RequestError(
+            f"There is no format `{format}`; choose one of {', '.join(('auto', *FILE_TYPES))}."
+        )
+    file_type = None if format == "auto" else FILE_TYPES[format]
+    return _read(source, _PAIRS, name or (str(source) if isinstance(source, Path) else None), file_type)
+
+
+def read_tasks(source: Path | BinaryIO, *, chat: bool = False) -> Iterator[Task | RowError]:
+    """The tasks of a file, a stream or a folder, as `read`; only the content tells the file type, and what
+    shows none is read as JSONL. With `chat`, prompts that are text become a message of the user."""
+    return _read(source, _tasks(chat), str(source) if isinstance(source, Path) else None)
+
+
+def read_suite(path: Path) -> Iterator[Task]:
+    """The tasks of a suite that `write_tasks` wrote. Raises the RowError of a bad row, or DataError."""
+    for task in read_tasks(path):
+        if isinstance(task, RowError):
+            raise task
+        yield task
+
+
+_PAIRS = _Kind(row_to_pair, partial(known_columns, "pairs"), "row", "id", "`the stream`", None)
+
+
+def _tasks(chat: bool) -> _Kind[Task]:
+    make = partial(row_to_task, chat=chat)
+    return _Kind(make, partial(known_columns, "tasks"), "task", "key", "The file", "jsonl")
+
+
+# ------------------------------------------------------------------------------------------------- file types
+
+
+def _read(
+    source: Path | BinaryIO, kind: _Kind[Item], name: str | None, file_type: FileType | None = None
+) -> Iterator[Item | RowError]:
+    called = kind.stream if name is None else f"`{name}`"
     if isinstance(source, Path) and source.is_dir():
-        found = members(source, set(_BY_ENDING))
-        formats = [file_format(member.path, format) for member in found]
-        return _pairs(_rows_of_members(found, formats), str(source))
-    if isinstance(source, Path):
-        return _pairs(_rows(source, file_format(source, format)), str(source))
-    if not source.seekable():
-        return _read_copy(source, format, name)
-    return _pairs(_rows(source, file_format(source, format, name)), name or "the stream")
+        files = members(source)
+        types = [_file_type(one.path, kind, str(one.path), f"`{one.path}`", file_type) for one in files]
+        names = [one.name if len(files) > 1 else None for one in files]
+        return _items(
+            (
+                row
+                for one, of_file, shown in zip(files, types, names, strict=True)
+                for row in _rows(one.path, of_file, kind, shown)
+            ),
+            kind,
+            called,
+        )
+    if not isinstance(source, Path) and not source.seekable():
+        return _read_copy(source, kind, name, file_type)
+    file_type = _file_type(source, kind, name, called, file_type)
+    return _items(_rows(source, file_type, kind), kind, called)
 
 
-def file_format(source: Path | BinaryIO, format: Format = "auto", name: str | None = None) -> FileFormat:
-    """The format of a file: what was asked for, else what the content shows, else what the name says.
+def _read_copy(
+    source: BinaryIO, kind: _Kind[Item], name: str | None, file_type: FileType | None
+) -> Iterator[Item | RowError]:
+    with copied(source) as copy:
+        yield from _read(copy, kind, name, file_type)
 
-    Raises DataError where the file is empty, or nothing that we read.
-    """
-    called = name or (str(source) if isinstance(source, Path) else "the stream")
+
+def _file_type(
+    source: Path | BinaryIO, kind: _Kind[Item], name: str | None, called: str, asked: FileType | None
+) -> FileType:
+    """What was asked for, else what the file shows. Raises DataError where it is empty, damaged, or
+    unreadable."""
     with ExitStack() as stack:
         file = stack.enter_context(opened(source))
         try:
             head = stack.enter_context(decompressed(file)).read(_HEAD_BYTES)
         except DAMAGED as error:
-            raise DataError(f"`{called}` is cut off or damaged: send the whole file again.") from error
+            raise DataError(f"{called} is cut off or damaged: send the whole file again.") from error
     if not head:
-        raise DataError(f"`{called}` is empty; send a file with at least one row.")
-    return _recognised(head, called) if format == "auto" else format
+        raise DataError(f"{called} is empty; send a file with at least one {kind.noun}.")
+    if asked is not None:
+        return asked
+    found = _recognised(head, "" if kind.otherwise or name is None else ending_of(name), kind.known, called)
+    if found is None and kind.otherwise:
+        return FILE_TYPES[kind.otherwise]
+    if found is None:
+        raise DataError(
+            f"{called} is neither {file_labels('nor')} with the columns of preference pairs; "
+            "convert it to JSONL with `prompt`, `chosen` and `rejected`."
+        )
+    return found
 
 
-def _recognised(head: bytes, called: str) -> FileFormat:
-    ending = _ending(called)
-    by_name = _BY_ENDING.get(ending)
-    if head.startswith(PARQUET_MAGIC):
-        return "parquet"
-    if head.startswith(ARROW_MAGICS):
-        return "arrow"
-    if by_name in ("parquet", "arrow"):
-        raise DataError(f"`{called}` is no {by_name} file inside; write it again, or give it its right name.")
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"[") and by_name != "csv" and ending not in (".jsonl", ".ndjson"):
-        return "json"
-    if by_name is not None:
-        return by_name
-    if text.startswith(b"{"):
-        return "jsonl"
-    if find_delimiter(text.split(b"\n", 1)[0].decode(errors="replace")) is not None:
-        return "csv"
-    raise DataError(
-        f"`{called}` is neither JSONL, JSON, CSV, Parquet nor Arrow with the columns of preference pairs; "
-        "convert it to JSONL with `prompt`, `chosen` and `rejected`."
-    )
+def _recognised(head: bytes, ending: str, known: KnownColumns, called: str) -> FileType | None:
+    """The type whose magic bytes a file begins with, else the only one of its ending, else the first by
+    shape."""
+    for file_type in FILE_TYPES.values():
+        if head.startswith(file_type.magics):
+            return file_type
+    claiming = [one for one in FILE_TYPES.values() if ending in one.endings]
+    if len(claiming) == 1:
+        if claiming[0].magics:
+            raise DataError(
+                f"{called} is no {claiming[0].name} file inside; write it again, or give it its right name."
+            )
+        return claiming[0]
+    text = head.removeprefix(_MARK).lstrip()
+    by_shape = (one for one in claiming or FILE_TYPES.values() if one.shape(text, known))
+    return next(by_shape, claiming[0] if claiming else None)
 
 
-def _ending(called: str) -> str:
-    path = Path(called.lower())
-    return Path(path.stem).suffix if path.suffix in (".gz", ".zst") else path.suffix
+# ------------------------------------------------------------------------------------------------------- rows
 
 
-def _rows(source: Path | BinaryIO, format: FileFormat) -> Iterator[NumberedRow]:
+def _rows(
+    source: Path | BinaryIO, file_type: FileType, kind: _Kind[Item], name: str | None = None
+) -> Iterator[NumberedRow]:
+    """The rows of a file. With `name` it is one of several, and its rows and errors say so."""
     with ExitStack() as stack:
         file = stack.enter_context(opened(source))
         stream = stack.enter_context(decompressed(file))
-        if format in _NEED_SEEKING and stream is not file:
+        if file_type.seeks and stream is not file:
             stream = stack.enter_context(copied(stream))
-        yield from _READERS[format](stream)
+        rows = file_type.read(stream, kind.known)
+        yield from rows if name is None else (row._replace(file=name) for row in rows)
 
 
-def _rows_of_members(found: list[Member], formats: list[FileFormat]) -> Iterator[NumberedRow]:
-    """The rows of several files; their errors name the file."""
-    for member, format in zip(found, formats, strict=True):
-        for row in _rows(member.path, format):
-            yield _in_file(row, member.name) if len(found) > 1 else row
-
-
-def _in_file(row: NumberedRow, name: str) -> NumberedRow:
-    if not isinstance(row.content, RowError):
-        return row._replace(file=name)
-    error = row.content
-    return NumberedRow(row.line, RowError(error.line, f"{error.reason} (In `{name}`.)", error.field), name)
-
-
-def _pairs(rows: Iterator[NumberedRow], called: str) -> Iterator[PreferencePair | RowError]:
-    """Makes pairs of rows and refuses a key that was there before."""
+def _items(rows: Iterator[NumberedRow], kind: _Kind[Item], called: str) -> Iterator[Item | RowError]:
+    """Makes pairs or tasks of rows and refuses a key that was there before."""
     first_lines: dict[int, int] = {}
     number = 0
     for number, (line, content, file) in enumerate(rows, start=1):
-        if isinstance(content, RowError):
-            yield content
-            continue
-        where = "" if file is None else f" (In `{file}`.)"
         try:
-            pair = row_to_pair(content, line, number)
+            if isinstance(content, RowError):
+                raise content
+            item = kind.make(content, line, number)
+            first = first_lines.setdefault(_digest(item.key), number if file else line)
+            if first != (number if file else line):
+                place = f"row {first} of the folder" if file else f"line {first}"
+                reason = f"The key `{item.key}` is taken by {place}; give each {kind.noun} its own."
+                raise RowError(line, reason, kind.key)
         except RowError as error:
-            yield RowError(line, error.reason + where, error.field)
-            continue
-        first = first_lines.setdefault(_digest(pair.key), number if file else line)
-        if first != (number if file else line):
-            place = f"row {first} of the folder" if file else f"line {first}"
-            yield RowError(
-                line, f"The key `{pair.key}` is taken by {place}; give each row its own.{where}", "id"
-            )
-            continue
-        yield pair
+            yield error if file is None else RowError(line, f"{error.reason} (In `{file}`.)", error.field)
+        else:
+            yield item
     if not number:
-        raise DataError(f"`{called}` holds no rows; send at least one.")
+        raise DataError(f"{called} holds no {kind.noun}s; send at least one.")
 
 
 def _digest(key: str) -> int:
     """64 bits in place of the key: two of ten million keys share them once in 400,000 data sets."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest())
-
-
-def _read_copy(source: BinaryIO, format: Format, name: str | None) -> Iterator[PreferencePair | RowError]:
-    with copied(source) as copy:
-        yield from read(copy, format, name)

@@ -20,7 +20,7 @@ from engine.evaluation.request import EvaluationRequest, Figure
 from engine.evaluation.success import success
 from engine.evaluation.suites import suite_figures
 from engine.formats import canonical
-from engine.formats.task_rows import read_suite
+from engine.formats.reading import read_suite
 from engine.jobs.protocol import ReportCallable
 from engine.jobs.score import MOST_REFUSED, unscorable
 from engine.language_models import LoadedModel, load_policy, memory_advice

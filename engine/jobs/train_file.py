@@ -18,9 +18,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from engine.errors import DataError, RequestError, RowError
 from engine.formats.atomic import atomic_file
-from engine.formats.canonical import write_pairs
-from engine.formats.reading import read
-from engine.formats.task_rows import read_tasks, write_tasks
+from engine.formats.canonical import write_pairs, write_tasks
+from engine.formats.reading import read, read_tasks
 from engine.jobs import train
 from engine.jobs.protocol import ReportCallable
 from engine.training.reports import MetricPoints, TrainingBegins

@@ -24,8 +24,7 @@ import torch
 import transformers
 from transformers import LlamaForCausalLM
 
-from engine.formats.canonical import write_pairs
-from engine.formats.task_rows import write_tasks
+from engine.formats.canonical import write_pairs, write_tasks
 from engine.lab.models import encode, make_policy, make_tokenizer, save, threads
 from engine.lab.pretrain import Tick, pretrain
 from engine.lab.scorer import EncodedPair, train_dpo_scorer, train_reward_model

@@ -24,8 +24,9 @@ from app.settings import MIB, Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
+from engine.formats.listing import stem
+from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read
-from engine.formats.rows import pair_to_row
 from engine.places import is_there
 from engine.places import place as as_place
 from engine.sources.registry import Need
@@ -92,7 +93,9 @@ def import_file(
     called = PurePath(filename.replace("\\", "/")).name or "upload"
     origin = {"kind": "upload", "filename": called}
     rows = read(file, name=called)
-    return import_rows(session, rows, name=name or _stem(called), origin=origin, on_error=on_error)
+    return import_rows(
+        session, rows, name=name or stem(called)[:MAX_NAME_CHARACTERS], origin=origin, on_error=on_error
+    )
 
 
 def import_folder(
@@ -111,7 +114,13 @@ def import_folder(
         if not is_there(place):
             raise _unreadable(place, "does not exist on the server")
         rows = read(place)
-        return import_rows(session, rows, name=name or _stem(place.name), origin=origin, on_error=on_error)
+        return import_rows(
+            session,
+            rows,
+            name=name or stem(place.name)[:MAX_NAME_CHARACTERS],
+            origin=origin,
+            on_error=on_error,
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -368,24 +377,6 @@ def _clean_name(name: str) -> str:
             errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
         )
     return name
-
-
-def _stem(filename: str) -> str:
-    """A file's name without the endings that say its format."""
-    path = PurePath(filename)
-    while path.suffix.lower() in (
-        ".gz",
-        ".zst",
-        ".jsonl",
-        ".ndjson",
-        ".json",
-        ".csv",
-        ".tsv",
-        ".parquet",
-        ".arrow",
-    ):
-        path = path.with_suffix("")
-    return path.name[:MAX_NAME_CHARACTERS]
 
 
 def _place(error: RowError) -> tuple[str | int, ...]:

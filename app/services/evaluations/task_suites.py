@@ -24,14 +24,14 @@ from app.settings import Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
-from engine.formats.task_rows import read_tasks
+from engine.formats.listing import stem
+from engine.formats.reading import read_tasks
 from engine.places import is_there
 from engine.places import place as as_place
 from engine.tasks import Code, Task
 
 _IN_MEMORY_BYTES = 2**22
 _COLUMNS = ("suite_id", "position", "task")
-_ENDINGS = (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 
 
 def import_tasks(
@@ -68,7 +68,9 @@ def import_file(
     check_disk(settings)
     called = PurePath(filename.replace("\\", "/")).name or "upload"
     origin = {"kind": "upload", "filename": called}
-    return import_tasks(session, read_tasks(file), name=name or _stem(called), origin=origin)
+    return import_tasks(
+        session, read_tasks(file), name=name or stem(called)[:MAX_NAME_CHARACTERS], origin=origin
+    )
 
 
 def import_path(
@@ -81,7 +83,9 @@ def import_path(
     try:
         if not is_there(place) or not place.is_file():
             raise _unreadable(place, "is no file that the server sees")
-        return import_tasks(session, read_tasks(place), name=name or _stem(place.name), origin=origin)
+        return import_tasks(
+            session, read_tasks(place), name=name or stem(place.name)[:MAX_NAME_CHARACTERS], origin=origin
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -296,14 +300,6 @@ def _clean_name(name: str) -> str:
             errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
         )
     return name
-
-
-def _stem(filename: str) -> str:
-    """A file's name without the endings that say its format."""
-    path = PurePath(filename)
-    while path.suffix.lower() in _ENDINGS:
-        path = path.with_suffix("")
-    return path.name[:MAX_NAME_CHARACTERS]
 
 
 def _place(error: RowError) -> tuple[str | int, ...]:

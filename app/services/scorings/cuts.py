@@ -20,7 +20,7 @@ from app.db.maps import unpack_floats, unpack_offsets
 from app.db.tables import Pair, PairScore, RewardLane, StoredMap, StoredSegment
 from engine.conflict import PairScores, pair_scores
 from engine.evaluation.localisation import LocalisationTally, token_labels
-from engine.formats.rows import span_value
+from engine.formats.annotations import span_value
 from engine.masks import RunSegmentation, segment_run
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics

@@ -17,8 +17,7 @@ from app.services.recipes import recipes
 from app.services.recipes.requests import RecipeBody
 from app.services.runs import jobs, runs
 from app.settings import Settings
-from engine.formats.canonical import write_pairs
-from engine.formats.task_rows import write_tasks
+from engine.formats.canonical import write_pairs, write_tasks
 from engine.tasks import Number, Task
 from engine.types import Side, Span
 from tests.app import factories

@@ -6,7 +6,7 @@ from engine.evaluation.answers import answers, given, likeliest_options
 from engine.evaluation.looks import MOST_TASKS, SuiteLook
 from engine.evaluation.success import success
 from engine.evaluation.suites import suite_figures
-from engine.formats.task_rows import write_tasks
+from engine.formats.canonical import write_tasks
 from engine.tasks import Choice, Code, Exact, Regex, Task
 from tests.engine.tiny_models import CONTEXT
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from engine.errors import DataError
 from engine.formats.canonical import read_pairs, write_pairs
+from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read
-from engine.formats.rows import pair_to_row, row_to_pair
+from engine.formats.rows import row_to_pair
 from engine.formats.streams import MAX_ROW_BYTES
 from engine.types import Message, PreferencePair, Response, Span
 

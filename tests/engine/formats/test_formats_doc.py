@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.formats.maps import RECORD_FIELDS, MapWriter, read_maps
-from engine.formats.reading import read
-from engine.formats.task_rows import read_tasks
+from engine.formats.reading import read, read_tasks
 from engine.tasks import Task
 from engine.types import Message, PreferencePair
 

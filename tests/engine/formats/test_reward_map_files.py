@@ -10,7 +10,6 @@ import pyarrow.parquet
 import pytest
 
 from engine.errors import DataError, RequestError, RowError
-from engine.formats.exports import completion_mask_row, kept_spans
 from engine.formats.maps import RECORD_FIELDS, MapWriter, map_record, read_maps, token_texts
 from engine.types import RewardMap, Segment, Segmentation
 
@@ -166,20 +165,3 @@ def test_a_file_that_holds_no_maps_is_told(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl").write_text('{"id": ')
     with pytest.raises(DataError, match="cut off"):
         list(read_maps(tmp_path / "cut.jsonl"))
-
-
-def test_a_mask_goes_to_trl_columns() -> None:
-    assert completion_mask_row(reward_map(), segmentation()) == {
-        "id": "a",
-        "side": "rejected",
-        "completion_ids": [5, 6, 7, 8, 2],
-        "completion_mask": [0, 0, 1, 0, 1],
-        "labels": [-100, -100, 7, -100, 2],
-    }
-
-
-def test_kept_spans_cover_the_kept_tokens() -> None:
-    assert kept_spans(np.array([False, False, True, False, True]), OFFSETS) == [[1, 2]]
-    assert kept_spans(np.array([True, True, False, False, True]), OFFSETS) == [[0, 2]]
-    assert kept_spans(np.array([True, False, False, True, False]), OFFSETS) == [[0, 1], [2, 3]]
-    assert kept_spans(np.zeros(5, dtype=bool), OFFSETS) == []

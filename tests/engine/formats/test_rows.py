@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from engine.errors import RowError
-from engine.formats.rows import MAX_META_BYTES, pair_to_row, row_to_pair, span_value
+from engine.formats.annotations import span_value
+from engine.formats.pairs import MAX_META_BYTES, pair_to_row
+from engine.formats.rows import row_to_pair
 from engine.types import Message, PreferencePair, Response, Span
 
 PAIR = {"prompt": "p", "chosen": "right", "rejected": "wrong"}

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from engine.errors import DataError, RowError
-from engine.formats.task_rows import read_suite, read_tasks, row_to_task, write_tasks
+from engine.formats.canonical import write_tasks
+from engine.formats.reading import read_suite, read_tasks
+from engine.formats.rows import row_to_task
 from engine.tasks import Choice, Code, Exact, Number, Regex, Task
 
 OWN = {

@@ -4,8 +4,7 @@ import pytest
 
 from engine.errors import Cancelled, DataError, ModelError, RequestError
 from engine.evaluation.request import Figure
-from engine.formats.canonical import write_pairs
-from engine.formats.task_rows import write_tasks
+from engine.formats.canonical import write_pairs, write_tasks
 from engine.jobs import evaluate
 from engine.tasks import Choice, Code, Exact, Regex, Task
 from engine.types import PreferencePair, Response, Span

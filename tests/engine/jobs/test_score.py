@@ -3,7 +3,7 @@ import pytest
 
 from engine.errors import Cancelled, DataError, RequestError
 from engine.formats.canonical import write_pairs
-from engine.formats.rows import pair_to_row
+from engine.formats.pairs import pair_to_row
 from engine.jobs.score import run, score_chunks
 from engine.language_models import forget_models
 from engine.requests import ScoreRequest

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.errors import DataError
-from engine.formats.rows import pair_to_row
+from engine.formats.pairs import pair_to_row
 from engine.jobs import trace, train
 from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import load_models, score

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from engine.errors import Cancelled
 from engine.formats.canonical import read_pairs
-from engine.formats.task_rows import read_suite
+from engine.formats.reading import read_suite
 from engine.lab.build import BuildSettings, LabBuild, build
 from engine.lab.models import make_tokenizer
 from engine.lab.world import LONGEST_ANSWER, World, WorldSettings, copy_item

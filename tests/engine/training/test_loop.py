@@ -215,7 +215,7 @@ def test_adapters_fit_layers_that_are_written_the_other_way_round(tmp_path: Path
 
 
 def test_a_policy_that_went_far_is_told_of_and_judged_by_a_suite(tmp_path: Path) -> None:
-    from engine.formats.task_rows import write_tasks
+    from engine.formats.canonical import write_tasks
     from engine.tasks import Regex, Task
 
     rows, model = write_world(tmp_path)

@@ -19,7 +19,7 @@ from app.services.evaluations.evaluations import EvaluationBody
 from app.services.runs import jobs
 from app.settings import Settings
 from engine.errors import DataError
-from engine.formats.task_rows import read_suite
+from engine.formats.reading import read_suite
 from engine.tasks import Code, Number, Task
 from tests.app import factories
 

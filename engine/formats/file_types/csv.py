@@ -1,4 +1,4 @@
-"""Rows of CSV with a header: comma, semicolon, tab or bar, whichever finds known columns in the header.
+"""CSV with a header: comma, semicolon, tab or bar, whichever finds known columns in the header.
 
 Cells are text; spans, token lists, `meta` and conversations are JSON inside a cell. An empty cell is a
 missing value, except in `prompt`, where it is the empty prompt. Streams.
@@ -7,16 +7,16 @@ missing value, except in `prompt`, where it is the empty prompt. Streams.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from engine.errors import DataError, RowError
-from engine.formats.json_rows import parse_json
-from engine.formats.rows import NumberedRow, row_too_large
-from engine.formats.streams import DAMAGED, MAX_ROW_BYTES, damaged_here, lines
+from engine.formats.compression import DAMAGED
+from engine.formats.json_text import parse_json
+from engine.formats.registry import FILE_TYPES, FileType, KnownColumns, NumberedRow
+from engine.formats.streams import MAX_ROW_BYTES, damaged_here, lines, row_too_large
 
-DELIMITERS = (",", ";", "\t", "|")
-_RESPONSES = {"chosen", "rejected", "response", "completion"}
+_DELIMITERS = (",", ";", "\t", "|")
 _CONVERSATIONS = {"prompt", "chosen", "rejected"}
 _JSON_ENDINGS = ("spans", "token_reward", "token_rewards", "token_offsets")
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
@@ -25,28 +25,24 @@ _LABELS = {"true": True, "1": True, "false": False, "0": False}
 csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
 
 
-def find_delimiter(header: str) -> str | None:
-    """The delimiter that makes a header hold `prompt` or a response; None where none does."""
-    for delimiter in DELIMITERS:
-        columns = columns_of(header, delimiter)
-        if "prompt" in columns and _RESPONSES & set(columns):
-            return delimiter
-    for delimiter in DELIMITERS:
-        if _RESPONSES & set(columns_of(header, delimiter)):
-            return delimiter
-    return None
+def find_delimiter(header: str, known: KnownColumns) -> str | None:
+    """The delimiter that makes a header hold the most columns that are known; None where none makes it hold
+    any."""
+    found = {delimiter: known(_columns_of(header, delimiter)) for delimiter in _DELIMITERS}
+    best = max(found, key=found.__getitem__)
+    return best if found[best] else None
 
 
-def read_csv(file: BinaryIO, find: Callable[[str], str | None] = find_delimiter) -> Iterator[NumberedRow]:
-    """One row a record, numbered by the line where it starts. DataError: `find` sees no header."""
+def read_csv(file: BinaryIO, known: KnownColumns) -> Iterator[NumberedRow]:
+    """One row a record, numbered by the line where it starts. DataError: the first line is no header."""
     text = _Text(file)
     header = next(text, "")
-    delimiter = find(header)
+    delimiter = find_delimiter(header, known)
     if delimiter is None:
         raise DataError(
             "The first line of the CSV file names no column `chosen`, `rejected` or `response`; add a header."
         )
-    columns = columns_of(header, delimiter)
+    columns = _columns_of(header, delimiter)
     if len(set(columns)) < len(columns):
         raise DataError("The header of the CSV file names a column twice; give every column its own name.")
     records = csv.reader(text, delimiter=delimiter, strict=True)
@@ -90,7 +86,7 @@ class _Text:
         return content.decode(errors="surrogateescape") + ("\n" if ended else "")
 
 
-def columns_of(header: str, delimiter: str) -> list[str]:
+def _columns_of(header: str, delimiter: str) -> list[str]:
     """The names that a header holds; none where it is no CSV."""
     try:
         names = next(csv.reader([header], delimiter=delimiter), [])
@@ -143,3 +139,17 @@ def _no_record(line: int, error: csv.Error) -> RowError:
     return RowError(
         line, f"The row is no CSV ({error}); double the quotes inside cells and close every quoted cell."
     )
+
+
+FILE_TYPES.register(
+    FileType(
+        name="csv",
+        label="CSV",
+        description="A header, and a row a record, with commas, semicolons, tabs or bars between the cells.",
+        endings=(".csv", ".tsv"),
+        read=read_csv,
+        shape=lambda text, known: (
+            find_delimiter(text.split(b"\n", 1)[0].decode(errors="replace"), known) is not None
+        ),
+    )
+)

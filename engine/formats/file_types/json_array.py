@@ -1,7 +1,4 @@
-"""Rows of JSONL, one object a line, and of a file that is one JSON array.
-
-Streams: no more than one row is held. Knows no columns.
-"""
+"""JSON: one array of objects. Streams: no more than one row is held. Knows no columns."""
 
 from __future__ import annotations
 
@@ -12,23 +9,13 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from engine.errors import RowError
-from engine.formats.rows import NumberedRow, row_too_large
-from engine.formats.streams import DAMAGED, MAX_ROW_BYTES, Line, damaged_here, lines
+from engine.formats.compression import DAMAGED
+from engine.formats.json_text import no_constant, no_object
+from engine.formats.registry import FILE_TYPES, FileType, NumberedRow
+from engine.formats.streams import MAX_ROW_BYTES, damaged_here, row_too_large
 
 _CHUNK_CHARACTERS = 2**18
 _BLANKS = re.compile(r"[ \t\r\n]+")
-
-
-def read_json_lines(file: BinaryIO) -> Iterator[NumberedRow]:
-    """One row a line that is not blank. A line that is no object becomes a RowError, and reading goes on."""
-    number = 0
-    try:
-        for line in lines(file):
-            number = line.number
-            if line.content is None or line.content.strip():
-                yield NumberedRow(number, parse_line(line))
-    except DAMAGED:
-        yield NumberedRow(number + 1, damaged_here(number + 1))
 
 
 def read_json_array(file: BinaryIO) -> Iterator[NumberedRow]:
@@ -43,37 +30,6 @@ def read_json_array(file: BinaryIO) -> Iterator[NumberedRow]:
         yield NumberedRow(error.line, error)
     except DAMAGED:
         yield NumberedRow(array.line, damaged_here(array.line))
-
-
-def parse_line(line: Line) -> dict[str, Any] | RowError:
-    """The object that a line holds, or why it holds none."""
-    if line.content is None:
-        return row_too_large(line.number)
-    try:
-        row = parse_json(line.content.decode())
-    except UnicodeDecodeError:
-        return RowError(line.number, "The line is not UTF-8; save the file as UTF-8.")
-    except json.JSONDecodeError as error:
-        if not line.ended:
-            return RowError(
-                line.number,
-                "The last line stops in the middle: the file looks cut off. Send the whole file again.",
-            )
-        return RowError(
-            line.number,
-            f"The line is not JSON ({error.msg} at column {error.colno}); write one object a line.",
-        )
-    except ValueError as error:
-        return RowError(line.number, f"The line cannot be read: it {error}.")
-    return row if isinstance(row, dict) else _no_object(line.number)
-
-
-def parse_json(text: str) -> Any:
-    """A JSON value. Raises ValueError with a reason, also for NaN and Infinity, which JSON does not have."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
 
 
 class _ArrayText:
@@ -114,8 +70,8 @@ class _ArrayText:
         line = self.line
         value = self._value()
         if self._constant is not None:
-            return RowError(line, f"The row {_no_constant(self._constant)}.")
-        return value if isinstance(value, dict) else _no_object(line)
+            return RowError(line, f"The row {no_constant(self._constant)}.")
+        return value if isinstance(value, dict) else no_object(line)
 
     def _value(self) -> Any:
         wanted = _CHUNK_CHARACTERS
@@ -172,13 +128,13 @@ class _ArrayText:
         )
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(_no_constant(name))
-
-
-def _no_constant(name: str) -> str:
-    return f"contains {name}, which is not JSON; use null where a value is missing"
-
-
-def _no_object(line: int) -> RowError:
-    return RowError(line, 'The row is no object; write {"prompt": ..., "chosen": ..., "rejected": ...}.')
+FILE_TYPES.register(
+    FileType(
+        name="json",
+        label="JSON",
+        description="One array of JSON objects.",
+        endings=(".json",),
+        read=lambda file, known: read_json_array(file),
+        shape=lambda text, known: text.startswith(b"["),
+    )
+)

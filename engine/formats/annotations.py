@@ -1,0 +1,172 @@
+"""What a row says of the words of a response: labelled spans, and token rewards with their characters.
+
+A pair's columns begin with the side, as in `chosen_spans`; reading and writing them loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from engine.formats.registry import Refusal
+from engine.types import Response, Span
+
+MAX_LABEL_CHARACTERS = 512
+
+PRAISE = frozenset(
+    {"fix", "fixed", "right", "correct", "corrected", "correction", "good", "true", "positive"}
+)
+"""Labels that praise what they mark: value +1."""
+
+
+def take_response(row: dict[str, Any], side: str, text: str | None) -> Response | None:
+    """The response of a side with what its columns say, which are taken out of the row. Raises Refusal."""
+    spans = row.pop(f"{side}_spans", None)
+    rewards_field = next(
+        (name for name in (f"{side}_token_rewards", f"{side}_token_reward") if row.get(name) is not None),
+        None,
+    )
+    rewards = None if rewards_field is None else row.pop(rewards_field)
+    offsets = row.pop(f"{side}_token_offsets", None)
+    for alias in (f"{side}_token_rewards", f"{side}_token_reward"):
+        if alias in row and row[alias] is None:
+            del row[alias]
+    if text is None:
+        for field, value in ((f"{side}_spans", spans), (rewards_field, rewards)):
+            if value:
+                raise Refusal(field, f"is given, but `{side}` is null; add the response or remove this.")
+        return None
+    if not text:
+        raise Refusal(side, "is empty; write the response, or null where there is none.")
+    if offsets is not None and rewards_field is None:
+        raise Refusal(f"{side}_token_offsets", f"needs `{side}_token_rewards` beside it.")
+    token_rewards = None if rewards_field is None else _token_rewards(rewards, rewards_field)
+    return Response(
+        text,
+        None if spans is None else _spans(spans, len(text), f"{side}_spans"),
+        token_rewards,
+        None
+        if offsets is None or token_rewards is None
+        else _token_offsets(offsets, len(text), len(token_rewards), f"{side}_token_offsets"),
+    )
+
+
+def annotation_columns(response: Response, side: str) -> dict[str, Any]:
+    """The columns that `take_response` reads back: plain JSON values, without those that say nothing."""
+    columns: dict[str, Any] = {}
+    if response.spans is not None:
+        columns[f"{side}_spans"] = [_span_value(span) for span in response.spans]
+    if response.token_rewards is not None:
+        columns[f"{side}_token_rewards"] = [None if r != r else r for r in response.token_rewards]
+    if response.token_offsets is not None:
+        columns[f"{side}_token_offsets"] = [list(offset) for offset in response.token_offsets]
+    return columns
+
+
+def span_value(label: str) -> float | None:
+    """What a label says of the words that it marks: +1 praise, -1 blame, None for the neighbour of a gap."""
+    if label.endswith("_adjacent"):
+        return None
+    return 1.0 if label.casefold() in PRAISE else -1.0
+
+
+def _spans(value: Any, length: int, field: str) -> tuple[Span, ...]:
+    if not _is_list(value):
+        raise Refusal(field, "must be a list of [start, end, label], or null where nobody annotated.")
+    return tuple(_span(item, length, f"{field}[{index}]") for index, item in enumerate(value))
+
+
+def _span(item: Any, length: int, field: str) -> Span:
+    if isinstance(item, Mapping):
+        given = [
+            item.get("start"),
+            item.get("end"),
+            item.get("label"),
+            *([item["value"]] if "value" in item else []),
+        ]
+    elif _is_list(item):
+        given = list(item)
+    else:
+        given = []
+    if (
+        len(given) not in (3, 4)
+        or not isinstance(given[2], str)
+        or not 0 < len(given[2]) <= MAX_LABEL_CHARACTERS
+    ):
+        raise Refusal(field, 'must be [start, end, label] or {"start", "end", "label"}, the label a string.')
+    start, end = _range(given[0], given[1], length, field)
+    if start == end:
+        raise Refusal(
+            field, f"marks nothing ({start} to {end}); `end` is exclusive and greater than `start`."
+        )
+    if len(given) == 3:
+        return Span(start, end, given[2], span_value(given[2]))
+    value = given[3]
+    if value is not None and not _is_finite(value):
+        raise Refusal(field, "has a value that is no number; write +1 for praise, -1 for blame, or null.")
+    return Span(start, end, given[2], None if value is None else float(value))
+
+
+def _range(start: Any, end: Any, length: int, field: str) -> tuple[int, int]:
+    if not all(isinstance(value, Integral) and not isinstance(value, bool) for value in (start, end)):
+        raise Refusal(field, "must have whole numbers as start and end: positions of Unicode code points.")
+    if not 0 <= start <= end <= length:
+        raise Refusal(
+            field,
+            f"runs from {start} to {end}, but the response has {length} characters; count Unicode code "
+            "points (not bytes) from 0.",
+        )
+    return int(start), int(end)
+
+
+def _token_rewards(value: Any, field: str) -> tuple[float, ...]:
+    if not _is_list(value) or not value:
+        raise Refusal(field, "must be a list of numbers, one a token, with null where a reward is missing.")
+    return tuple(_token_reward(item, f"{field}[{index}]") for index, item in enumerate(value))
+
+
+def _token_reward(item: Any, field: str) -> float:
+    if item is None:
+        return math.nan
+    if not isinstance(item, Real) or isinstance(item, bool):
+        raise Refusal(field, "is not a number; write a number, or null where the reward is missing.")
+    try:
+        number = float(item)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):
+        raise Refusal(field, "is infinite; write a finite number, or null where the reward is missing.")
+    return number
+
+
+def _token_offsets(value: Any, length: int, tokens: int, field: str) -> tuple[tuple[int, int], ...]:
+    if not _is_list(value) or len(value) != tokens:
+        given = len(value) if _is_list(value) else 0
+        raise Refusal(
+            field, f"has {given} entries for {tokens} token rewards; write one [start, end] for each."
+        )
+    offsets: list[tuple[int, int]] = []
+    for index, item in enumerate(value):
+        here = f"{field}[{index}]"
+        if not _is_list(item) or len(item) != 2:
+            raise Refusal(here, "must be [start, end].")
+        offset = _range(item[0], item[1], length, here)
+        if offsets and offset[0] < offsets[-1][0]:
+            raise Refusal(here, "starts before the one in front of it; write the offsets in reading order.")
+        offsets.append(offset)
+    return tuple(offsets)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _span_value(span: Span) -> list[Any]:
+    written: list[Any] = [span.start, span.end, span.label]
+    return written if span.value == span_value(span.label) else [*written, span.value]

@@ -1,0 +1,49 @@
+"""A single response: `response`, or TRL's `completion`, chosen unless `label` is false."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.rows import read_pair
+from engine.types import PreferencePair
+
+_COLUMNS = ("response", "completion")
+
+
+def _matches(row: Mapping[str, Any]) -> bool:
+    sided = row.get("chosen") is not None or row.get("rejected") is not None
+    return not sided and any(row.get(name) is not None for name in _COLUMNS)
+
+
+def _read(row: dict[str, Any], key: str) -> PreferencePair:
+    """Turns the columns of the response into those of the side that its label says, and reads these."""
+    side = "chosen" if _label(row.pop("label", None)) else "rejected"
+    row[side] = row.pop(next(name for name in _COLUMNS if row.get(name) is not None))
+    for name in ("spans", "token_reward", "token_rewards", "token_offsets"):
+        if name in row:
+            row[f"{side}_{name}"] = row.pop(name)
+    return read_pair(row, key)
+
+
+def _label(value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, bool) or (isinstance(value, Integral) and value in (0, 1)):
+        return bool(value)
+    raise Refusal("label", "must be true (a chosen response) or false (a rejected one).")
+
+
+ROW_FORMATS.register(
+    RowFormat(
+        name="response",
+        of="pairs",
+        description="`prompt` and a single `response` or `completion`, chosen unless `label` is false.",
+        columns=_COLUMNS,
+        beside=("prompt",),
+        matches=_matches,
+        read=_read,
+    )
+)
