@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import AppError, Forbidden, Invalid, Unauthorized
+from app.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
 from app.problems import wants_page
 from app.settings import Settings
 
@@ -65,8 +65,11 @@ def check_bind(settings: Settings) -> None:
         )
 
 
-def load_token(settings: Settings) -> str:
-    """The admin's access token: the one that was set, else the one in the data folder, made if missing."""
+def load_token(settings: Settings, *, make: bool = True) -> str:
+    """The admin's access token: the one that was set, else the one in the data folder.
+
+    A server makes it there where it is missing; whoever asks what it is does not (`make=False`): NotFound.
+    """
     if settings.token is not None:
         return _not_empty(settings.token.get_secret_value(), "REWARDSCOPE_TOKEN")
     if settings.token_file is not None:
@@ -77,7 +80,15 @@ def load_token(settings: Settings) -> str:
                 f"The token file {settings.token_file} cannot be read ({error.strerror}); "
                 "correct REWARDSCOPE_TOKEN_FILE."
             ) from error
-    return _kept_token(settings.data_dir / TOKEN_FILE)
+    path = settings.data_dir / TOKEN_FILE
+    if not make and not path.is_file():
+        raise NotFound(
+            f"There is no access token in {settings.data_dir}: no server was started with this data folder. "
+            "Name the folder of your server with REWARDSCOPE_DATA_DIR (or --data-dir, where the command has "
+            "it), set REWARDSCOPE_URL and REWARDSCOPE_TOKEN for a server elsewhere, or start one with "
+            "`rewardscope up`."
+        )
+    return _kept_token(path)
 
 
 def _kept_token(path: Path) -> str:

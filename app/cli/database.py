@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def downgrade(
 
     if not yes:
         typer.confirm("Data in the tables that go is lost. Go back?", abort=True)
-    with refusing(), database_url_of(read_settings(database_url=database_url, data_dir=data_dir)) as url:
+    with refusing(), existing(database_url, data_dir) as url:
         before = migrate.current(url)
         migrate.downgrade(url, revision)
         _say(as_json, before, migrate.current(url))
@@ -58,7 +59,7 @@ def current(database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json:
     """Say which revision the data base is of."""
     from app.db import migrate
 
-    with refusing(), database_url_of(read_settings(database_url=database_url, data_dir=data_dir)) as url:
+    with refusing(), existing(database_url, data_dir) as url:
         found = migrate.current(url)
         if as_json:
             print_json({"current": found, "head": migrate.head()})
@@ -75,7 +76,7 @@ def backup(
     """Write everything to one file, while the server may run on."""
     from app.db import backup as backups
 
-    with refusing(), database_url_of(read_settings(database_url=database_url, data_dir=data_dir)) as url:
+    with refusing(), existing(database_url, data_dir) as url:
         size = backups.backup(url, file)
     if as_json:
         print_json({"file": str(file), "bytes": size})
@@ -96,6 +97,11 @@ def restore(
     with refusing(), database_url_of(read_settings(database_url=database_url, data_dir=data_dir)) as url:
         backups.restore(url, file)
         _say(as_json, None, migrate.current(url))
+
+
+def existing(database_url: str | None, data_dir: Path | None) -> AbstractContextManager[str]:
+    """The URL of a data base that is there already."""
+    return database_url_of(read_settings(database_url=database_url, data_dir=data_dir), make=False)
 
 
 def _say(as_json: bool, before: str | None, after: str | None) -> None:

@@ -5,12 +5,14 @@ Results go to standard output; progress and complaints to standard error, so tha
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any, NoReturn
 
 import typer
@@ -35,8 +37,24 @@ from engine.errors import EngineError
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
-BAD_INPUT = 2
-"""Exit status when the user can mend it; 1 is a bug."""
+
+class Exit(IntEnum):
+    """The exit statuses of every command, for scripts."""
+
+    BUG = 1
+    """Something that should not happen; the traceback says where."""
+    BAD_INPUT = 2
+    """The command, a file or a request is not right; the sentence says what to do."""
+    NOT_FOUND = 3
+    """What was named does not exist: a run, a data set, a data folder."""
+    SERVER_AWAY = 4
+    """No server or data base answers."""
+    RUN_FAILED = 5
+    """The run or recipe that was waited for failed, crashed or was cancelled."""
+
+
+ENGINE_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "accelerate")
+"""What the extra `engine` brings."""
 
 
 def print_json(value: Any) -> None:
@@ -57,12 +75,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, nothin
     out.print(table)
 
 
-def refuse(sentence: str, lines: Sequence[str] = ()) -> NoReturn:
+def refuse(sentence: str, lines: Sequence[str] = (), status: Exit = Exit.BAD_INPUT) -> NoReturn:
     """Prints why nothing was done and ends the command."""
     err.print(f"[bold red]error:[/] {escape(sentence)}")
     for line in lines:
         err.print(f"  {escape(line)}")
-    raise typer.Exit(BAD_INPUT)
+    raise typer.Exit(status)
 
 
 @contextmanager
@@ -71,9 +89,25 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        refuse(error.detail, [f"{' '.join(map(str, p.loc))}: {p.msg}" for p in error.errors])
+        lines = [f"{' '.join(map(str, p.loc))}: {p.msg}" for p in error.errors]
+        refuse(error.detail, lines, status_of_http(error.status))
     except EngineError as error:
         refuse(str(error))
+
+
+def status_of_http(status: int) -> Exit:
+    """The exit status for what a server answers with an HTTP status."""
+    return {404: Exit.NOT_FOUND, 503: Exit.SERVER_AWAY}.get(status, Exit.BAD_INPUT)
+
+
+def require_engine() -> None:
+    """Refuses in a sentence where the packages that load models are not installed."""
+    missing = [name for name in ENGINE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        refuse(
+            f"This command loads models, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
+            "installed: pip install 'rewardscope[engine]'."
+        )
 
 
 @contextmanager
@@ -96,7 +130,11 @@ def complaints(error: ValidationError, whole: str) -> list[str]:
 
 
 def settle_libraries() -> None:
-    """Has libraries behave as in a job's own process; to be called before torch is loaded."""
+    """Has libraries behave as in a job's own process; to be called before torch is loaded.
+
+    Refuses where torch is not installed.
+    """
+    require_engine()
     from app.job_process import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT | os.environ)

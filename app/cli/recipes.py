@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from app.cli.output import BAD_INPUT, ProgressBar, err, out, print_json, print_table, refuse
+from app.cli.output import Exit, ProgressBar, err, out, print_json, print_table, refuse
 from app.cli.runs import waited
 from app.cli.server import Json, Limit, add_group, server_at_hand
 from rewardscope.client import RewardScope
@@ -260,7 +260,7 @@ def _waited(server: RewardScope, recipe: dict[str, Any], *, quiet: bool) -> dict
             return server.wait_for_recipe(recipe["id"], on_progress=show)
         except RecipeNotSucceeded as error:
             err.print(str(error), markup=False)
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(Exit.RUN_FAILED) from error
 
 
 def _read(config: Path) -> dict[str, Any]:

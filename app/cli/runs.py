@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from app.cli.output import BAD_INPUT, ProgressBar, err, out, print_json, print_table, refuse
+from app.cli.output import Exit, ProgressBar, err, out, print_json, print_table, refuse
 from app.cli.server import Json, Limit, add_group, server_at_hand
 from rewardscope.client import RemoteRun, RewardScope
 from rewardscope.errors import RunNotSucceeded
@@ -123,7 +123,7 @@ def waited(server: RewardScope, run: RemoteRun, *, quiet: bool) -> RemoteRun:
             return server.wait(run, on_progress=show)
         except RunNotSucceeded as error:
             err.print(str(error), markup=False)
-            raise typer.Exit(BAD_INPUT) from error
+            raise typer.Exit(Exit.RUN_FAILED) from error
 
 
 def delete_run(run_id: RunId) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.output import print_json, refuse, refusing
+from app.cli.output import Exit, print_json, refuse, refusing, status_of_http
 from app.cli.serving import DataDir, read_settings
 from app.settings import Settings
 from rewardscope.client import RewardScope
@@ -46,16 +46,18 @@ def server_at_hand() -> Iterator[RewardScope]:
 
     settings = read_settings()
     with refusing():
-        url, token = server_address(settings), load_token(settings)
+        url, token = server_address(settings), load_token(settings, make=False)
     with RewardScope(url, token) as server:
         try:
             yield server
         except ServerRefused as error:
-            refuse(error.detail, [f"{' '.join(map(str, fault.loc))}: {fault.msg}" for fault in error.errors])
+            lines = [f"{' '.join(map(str, fault.loc))}: {fault.msg}" for fault in error.errors]
+            refuse(error.detail, lines, status_of_http(error.status))
         except httpx.TransportError:
             refuse(
                 f"No server answers at {url}.",
                 ["Start one with `rewardscope up`, or set REWARDSCOPE_URL and REWARDSCOPE_TOKEN."],
+                Exit.SERVER_AWAY,
             )
 
 
@@ -71,7 +73,7 @@ def show_token(data_dir: DataDir = None, as_json: Json = False) -> None:
     from app.security import load_token
 
     with refusing():
-        token = load_token(read_settings(data_dir=data_dir))
+        token = load_token(read_settings(data_dir=data_dir), make=False)
     if as_json:
         print_json({"token": token})
     else:

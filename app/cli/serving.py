@@ -23,7 +23,16 @@ import typer
 from pydantic import ValidationError
 
 from app.cli.banner import address, banner
-from app.cli.output import ProgressBar, complaints, err, out, refuse, refusing
+from app.cli.output import (
+    Exit,
+    ProgressBar,
+    complaints,
+    err,
+    out,
+    refuse,
+    refusing,
+    require_engine,
+)
 from app.errors import AppError
 from app.settings import Settings
 
@@ -48,6 +57,7 @@ def up(
     host: Host = None, port: Port = None, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
     """Start everything: data base, migrations, web server and one worker."""
+    require_engine()
     settings = read_settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
     with refusing():
         _serve(settings, with_worker=True, migrate=True)
@@ -57,6 +67,7 @@ def demo(
     host: Host = None, port: Port = None, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
     """Start everything and fill it with a small world of known errors."""
+    require_engine()
     settings = read_settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
     with refusing():
         _serve(settings, with_worker=True, migrate=True, beside=_load_demo)
@@ -82,6 +93,7 @@ def worker(
     parent: Annotated[int | None, typer.Option(hidden=True, help="Stop when this process is gone.")] = None,
 ) -> None:
     """Start one more worker; it joins from any machine that reaches the data base."""
+    require_engine()
     settings = read_settings(
         database_url=database_url,
         data_dir=data_dir,
@@ -118,14 +130,23 @@ def read_settings(**options: Any) -> Settings:
 
 
 @contextmanager
-def database_url_of(settings: Settings) -> Iterator[str]:
-    """The external data base, or the embedded one for as long as it is needed."""
+def database_url_of(settings: Settings, *, make: bool = True) -> Iterator[str]:
+    """The external data base, or the embedded one for as long as it is needed.
+
+    Refuses without `make` where the data folder holds none: a question does not make a data base.
+    """
     if settings.database_url is not None:
         yield settings.database_url
         return
     from app.db.embedded import EmbeddedPostgres
 
     embedded = EmbeddedPostgres(settings.data_dir)
+    if not make and not embedded.exists:
+        refuse(
+            f"There is no data base in {settings.data_dir}.",
+            ["Name the data folder of your server with --data-dir, or its PostgreSQL with --database-url."],
+            Exit.NOT_FOUND,
+        )
     url = embedded.start()
     try:
         yield url

@@ -25,10 +25,13 @@ class BackupFailed(AppError):
 def backup(url: str, path: Path) -> int:
     """Write everything at `url` to `path`, whole or not at all; returns the bytes.
 
-    It is one moment of the data base, taken while others work on. Raises Conflict where the file exists.
+    It is one moment of the data base, taken while others work on. Raises Conflict where the file exists, or
+    where the data base holds nothing.
     """
     if path.exists():
         raise Conflict(f"{path} exists already; name another file, or remove it.")
+    if migrate.current(url) is None:
+        raise Conflict("The data base is empty: no server was started on it; name another one.")
     beside = path.with_name(f".{path.name}.part")
     try:
         _run(

@@ -59,6 +59,11 @@ class EmbeddedPostgres:
         return self.url
 
     @property
+    def exists(self) -> bool:
+        """Whether the folder holds a data base, started or not."""
+        return (self.folder / "PG_VERSION").is_file()
+
+    @property
     def url(self) -> str:
         """Where our data base is; the server must have been started."""
         assert self._server is not None, "start() comes first"

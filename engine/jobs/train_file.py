@@ -31,6 +31,13 @@ MOST_REFUSED = 20
 MODELS = ("model", "reference", "scorer", "scorer_reference", "reward_model")
 
 
+ALTERNATIVES = {
+    "optimisation.steps": "epochs",
+    "optimisation.epochs": "steps",
+}
+"""Of a field that is set on top of a file, the neighbour in the file that it stands instead of."""
+
+
 class TrainingConfig(TrainingRequest):
     """A file for `rewardscope train`: a training, and the files that it reads. A model may be a mere path."""
 
@@ -217,6 +224,7 @@ def _set(values: dict[str, Any], change: str) -> None:
         if not isinstance(inner, dict):
             raise RequestError(f"`{name}` cannot be set: `{part}` has no fields.")
     inner[last] = yaml.safe_load(text)
+    inner.pop(ALTERNATIVES.get(name.strip(), ""), None)
 
 
 def _seen_from(config: TrainingConfig, folder: Path) -> TrainingConfig:

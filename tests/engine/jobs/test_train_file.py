@@ -113,3 +113,12 @@ def test_rows_that_cannot_be_read_are_named_before_anything_is_trained(config: P
         train_file(read_config(config), tmp_path / "out", silent)
     assert refused.value.rows[0].line == 25
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("change", "length"), [("steps=400", (400, None)), ("epochs=2", (None, 2.0))])
+def test_a_length_that_is_set_stands_instead_of_the_files_own(tmp_path, change, length):
+    path = tmp_path / "config.yaml"
+    for own in ("epochs: 1", "steps: 7"):
+        path.write_text(f"method: dpo\nmodel: base\nrows: pairs.jsonl\noptimisation: {{{own}}}\n")
+        optimisation = read_config(path, [f"optimisation.{change}"]).optimisation
+        assert (optimisation.steps, optimisation.epochs) == length
