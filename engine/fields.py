@@ -33,6 +33,8 @@ class StrictModel(BaseModel):
         """The schema, whose descriptions also say what null stands for."""
         schema = handler(core_schema)
         for field in handler.resolve_ref_schema(schema).get("properties", {}).values():
+            if "const" in field:
+                field.setdefault("description", f"Always `{field['const']}`: tells these fields from others.")
             if blank := field.get("blank"):
                 field["description"] = f"{field.get('description', '')} Null: {blank}.".strip()
         return schema

@@ -9,20 +9,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
 from engine.types import ModelReference
 
 
 class SourceRequest(StrictModel):
-    """One source of token rewards and the rule by which its rewards are cut.
-
-    A rule of None stands for the source's own defaults (METHOD section 3).
-    """
+    """One source of token rewards and the rule by which its rewards are cut (METHOD section 3)."""
 
     name: SourceName
-    rule: SegmentationRule | None = None
+    """What token rewards are read from."""
+    rule: SegmentationRule | None = Field(None, json_schema_extra=shown(blank="the source's own defaults"))
+    """How its rewards are cut into segments."""
 
 
 class ScoreRequest(StrictModel):

@@ -19,6 +19,7 @@ class Exact(StrictModel):
 
     kind: Literal["exact"] = "exact"
     answers: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    """What is right."""
     prefix: bool = False
     """The answer may go on after it, but not within a word."""
 
@@ -28,6 +29,7 @@ class Regex(StrictModel):
 
     kind: Literal["regex"] = "regex"
     pattern: str = Field(min_length=1)
+    """A regular expression, searched for anywhere in the answer."""
 
     @field_validator("pattern")
     @classmethod
@@ -44,7 +46,9 @@ class Number(StrictModel):
 
     kind: Literal["number"] = "number"
     value: float
+    """What is right."""
     tolerance: float = Field(1e-6, ge=0)
+    """How far the answer's number may be off."""
 
 
 class Choice(StrictModel):
@@ -52,8 +56,9 @@ class Choice(StrictModel):
 
     kind: Literal["choice"] = "choice"
     options: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
+    """What may be answered."""
     right: int = Field(ge=0)
-    """Counts from 0."""
+    """Which option is right; counts from 0."""
 
     @model_validator(mode="after")
     def _right_exists(self) -> Self:
@@ -70,8 +75,11 @@ class Code(StrictModel):
 
     kind: Literal["code"] = "code"
     before: str = ""
+    """Code that stands before the answer."""
     test: str = Field(min_length=1)
+    """Code that runs after the answer, and fails where it is wrong."""
     seconds: float = Field(5.0, gt=0, le=60)
+    """After which it is stopped, and wrong."""
 
 
 _AnyChecker = Exact | Regex | Number | Choice | Code
@@ -84,6 +92,7 @@ class Task(StrictModel):
     """One question."""
 
     key: str = Field(min_length=1, max_length=512)
+    """Its name, unique in its suite."""
     prompt: str | list[dict[str, str]]
     """Plain text, or messages (`role`, `content`) that go through the model's chat template."""
     prefix: str = ""
@@ -91,11 +100,13 @@ class Task(StrictModel):
     stop: list[Annotated[str, Field(min_length=1)]] = Field([])
     """The answer ends before the first of these texts."""
     checker: Checker
+    """How an answer is checked."""
     category: str = ""
     """What figures are grouped by."""
     kept: bool = False
     """Whether the training data say nothing of it: its change is forgetting."""
     max_new_tokens: int = Field(64, ge=1, le=8192)
+    """A longer answer is cut off."""
 
     @field_validator("prompt")
     @classmethod

@@ -197,10 +197,13 @@ class ModelReference(StrictModel):
     """Where a model lies: a folder, or a name on a hub."""
 
     path: str = Field(min_length=1)
+    """A folder, or a name on a hub."""
     revision: str | None = None
+    """A branch, tag or commit of the hub."""
     trust_remote_code: bool = False
     """Only where an admin allowed this very model to bring its own code."""
     subfolder: str | None = None
+    """Where in the folder or repository it lies."""
 
 
 @dataclass(frozen=True, slots=True)

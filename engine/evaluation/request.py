@@ -6,34 +6,48 @@ from typing import Literal
 
 from pydantic import Field
 
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.types import ModelReference
 
 
 class EvaluationNumbers(StrictModel):
     """All of an evaluation but data and models."""
 
-    samples: int = Field(4, ge=1, le=256)
+    samples: int = Field(4, ge=1, le=256, title="Samples per task")
     """Answers to each task; success is the share that is right."""
-    temperature: float = Field(1.0, ge=0)
-    """0: the likeliest token each time, once a task."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = Field(0, ge=0)
-    beta: float = Field(0.1, gt=0)
-    """Of the implicit reward, whose sign and order the figures use."""
-    confidence: float = Field(0.95, gt=0, lt=1)
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    token_budget: int = Field(8192, ge=256)
-    max_response_tokens: int = Field(16_384, ge=1)
+    temperature: float = Field(1.0, ge=0, title="Temperature")
+    """Of sampling; 0 takes the likeliest token each time, once a task."""
+    top_p: float = Field(1.0, gt=0, le=1, title="Top-p")
+    """Share of the probability that is sampled from."""
+    seed: int = Field(0, ge=0, title="Seed")
+    """Of sampling."""
+    beta: float = Field(0.1, gt=0, title="Beta")
+    """Scale of the implicit reward, whose sign and order the figures use."""
+    confidence: float = Field(0.95, gt=0, lt=1, title="Confidence level")
+    """Of the intervals around figures."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title="Device")
+    """`auto`, `cpu`, `mps`, `cuda` or `cuda:1`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", title="Precision", json_schema_extra=shown(words={"auto": "bfloat16 on a GPU, else float32"})
+    )
+    """Of the weights; the head and all sums stay float32."""
+    token_budget: int = Field(8192, ge=256, title="Token budget", json_schema_extra=shown(unit="tokens"))
+    """In one forward pass: less memory, and no other result."""
+    max_response_tokens: int = Field(
+        16_384, ge=1, title="Max response length", json_schema_extra=shown(unit="tokens")
+    )
+    """A pair with a longer response is left out."""
 
 
 class EvaluationRequest(EvaluationNumbers):
     """An evaluation as the engine does it. Rows and tasks travel beside it."""
 
-    model: ModelReference
-    reference: ModelReference | None = None
-    """What it is compared with: KL, implicit reward, and each figure's change. None: no such figures."""
+    model: ModelReference = Field(title="Model")
+    """What is evaluated."""
+    reference: ModelReference | None = Field(
+        None, title="Reference model", json_schema_extra=shown(blank="no such figures")
+    )
+    """What it is compared with: for KL, implicit reward, and each figure's change."""
 
 
 class Figure(StrictModel):

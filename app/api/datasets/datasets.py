@@ -26,14 +26,20 @@ from app.services.datasets import datasets
 from app.services.paging import Page
 from app.services.pairs import histograms, pairs, saved_views, stances
 from app.services.pairs.pairs import PairQuery, PairRow
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 
 OnError = Literal["fail", "skip"]
 
 
 class _Import(StrictModel):
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: as the file or folder is called."""
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name",
+        json_schema_extra=shown(blank="as the file or folder is called"),
+    )
+    """What the data set is called."""
     on_error: OnError = "fail"
     """`fail`: one bad row refuses all of them. `skip`: bad rows are left out and counted."""
 
@@ -42,12 +48,14 @@ class FolderImport(_Import):
     """A folder or file that the server can read."""
 
     folder: str = Field(min_length=1, max_length=4096)
+    """Its path on the server."""
 
 
 class FileImport(_Import):
     """The form that comes with an uploaded file (JSONL, JSON, CSV or Parquet, also compressed)."""
 
     file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})
+    """The file itself, with its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,7 @@ class SavedViewBody(StrictModel):
     """A table of pairs to find again."""
 
     name: str = Field(min_length=1, max_length=100)
+    """What the view is called."""
     query: dict[str, str] = Field(max_length=64)
     """Parameters of the page's address, such as {"sort": "margin", "max_margin": "0"}."""
 

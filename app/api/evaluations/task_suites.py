@@ -24,17 +24,25 @@ from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
 from app.services.evaluations import task_suites
 from app.services.paging import Page
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.tasks import Task
 
 
 class SuiteImport(StrictModel):
     """Tasks as rows, or a file that the server can read."""
 
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: as the file is called. Rows need one."""
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name",
+        json_schema_extra=shown(blank="as the file is called"),
+    )
+    """What the suite is called; rows need a name."""
     path: str | None = Field(None, min_length=1, max_length=4096)
+    """A file that the server can read, instead of tasks."""
     tasks: list[Task] | None = Field(None, min_length=1, max_length=10_000)
+    """The tasks as rows, instead of a path."""
 
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Self:
@@ -48,9 +56,16 @@ class SuiteImport(StrictModel):
 class SuiteFile(StrictModel):
     """The form that comes with an uploaded file of tasks (JSONL, JSON, CSV or Parquet, also compressed)."""
 
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: as the file is called."""
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name",
+        json_schema_extra=shown(blank="as the file is called"),
+    )
+    """What the suite is called."""
     file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})
+    """The file itself, with its name."""
 
 
 @dataclass(frozen=True, slots=True)

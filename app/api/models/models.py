@@ -18,7 +18,7 @@ from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
 from app.services.models import downloads, models
 from app.services.paging import Page
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.types import ModelReference
 
 
@@ -26,9 +26,13 @@ class ModelRequest(StrictModel):
     """A model to look at: a folder that the server can read, or a name on a hub."""
 
     path: str = Field(min_length=1, max_length=4096)
+    """A folder that the server can read, or a name on a hub."""
     revision: str | None = Field(None, min_length=1, max_length=200)
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: made of the path."""
+    """A branch, tag or commit of the hub."""
+    name: str | None = Field(
+        None, min_length=1, max_length=200, title="Name", json_schema_extra=shown(blank="made of the path")
+    )
+    """What the model is called."""
     trust_remote_code: bool = False
     """Only where the server's settings allow this very model to bring its own code."""
 

@@ -49,11 +49,13 @@ class NewLabel(StrictModel):
     """A verdict on the characters [start, end) of a response."""
 
     side: Side
+    """Which response."""
     start: int = Field(ge=0)
-    """Code points of the response's text."""
+    """The first character, in code points of the response's text."""
     end: int = Field(ge=1)
+    """Behind the last character."""
     verdict: Verdict | None
-    """Null takes back what was said of these characters."""
+    """Whether these characters are right or wrong; null takes back what was labelled."""
 
 
 class AgreementView(BaseModel):

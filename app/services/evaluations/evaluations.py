@@ -23,6 +23,7 @@ from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_curso
 from app.services.runs import jobs
 from app.settings import Settings
 from engine.evaluation.request import EvaluationNumbers, EvaluationRequest, Figure
+from engine.fields import shown
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -30,16 +31,22 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 class EvaluationBody(EvaluationNumbers):
     """The body of `POST /api/v1/evaluations`."""
 
-    model: ModelName
-    """What is evaluated."""
-    reference: ModelName | None = None
-    """What it is compared with; without it there is no KL, no implicit reward and no change."""
-    dataset_id: Id | None = None
-    """Pairs for accuracies, held-out loss and, where they are labelled, localisation."""
-    suite_ids: list[Id] = Field([], max_length=20)
-    """Task suites to answer."""
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: made of the model and what it is tried on."""
+    model: ModelName = Field(title="Model")
+    """What is evaluated: a registered model, a folder, or a name on the hub."""
+    reference: ModelName | None = Field(None, title="Reference model", json_schema_extra=shown(blank="none"))
+    """What it is compared with: for KL, implicit reward, and each figure's change."""
+    dataset_id: Id | None = Field(None, title="Pairs", json_schema_extra=shown(blank="none"))
+    """For accuracies, held-out loss and, where they are labelled, localisation."""
+    suite_ids: list[Id] = Field([], max_length=20, title="Task suites")
+    """Sampled answers, checked by programs."""
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name",
+        json_schema_extra=shown(blank="made of the model and what it is evaluated on"),
+    )
+    """What the run is called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.services.models.models import ModelName
 from engine.evaluation.request import EvaluationNumbers
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.sources import SOURCES, Source, SourceName, default_sources
 from engine.training.request import (
     DENSITIES,
@@ -49,44 +49,72 @@ SAME_PAIRS = (
 class RecipeBody(StrictModel):
     """The body of `POST /api/v1/recipes`."""
 
-    name: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARACTERS)
-    """None: made of the data set and the methods."""
-    dataset_id: Id
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_NAME_CHARACTERS,
+        title="Name",
+        json_schema_extra=shown(blank="made of the data set and the methods"),
+    )
+    """What the recipe and its runs are called."""
+    dataset_id: Id = Field(title="Data set")
     """The pairs that every training learns from."""
-    model: ModelName
-    """The base policy: what every training begins with, and the reference of them all."""
-    methods: list[RecipeMethod] = Field([Dpo(), Rjs()], min_length=1, max_length=6)
-    """Each by its name, or with its numbers as {"name": ..., ...}."""
-    densities: list[Density] = Field(list(DENSITIES), min_length=1, max_length=4)
-    source: SourceName | None = None
-    """Of the token rewards. None: the first that a scorer serves, or the first of the reward model where
-    only that is given."""
-    scorer: ModelName | None = None
-    """A policy whose implicit reward against `model` makes the masks. None: one is trained first."""
-    scorer_dataset_id: Id | None = None
-    """What the scorer learns from, or has learnt from. None: a part of `dataset_id` that trainings then leave
-    alone."""
-    scorer_share: float = Field(0.5, gt=0, lt=1)
-    """How large that part is."""
-    reward_model: ModelName | None = None
-    """What token rewards may be read from, and the sequence reward of sampled responses."""
-    union: bool = True
-    """Whether each method is also trained sample-wise on the scorer's data as well, in as many steps."""
-    data: Data = Data()
-    optimisation: Optimisation = Optimisation(steps=COMPARED_STEPS)
+    model: ModelName = Field(title="Base model")
+    """What every training begins with, and the reference of them all."""
+    methods: list[RecipeMethod] = Field([Dpo(), Rjs()], min_length=1, max_length=6, title="Methods")
+    """Each by its name, or with its hyperparameters as {"name": ..., ...}."""
+    densities: list[Density] = Field(
+        list(DENSITIES), min_length=1, max_length=4, title="Supervision granularities"
+    )
+    """How finely responses are supervised: a training by every method for each."""
+    source: SourceName | None = Field(
+        None,
+        title="Source of token rewards",
+        json_schema_extra=shown(blank="the scorer's implicit reward, or the reward model's"),
+    )
+    """What token rewards are read from."""
+    scorer: ModelName | None = Field(
+        None, title="Scorer", json_schema_extra=shown(blank="one is trained first")
+    )
+    """A policy that was trained apart; its implicit reward against the base model makes the masks."""
+    scorer_dataset_id: Id | None = Field(
+        None,
+        title="Scorer data",
+        json_schema_extra=shown(blank="a part of the data set, which trainings leave alone"),
+    )
+    """What the scorer learns wrong tokens from; best are data that trainings do not see."""
+    scorer_share: float = Field(0.5, gt=0, lt=1, title="Scorer share")
+    """Part of the data set that the scorer learns from, where it has no data of its own."""
+    reward_model: ModelName | None = Field(None, title="Reward model", json_schema_extra=shown(blank="none"))
+    """For sampled responses, or instead of a scorer."""
+    union: bool = Field(True, title="Also sample + scorer data")
+    """A fair rival of masking: sample-wise training that also gets the scorer's data, in as many steps."""
+    data: Data = Field(Data(), title="Rows")
+    """Which rows are trained on, and how much of each."""
+    optimisation: Optimisation = Field(Optimisation(steps=COMPARED_STEPS), title="Optimisation")
     """Of every training that is compared."""
-    scorer_method: Scorer = Scorer()
-    scorer_optimisation: Optimisation = Optimisation(steps=COMPARED_STEPS)
-    lora: Lora | None = None
-    keeping: Keeping = Keeping()
-    machine: Machine = Machine()
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, max_length=10)
+    scorer_method: Scorer = Field(Scorer(), title="Scorer hyperparameters")
+    """How the scorer learns."""
+    scorer_optimisation: Optimisation = Field(
+        Optimisation(steps=COMPARED_STEPS), title="Optimisation of the scorer"
+    )
+    """How the scorer's weights move, and for how long."""
+    lora: Lora | None = Field(None, title="Train LoRA adapters", json_schema_extra=shown(blank="all weights"))
+    """Adapters instead of all weights: far less memory."""
+    keeping: Keeping = Field(Keeping(), title="Checkpoints and evaluation")
+    """When checkpoints are written and models are evaluated."""
+    machine: Machine = Field(Machine(), title="Machine")
+    """Where trainings run."""
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, max_length=10, title="Seeds")
     """Each training is done once with each; several give a mean and an interval."""
-    suite_ids: list[Id] = Field([], max_length=20)
-    """Task suites on which base and trained models are evaluated."""
-    held_out_dataset_id: Id | None = None
-    """Pairs that nothing is trained on, for accuracies and held-out loss of base and trained models."""
-    evaluation: EvaluationNumbers = EvaluationNumbers()
+    suite_ids: list[Id] = Field([], max_length=20, title="Task suites")
+    """On which the base and every trained model are evaluated."""
+    held_out_dataset_id: Id | None = Field(
+        None, title="Held-out pairs", json_schema_extra=shown(blank="none")
+    )
+    """For accuracies and loss of the base and every trained model; nothing is trained on them."""
+    evaluation: EvaluationNumbers = Field(EvaluationNumbers(), title="Evaluation")
+    """How models are evaluated."""
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -112,9 +140,9 @@ class RecipeBody(StrictModel):
     @model_validator(mode="after")
     def _fits_together(self) -> RecipeBody:
         if self.optimisation.steps is None:
-            raise ValueError("A recipe compares at equal steps: give `optimisation.steps`.")
+            raise ValueError("A recipe compares at equal steps: give the steps of a training.")
         if "reward_model" in self.source_info.needs and self.reward_model is None:
-            raise ValueError(f"The source `{self.source}` needs `reward_model`.")
+            raise ValueError(f"The source `{self.source}` needs a reward model.")
         if self.scorer is not None and not self.reads_scorer:
             raise ValueError(f"The source `{self.source}` reads no scorer; name none, or another source.")
         if self.held_out_dataset_id in (self.dataset_id, self.scorer_dataset_id) and (

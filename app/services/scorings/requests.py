@@ -12,7 +12,7 @@ from app.db.tables import Model
 from app.errors import Invalid, Problem
 from app.services.models.models import ROLES, ModelName, choose, record_of, recorded_reference
 from app.settings import Settings
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.model_files import ModelKind
 from engine.requests import ScoreRequest, SourceRequest
 from engine.sources import SourceName
@@ -29,20 +29,35 @@ _NUMBERS = ("beta", "device", "dtype", "token_budget", "max_response_tokens", "a
 class ScoringNumbers(StrictModel):
     """Models, sources and numbers of any scoring; the defaults are the engine's."""
 
-    policy: ModelName | None = None
-    reference: ModelName | None = None
-    reward_model: ModelName | None = None
-    sources: list[SourceName | SourceRequest] | None = Field(None, min_length=1)
-    """None: every source that the given models and the data allow."""
-    beta: float = Field(0.1, gt=0)
-    """beta of the implicit reward beta * (log policy - log reference)."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    """`auto`: as the worker's settings say."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    token_budget: int = Field(8192, ge=256)
-    """Tokens in one forward pass."""
-    max_response_tokens: int = Field(16_384, ge=1)
-    append_eos: bool = True
+    policy: ModelName | None = Field(None, title="Policy", json_schema_extra=shown(blank="none"))
+    """The aligned model: a registered model, a folder, or a name on the hub."""
+    reference: ModelName | None = Field(None, title="Reference model", json_schema_extra=shown(blank="none"))
+    """The model that the policy started from."""
+    reward_model: ModelName | None = Field(None, title="Reward model", json_schema_extra=shown(blank="none"))
+    """A sequence classifier that values responses."""
+    sources: list[SourceName | SourceRequest] | None = Field(
+        None,
+        min_length=1,
+        title="Sources of token rewards",
+        json_schema_extra=shown(blank="every source that models and data allow"),
+    )
+    """What token rewards are read from, each by its name or with a rule of its own."""
+    beta: float = Field(0.1, gt=0, title="Beta")
+    """Scale of the implicit reward: beta * (log policy - log reference)."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title="Device")
+    """`cpu`, `mps`, `cuda`, `cuda:1`, or `auto`: as the worker's settings say."""
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", title="Precision", json_schema_extra=shown(words={"auto": "bfloat16 on a GPU, else float32"})
+    )
+    """Of the weights; the head and all sums stay float32."""
+    token_budget: int = Field(8192, ge=256, title="Token budget", json_schema_extra=shown(unit="tokens"))
+    """In one forward pass: less memory, and no other result."""
+    max_response_tokens: int = Field(
+        16_384, ge=1, title="Max response length", json_schema_extra=shown(unit="tokens")
+    )
+    """A row with a longer response fails the run, and is named."""
+    append_eos: bool = Field(True, title="Score the EOS")
+    """Whether the response is scored with its EOS token, as training sees it."""
 
 
 def find_models(session: Session, settings: Settings, request: ScoringNumbers) -> dict[str, Model | None]:

@@ -36,20 +36,25 @@ class ChatMessage(StrictModel):
     """One turn of a conversational prompt."""
 
     role: str = Field(min_length=1, max_length=64)
+    """Who speaks, as the model's chat template names them: `system`, `user`, `assistant`."""
     content: str = Field(max_length=1_000_000)
+    """What they say."""
 
 
 class ScoreTextRequest(ScoringNumbers):
     """The body of `POST /api/v1/scores`: a prompt, one or two responses, and what to score them with."""
 
-    prompt: str | list[ChatMessage] = Field(max_length=1_000_000)
-    chosen: str | None = Field(None, min_length=1, max_length=1_000_000)
-    rejected: str | None = Field(None, min_length=1, max_length=1_000_000)
+    prompt: str | list[ChatMessage] = Field(max_length=1_000_000, title="Prompt")
+    """A text, or messages that go through the model's chat template."""
+    chosen: str | None = Field(None, min_length=1, max_length=1_000_000, title="Chosen response")
+    """The preferred response, or the only one."""
+    rejected: str | None = Field(None, min_length=1, max_length=1_000_000, title="Rejected response")
+    """The other response."""
 
     @model_validator(mode="after")
     def _has_a_response(self) -> ScoreTextRequest:
         if self.chosen is None and self.rejected is None:
-            raise ValueError("Give `chosen`, `rejected` or both: there is no response to score.")
+            raise ValueError("Give a chosen response, a rejected one, or both: there is none to score.")
         return self
 
 

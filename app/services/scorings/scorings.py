@@ -20,6 +20,7 @@ from app.services.scorings import cuts
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
 from app.services.scorings.sources import chosen_source, scoring_run, source_names
 from app.settings import Settings
+from engine.fields import shown
 from engine.requests import SourceRequest
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
@@ -30,10 +31,20 @@ from engine.types import ScoredChunk
 class ScoringRequest(ScoringNumbers):
     """The body of `POST /api/v1/scorings`."""
 
-    dataset_id: int
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: made of the data set's name and the sources."""
-    chunk_pairs: int = Field(128, ge=1, le=10_000)
+    dataset_id: int = Field(title="Data set")
+    """The rows that are scored."""
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name",
+        json_schema_extra=shown(blank="made of the data set's name and the sources"),
+    )
+    """What the run is called."""
+    chunk_pairs: int = Field(
+        128, ge=1, le=10_000, title="Pairs per chunk", json_schema_extra=shown(unit="pairs")
+    )
+    """Stored at a time: a run that is interrupted goes on after the last chunk."""
 
 
 def submit(session: Session, settings: Settings, request: ScoringRequest) -> Run:

@@ -15,6 +15,7 @@ from app.services.datasets.datasets import hold_dataset
 from app.services.evaluations.task_suites import resolve_suites
 from app.services.models.models import ModelName, choose, name_again, record_of, recorded_reference
 from app.settings import Settings
+from engine.fields import shown
 from engine.model_files import ModelKind
 from engine.sources import SourceName
 from engine.training.request import Supervision, TrainingNumbers, TrainingRequest
@@ -35,26 +36,40 @@ what is trained."""
 class TrainingBody(TrainingNumbers):
     """The body of `POST /api/v1/trainings`."""
 
-    dataset_id: Id
-    extra_dataset_ids: list[Id] = Field([], max_length=20)
-    """Data sets whose rows are trained on as well."""
-    name: str | None = Field(None, min_length=1, max_length=200)
-    """None: made of method, density and data set. The trained model takes it too."""
-    model: ModelName
-    """What is trained."""
-    reference: ModelName | None = None
-    """Frozen, for log-ratios and KL. None: the model as it was before training."""
-    scorer: ModelName | None = None
-    """Frozen policy whose implicit reward makes masks while training runs."""
-    scorer_reference: ModelName | None = None
-    """None: `reference`, or the model as it was."""
-    reward_model: ModelName | None = None
-    """Frozen sequence classifier: token rewards and the sequence reward."""
-    scoring_run_id: Id | None = None
-    """The scoring run whose stored rewards make the masks."""
-    suite_ids: list[Id] = Field([], max_length=20)
-    """Task suites that the model is tried on while it learns."""
-    cloned_from: Id | None = None
+    dataset_id: Id = Field(title="Data set")
+    """The rows that are trained on."""
+    extra_dataset_ids: list[Id] = Field([], max_length=20, title="Further data sets")
+    """Their rows are trained on as well."""
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name",
+        json_schema_extra=shown(blank="made of data set, method and granularity"),
+    )
+    """What the run and the trained model are called."""
+    model: ModelName = Field(title="Model")
+    """What is trained: a registered model, a folder, or a name on the hub."""
+    reference: ModelName | None = Field(
+        None, title="Reference model", json_schema_extra=shown(blank="the model as it was before training")
+    )
+    """Frozen, for log-ratios and KL."""
+    scorer: ModelName | None = Field(None, title="Scorer", json_schema_extra=shown(blank="none"))
+    """A frozen policy whose implicit reward decides which tokens count, as training goes; never the trained
+    model itself."""
+    scorer_reference: ModelName | None = Field(
+        None, title="Reference of the scorer", json_schema_extra=shown(blank="the reference model")
+    )
+    """What the scorer was trained from."""
+    reward_model: ModelName | None = Field(None, title="Reward model", json_schema_extra=shown(blank="none"))
+    """A frozen sequence classifier: rewards responses that are sampled, and their tokens."""
+    scoring_run_id: Id | None = Field(
+        None, title="Masks from a scoring run", json_schema_extra=shown(blank="none: from the models below")
+    )
+    """Its stored rewards make the masks, which are those that the pages of its pairs show."""
+    suite_ids: list[Id] = Field([], max_length=20, title="Task suites")
+    """Answered every few steps while the model learns."""
+    cloned_from: Id | None = Field(None, json_schema_extra=shown(blank="none"))
     """The run whose request this one began with."""
 
 

@@ -370,11 +370,11 @@ def test_a_suite_in_use_is_not_deleted(session: Session, settings: Settings, wor
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"optimisation": {"epochs": 2}}, "give `optimisation.steps`"),
+        ({"optimisation": {"epochs": 2}}, "give the steps of a training"),
         ({"methods": ["rjs", "rjs"]}, "each method once"),
         ({"densities": ["sample", "sample"]}, "each one once"),
         ({"methods": ["orpo"]}, "orpo"),
-        ({"source": "rm_prefix"}, "needs `reward_model`"),
+        ({"source": "rm_prefix"}, "needs a reward model"),
         ({"source": "spans", "scorer": "base"}, "name none"),
         ({"source": "spans", "methods": ["ppo"]}, "samples responses"),
     ],
