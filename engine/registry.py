@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Protocol, TypeVar
 
+from engine.errors import RequestError
+
 PLUGINS = "REWARDSCOPE_PLUGINS"
 
 
@@ -27,6 +29,12 @@ class Named(Protocol):
 
     @property
     def name(self) -> str: ...
+
+
+class NotRegistered(RequestError, KeyError):
+    """A name that nothing is registered by in this process, such as that of a module which left."""
+
+    __str__ = Exception.__str__
 
 
 T = TypeVar("T", bound=Named)
@@ -59,6 +67,12 @@ class Registry(Mapping[str, T]):
             importlib.import_module(module)
 
     def __getitem__(self, name: str) -> T:
+        """The item of that name. Raises NotRegistered."""
+        if name not in self._items:
+            raise NotRegistered(
+                f"None of the {self.kind} that this process knows is named `{name}`; if a module of yours "
+                f"registers it, name that in {PLUGINS}, or install its package."
+            )
         return self._items[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import RequestError
 from engine.registry import PLUGINS, Registry
 
 
@@ -85,6 +86,15 @@ def test_a_name_is_taken_once() -> None:
 
     with pytest.raises(ValueError, match="`apple`"):
         registry.register(Thing("apple"))
+
+
+def test_a_name_that_is_not_there_is_told_with_what_to_do() -> None:
+    registry: Registry[Thing] = Registry("things")
+
+    assert registry.get("apple") is None
+    assert "apple" not in registry
+    with pytest.raises(RequestError, match="None of the things that this process knows is named `apple`"):
+        registry["apple"]
 
 
 def test_a_word_without_a_kind_is_refused_with_an_example(

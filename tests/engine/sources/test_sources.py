@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,8 @@ def test_the_docs_list_what_is_registered():
         [cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("| `")
     ]
     listed = {row[1].strip("`"): (row[3], row[4]) for row in cells}
+    glossary = (Path(__file__).parents[3] / "README.md").read_text().split("| source |")[1].split("|")[0]
+    assert re.findall(r"`(\w+)`", glossary) == list(SOURCES)
     assert listed == {
         source.name: (source.kind, f"`{source.default_rule.baseline}`, `{source.default_rule.scale}`")
         for source in SOURCES.values()
