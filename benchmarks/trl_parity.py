@@ -28,7 +28,7 @@ from engine.tokens import tokenise
 from engine.training.data import batch_of, choose_rows
 from engine.training.reports import MetricPoints
 from engine.training.request import TrainingRequest
-from engine.training.settle import settle
+from engine.training.resolve import settle
 from engine.types import ModelReference, PreferencePair
 
 HELD_TO = 1e-4

@@ -28,7 +28,7 @@ from engine.training.finished import save_finished
 from engine.training.loop import Look, Outcome, train
 from engine.training.prepare import needs_value_head, prepare
 from engine.training.request import ON_POLICY, TrainingRequest
-from engine.training.settle import settle
+from engine.training.resolve import settle
 from engine.training.supervision import StoredRewards
 from engine.training.trained_model import TrainedModel, load
 from engine.types import Progress

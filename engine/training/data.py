@@ -21,7 +21,7 @@ from engine.language_models import LoadedModel
 from engine.tokens import TokenisedResponse, fit, tokenise
 from engine.training.checks import needs_pairs, needs_prompts_alone
 from engine.training.request import TrainingRequest
-from engine.training.settle import split
+from engine.training.resolve import split
 from engine.types import PreferencePair, Side
 
 SPARE = 1.05

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from engine.training.method import Sums
+from engine.training.method_loop import Sums
 from engine.training.rollouts import Rollout
 from engine.training.shared_prompts import rows_by_prompt
 from engine.training.trained_model import TrainedModel

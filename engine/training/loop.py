@@ -28,7 +28,7 @@ from accelerate import Accelerator
 
 from engine.errors import EngineError
 from engine.training.checkpoints import Best, Checkpoints, CheckpointState, bytes_of
-from engine.training.method import E, MethodLoop, Shard, Sums
+from engine.training.method_loop import E, MethodLoop, Shard, Sums
 from engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegins
 from engine.training.request import TrainingRequest
 from engine.training.schedule import learning_rate_at

@@ -15,11 +15,11 @@ from engine.tokens import tokenise_prompts
 from engine.training.checks import needs_pairs, needs_prompts_alone
 from engine.training.data import ChosenRows, choose_rows, tokenise_pairs
 from engine.training.frozen import FrozenModels, load_frozen
-from engine.training.method import MethodLoop
-from engine.training.methods.dpo import DpoLoop, as_dpo
-from engine.training.methods.likelihood import LikelihoodLoop
-from engine.training.methods.offline import OfflineData
-from engine.training.methods.reward_model import RewardModelLoop
+from engine.training.loops.dpo import DpoLoop, as_dpo
+from engine.training.loops.likelihood import LikelihoodLoop
+from engine.training.loops.offline import OfflineData
+from engine.training.loops.reward_model import RewardModelLoop
+from engine.training.method_loop import MethodLoop
 from engine.training.request import Dpo, Grpo, Ppo, RewardModel, Rjs, Rloo, Sampling, Scorer, TrainingRequest
 from engine.training.supervision import StoredRewards, TrainingPair, kept_tokens, supervise
 from engine.training.trained_model import TrainedModel
@@ -100,9 +100,9 @@ def _offline_loop(data: OfflineData, request: TrainingRequest) -> MethodLoop[Any
 def _sampling_loop(
     request: TrainingRequest, chosen: ChosenRows, frozen: FrozenModels, model: TrainedModel
 ) -> MethodLoop[Any]:
-    from engine.training.methods.grpo import GroupLoop
-    from engine.training.methods.ppo import PpoLoop
-    from engine.training.methods.rjs_sampled import SampledRjsLoop
+    from engine.training.loops.group import GroupLoop
+    from engine.training.loops.ppo import PpoLoop
+    from engine.training.loops.rjs_sampled import SampledRjsLoop
     from engine.training.rollouts import Prompts
 
     method, rule, source = request.method, request.supervision.rule, request.supervision.source

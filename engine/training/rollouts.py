@@ -28,7 +28,7 @@ from engine.sources import SourceName
 from engine.tokens import ends_of_responses
 from engine.training.data import batch_of
 from engine.training.frozen import FrozenModels
-from engine.training.method import Shard, Sums
+from engine.training.method_loop import Shard, Sums
 from engine.training.request import Sampling, TrainingRequest
 from engine.training.rollout_rewards import RolloutRewards, Said
 from engine.training.shared_prompts import rows_by_prompt

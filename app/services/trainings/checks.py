@@ -18,7 +18,7 @@ from engine.model_files import same_tokens
 from engine.sources import SOURCES, SourceName
 from engine.sources.registry import COLUMNS, need_in_words
 from engine.training.request import ON_POLICY, Method, Rjs, Supervision, TrainingRequest
-from engine.training.settle import split
+from engine.training.resolve import split
 from engine.types import ModelReference
 
 Need = Literal["prompt", "chosen", "pair"]

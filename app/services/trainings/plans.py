@@ -31,7 +31,7 @@ from engine.sources import SOURCES
 from engine.training.checks import check_training
 from engine.training.estimate import MemoryEstimate, estimate
 from engine.training.request import TrainingRequest
-from engine.training.settle import Split, settle, split
+from engine.training.resolve import Split, settle, split
 
 CHARACTERS_A_TOKEN = 3
 """A careful guess for text that nobody has cut into tokens yet."""

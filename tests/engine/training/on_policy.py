@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from engine.training.frozen import FrozenModels, load_frozen
-from engine.training.method import PartLoss, Shard
-from engine.training.methods.grpo import GroupLoop
-from engine.training.methods.ppo import PpoLoop
-from engine.training.methods.rjs_sampled import SampledRjsLoop
+from engine.training.loops.group import GroupLoop
+from engine.training.loops.ppo import PpoLoop
+from engine.training.loops.rjs_sampled import SampledRjsLoop
+from engine.training.method_loop import PartLoss, Shard
 from engine.training.request import TrainingRequest
+from engine.training.resolve import settle
 from engine.training.rollouts import Exchange, Prompts, across_processes
-from engine.training.settle import settle
 from engine.training.trained_model import TrainedModel, load
 from engine.types import ModelReference
 from tests.engine.tiny_models import build, byte_tokenizer, write_model

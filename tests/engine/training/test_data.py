@@ -10,7 +10,7 @@ import pytest
 from engine.errors import DataError
 from engine.formats.canonical import write_pairs
 from engine.training.data import batch_of, choose_rows, count_usable, tokenise_pairs
-from engine.training.settle import settle
+from engine.training.resolve import settle
 from engine.training.trained_model import load
 from engine.types import SIDES, PreferencePair, Response
 from tests.engine.training.worlds import pairs, training, write_world

@@ -14,7 +14,7 @@ from engine.language_models import load_reward_model
 from engine.ragged import Row
 from engine.reading import read_values
 from engine.sampling import Drawn
-from engine.training.method import Shard
+from engine.training.method_loop import Shard
 from engine.training.rollout_rewards import BETA
 from engine.training.rollout_segments import dense_rewards, whole_rewards
 from engine.training.rollouts import Rollout

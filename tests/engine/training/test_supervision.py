@@ -15,7 +15,7 @@ from engine.requests import ScoreRequest
 from engine.training.data import TokenisedPair, tokenise_pairs
 from engine.training.frozen import FrozenModels, load_frozen
 from engine.training.request import TrainingRequest
-from engine.training.settle import settle
+from engine.training.resolve import settle
 from engine.training.supervision import KeptTokens, StoredRewards, TrainingPair, kept_tokens, supervise
 from engine.training.trained_model import TrainedModel, load
 from engine.types import SIDES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.training.method import Shard
+from engine.training.method_loop import Shard
 from engine.training.rollouts import Rollout
 from tests.engine.training.on_policy import Trial, World, drawn, make_world, trial
 

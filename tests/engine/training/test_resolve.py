@@ -13,8 +13,8 @@ from engine.training.checks import check_training
 from engine.training.densities import rule_for
 from engine.training.estimate import estimate
 from engine.training.request import DENSITIES, TrainingRequest
+from engine.training.resolve import settle, split
 from engine.training.schedule import learning_rate_at
-from engine.training.settle import settle, split
 from engine.types import ModelReference
 from tests.engine.tiny_models import write_model
 

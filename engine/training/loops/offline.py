@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.ragged import Row
 from engine.training.data import batch_of
 from engine.training.frozen import FrozenModels
-from engine.training.method import Shard, Sums
+from engine.training.method_loop import Shard, Sums
 from engine.training.request import TrainingRequest
 from engine.training.supervision import TrainingPair, TrainingSide
 from engine.training.trained_model import TrainedModel

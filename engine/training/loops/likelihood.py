@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engine.training.losses.rjs import rjs_loss
-from engine.training.masked import masked_sum
-from engine.training.method import PartLoss, Shard, Sums
-from engine.training.methods.offline import (
+from engine.training.loops.offline import (
     OfflineData,
     PairExample,
     by_side,
@@ -16,6 +13,9 @@ from engine.training.methods.offline import (
     row_of,
     side_batch,
 )
+from engine.training.losses.rjs import rjs_loss
+from engine.training.masked import masked_sum
+from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.trained_model import TrainedModel
 
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from engine.training.loops.offline import OfflineData, PairExample, SideBatch, by_side, row_of, side_batch
 from engine.training.losses.reward_model import (
     RewardModelLoss,
     bradley_terry_loss,
@@ -26,8 +27,7 @@ from engine.training.losses.reward_model import (
     segment_end_rewards,
 )
 from engine.training.masked import last_tokens, masked_sum
-from engine.training.method import PartLoss, Shard, Sums
-from engine.training.methods.offline import OfflineData, PairExample, SideBatch, by_side, row_of, side_batch
+from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.request import RewardModel
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES

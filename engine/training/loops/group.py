@@ -31,7 +31,7 @@ from engine.training.experience import Experience, experience_sums, pad, read_ex
 from engine.training.frozen import FrozenModels
 from engine.training.losses.ppo import kl_loss, surrogate_loss
 from engine.training.masked import masked_mean
-from engine.training.method import PartLoss, Shard, Sums
+from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.request import Grpo, Rloo, TrainingRequest
 from engine.training.rollout_segments import RolloutSegments, needs_text, segment_means, weights_of
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes

@@ -7,17 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from engine.training.losses.dpo import (
-    DpoTotals,
-    PreferenceLoss,
-    SideLogprobs,
-    dpo_loss,
-    dpo_totals,
-    preference_losses,
-)
-from engine.training.masked import masked_sum
-from engine.training.method import PartLoss, Shard, Sums
-from engine.training.methods.offline import (
+from engine.training.loops.offline import (
     OfflineData,
     PairExample,
     by_side,
@@ -27,6 +17,16 @@ from engine.training.methods.offline import (
     row_of,
     side_batch,
 )
+from engine.training.losses.dpo import (
+    DpoTotals,
+    PreferenceLoss,
+    SideLogprobs,
+    dpo_loss,
+    dpo_totals,
+    preference_losses,
+)
+from engine.training.masked import masked_sum
+from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.request import Dpo, Scorer
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES

@@ -14,7 +14,7 @@ from engine.sources import SourceName
 from engine.training.experience import Experience, experience_sums, read_experience, totals_of
 from engine.training.frozen import FrozenModels
 from engine.training.losses.rjs import rjs_loss
-from engine.training.method import PartLoss, Shard, Sums
+from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.request import Rjs, TrainingRequest
 from engine.training.rollout_segments import RolloutSegments, needs_text, weights_of
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes

@@ -28,7 +28,7 @@ from engine.training.experience import Experience, experience_sums, pad, read_ex
 from engine.training.frozen import FrozenModels
 from engine.training.losses.ppo import penalised_rewards, surrogate_loss, value_loss
 from engine.training.masked import masked_mean
-from engine.training.method import PartLoss, Shard, Sums
+from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.request import Ppo, TrainingRequest
 from engine.training.rollout_segments import (
     Earned,
