@@ -28,7 +28,7 @@ from engine.tokens import tokenise
 from engine.training.data import batch_of, choose_rows
 from engine.training.reports import MetricPoints
 from engine.training.request import TrainingRequest
-from engine.training.resolve import settle
+from engine.training.resolve import resolve
 from engine.types import ModelReference, PreferencePair
 
 HELD_TO = 1e-4
@@ -75,7 +75,7 @@ def trls(request: TrainingRequest, rows: Path, folder: Path) -> list[float]:
 
     optimisation = request.optimisation
     assert optimisation.steps is not None
-    chosen = choose_rows(rows, settle(request, rows=sum(1 for _ in read(rows)), parameters=1)).trained
+    chosen = choose_rows(rows, resolve(request, rows=sum(1 for _ in read(rows)), parameters=1)).trained
     size = optimisation.batch_size
     order = [
         at

@@ -26,9 +26,9 @@ from engine.training.checks import check_training
 from engine.training.data import count_usable
 from engine.training.finished import save_finished
 from engine.training.loop import Look, Outcome, train
-from engine.training.prepare import needs_value_head, prepare
-from engine.training.request import ON_POLICY, TrainingRequest
-from engine.training.resolve import settle
+from engine.training.prepare import prepare
+from engine.training.request import TrainingRequest
+from engine.training.resolve import resolve
 from engine.training.supervision import StoredRewards
 from engine.training.trained_model import TrainedModel, load
 from engine.types import Progress
@@ -68,7 +68,7 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         report(progress=Progress("loading models", 0, None))
         model = _model(asked)
         asked = _judged_by_suite(asked, request)
-        asked = settle(asked, rows=count_usable(rows, asked), parameters=model.loaded.info.parameters)
+        asked = resolve(asked, rows=count_usable(rows, asked), parameters=model.loaded.info.parameters)
         prepared = prepare(rows, asked, model, stored, lambda progress: report(progress=progress))
         warnings += prepared.warnings + model.loaded.notes
         for sentence in [*prepared.notes, *warnings]:
@@ -113,7 +113,7 @@ def _judged_by_suite(asked: TrainingRequest, request: Mapping[str, Any]) -> Trai
     """Of a policy that samples the best checkpoint is that of the first suite, where there is one: its own
     reward cannot tell a better answer from one that fools the reward."""
     suites = request.get("suites") or []
-    if asked.keeping.best_by is not None or not suites or asked.method.name not in ON_POLICY:
+    if asked.keeping.best_by is not None or not suites or not asked.method.samples:
         return asked
     keeping = asked.keeping.model_copy(update={"best_by": f"suite/{suites[0]['name']}/all"})
     return asked.model_copy(update={"keeping": keeping})
@@ -148,12 +148,12 @@ def _model(asked: TrainingRequest) -> TrainedModel:
     )
     return load(
         asked.model,
-        "sequence_classifier" if asked.method.name == "reward_model" else "causal_lm",
+        asked.method.declared.trains,
         device=device,
         dtype=torch.bfloat16 if wants_bfloat16 else torch.float32,
         seed=asked.optimisation.seed,
         lora=asked.lora,
-        value_head=needs_value_head(asked),
+        value_head=asked.method.declared.critic,
         activation_checkpointing=asked.optimisation.activation_checkpointing,
     )
 
@@ -162,7 +162,7 @@ def _model(asked: TrainingRequest) -> TrainedModel:
 def _threads(asked: TrainingRequest) -> Iterator[int]:
     """The number of threads that the request settles on, while this lasts: part of the result."""
     before = torch.get_num_threads()
-    wanted = settle(asked, rows=1, parameters=_parameters(asked)).machine.threads or before
+    wanted = resolve(asked, rows=1, parameters=_parameters(asked)).machine.threads or before
     torch.set_num_threads(wanted)
     try:
         yield wanted

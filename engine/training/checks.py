@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from engine.errors import RequestError
 from engine.sources import SOURCES, Source, SourceName, default_sources
 from engine.sources.registry import Need
-from engine.training.request import ON_POLICY, Grpo, Ppo, RewardModel, Rjs, Rloo, TrainingRequest
+from engine.training.request import TrainingRequest
 from engine.types import ModelReference
 
 STANDS_FOR: Mapping[Need, str] = {
@@ -31,13 +31,13 @@ def check_training(request: TrainingRequest, *, has_rewards: bool) -> list[str]:
     """
     _check_density(request)
     _check_rewards(request, has_rewards)
-    _check_sampling(request)
+    request.method.declared.check(request)
     _check_processes(request)
-    return list(_warnings(request, has_rewards))
+    return _warnings(request, has_rewards)
 
 
 def rewarded_by(request: TrainingRequest) -> SourceName | None:
-    """The source of token rewards that the request settles on, None where it has none and needs none."""
+    """The source of token rewards that the request comes to, None where it has none and needs none."""
     if request.supervision.source is not None:
         return request.supervision.source
     given = {need for need, field in STANDS_FOR.items() if getattr(request, field) is not None}
@@ -49,34 +49,14 @@ def same_model(one: ModelReference | None, other: ModelReference | None) -> bool
     return one is not None and other is not None and _place(one) == _place(other)
 
 
-def needs_pairs(request: TrainingRequest) -> bool:
-    """Whether rows without both sides are of no use to the method."""
-    return request.method.name in ("dpo", "scorer", "reward_model")
-
-
-def needs_prompts_alone(request: TrainingRequest) -> bool:
-    """Whether the method makes its responses itself."""
-    method = request.method
-    return method.name in ON_POLICY or (isinstance(method, Rjs) and method.sampling is not None)
-
-
 def _place(model: ModelReference) -> tuple[str, str | None, str | None]:
     return model.path.rstrip("/"), model.revision, model.subfolder
 
 
 def _check_density(request: TrainingRequest) -> None:
-    name, density = request.method.name, request.supervision.density
-    if density == "sample":
-        return
-    if name == "sft":
-        raise RequestError("`sft` counts every token of the chosen responses; choose `rjs` to mask some.")
-    if name == "scorer":
-        raise RequestError("A scorer learns from whole responses; set `supervision.density` to `sample`.")
-    if isinstance(request.method, RewardModel) and request.method.reading != "segment":
-        raise RequestError(
-            f"A reward model read at `{request.method.reading}` knows no segments; set its `reading` to "
-            "`segment`, or `supervision.density` to `sample`."
-        )
+    method = request.method.declared
+    if request.supervision.density not in method.densities:
+        raise RequestError(method.why_densities)
 
 
 def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
@@ -86,7 +66,7 @@ def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
     is_rewarded = any(given) or (source is not None and not source.models)
     if source is not None and "policy" in source.needs and same_model(request.scorer, request.model):
         raise RequestError(OWN_REWARD)
-    if needs_prompts_alone(request):
+    if request.method.samples:
         if source is not None and not source.rewards_rollouts:
             able = _any_of(source.name for source in SOURCES.values() if source.rewards_rollouts)
             raise RequestError(
@@ -103,7 +83,7 @@ def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
                 f"A scoring run holds rewards of the data's responses, and `{request.method.name}` samples "
                 "its own; name the `scorer` or the `reward_model` that gave them."
             )
-    masks = request.supervision.density != "sample" and request.method.name in ("rjs", "dpo")
+    masks = request.supervision.density != "sample" and request.method.declared.masks
     if masks and not (has_rewards or is_rewarded):
         brought = _any_of(source.name for source in SOURCES.values() if source.columns)
         raise RequestError(
@@ -127,21 +107,6 @@ def _check_models_of(source: Source, request: TrainingRequest) -> None:
             raise RequestError(f"The source `{source.name}` needs a {frozen}; name one, or another source.")
 
 
-def _check_sampling(request: TrainingRequest) -> None:
-    method = request.method
-    if isinstance(method, Grpo | Rloo) and method.sampling.responses < 2:
-        raise RequestError(
-            f"`{method.name}` compares a response with others to the same prompt; sample at least two."
-        )
-    if isinstance(method, Ppo):
-        rollouts = request.optimisation.batch_size * method.sampling.responses
-        if rollouts < method.minibatches:
-            raise RequestError(
-                f"{rollouts} rollouts cannot be cut into {method.minibatches} minibatches; take a larger "
-                "`batch_size` or fewer `minibatches`."
-            )
-
-
 def _check_processes(request: TrainingRequest) -> None:
     processes, batch = request.machine.processes, request.optimisation.batch_size
     if batch < processes:
@@ -152,27 +117,9 @@ def _check_processes(request: TrainingRequest) -> None:
 
 
 def _warnings(request: TrainingRequest, has_rewards: bool) -> list[str]:
-    found = []
-    method, density = request.method, request.supervision.density
-    if method.name == "dpo" and density != "sample":
-        off = [
-            name
-            for name, is_off in (
-                ("rejected_clip", method.rejected_clip is None),
-                ("sft_weight", method.sft_weight == 0),
-                ("masked_weight", method.masked_weight == 0),
-            )
-            if is_off
-        ]
-        if off:
-            found.append(
-                f"Masked DPO without {' and '.join(f'`{name}`' for name in off)} can collapse: once wrong "
-                "tokens of chosen responses are masked, nothing holds back those of rejected ones. Keep the "
-                "defaults unless you measure success."
-            )
-        if method.length_normalised:
-            found.append("Length normalisation does not keep masked DPO from collapsing; the clip does.")
-    source = rewarded_by(request)
-    if density != "sample" and source is not None and method.name in ("rjs", "dpo") and not has_rewards:
-        found += [SOURCES[source].cannot_show] if SOURCES[source].cannot_show else []
+    method, source = request.method.declared, rewarded_by(request)
+    found = method.warnings(request)
+    masks = method.masks and request.supervision.density != "sample"
+    if masks and source is not None and not has_rewards and SOURCES[source].cannot_show:
+        found.append(SOURCES[source].cannot_show)
     return found

@@ -19,7 +19,6 @@ from engine.errors import DataError
 from engine.formats.canonical import read_pairs
 from engine.language_models import LoadedModel
 from engine.tokens import TokenisedResponse, fit, tokenise
-from engine.training.checks import needs_pairs, needs_prompts_alone
 from engine.training.request import TrainingRequest
 from engine.training.resolve import split
 from engine.types import PreferencePair, Side
@@ -62,7 +61,7 @@ def count_usable(rows: Path, request: TrainingRequest) -> int:
 
 
 def choose_rows(rows: Path, request: TrainingRequest) -> ChosenRows:
-    """The rows that a settled request trains on and holds out.
+    """The rows that a resolved request trains on and holds out.
 
     All usable rows stand in an order that their keys alone decide, so that parts of the same data are
     disjoint whatever the seed: a scorer may learn from one part and mask the other. The end of the request's
@@ -76,9 +75,9 @@ def choose_rows(rows: Path, request: TrainingRequest) -> ChosenRows:
     if not trained:
         raise DataError(_nothing(request, len(keys), places.useless))
     order = np.random.default_rng([request.optimisation.seed, 0]).permutation(len(trained))
-    if not needs_prompts_alone(request):
+    if not request.method.samples:
         steps = request.optimisation.steps
-        assert steps is not None, "the request is settled"
+        assert steps is not None, "the request is resolved"
         order = order[: math.ceil(SPARE * steps * request.optimisation.batch_size) + CHUNK]
     wanted = [trained[at] for at in order]
     found = _pairs_with(rows, {*wanted, *held_out})
@@ -115,11 +114,11 @@ def _places(rows: Path, request: TrainingRequest) -> _Places:
     found = _Places([], 0)
     prompts: set[object] = set()
     for pair in read_pairs(rows):
-        if needs_prompts_alone(request):
+        if request.method.samples:
             if pair.prompt in prompts:
                 continue
             prompts.add(pair.prompt)
-        elif pair.chosen is None or (needs_pairs(request) and pair.rejected is None):
+        elif pair.chosen is None or (request.method.learns_from == "pair" and pair.rejected is None):
             found.useless += 1
             continue
         found.keys.append(pair.key)
@@ -135,7 +134,11 @@ def _nothing(request: TrainingRequest, usable: int, useless: int) -> str:
         return (
             f"{usable} usable rows leave none to train on; take a larger part of the data, or hold out less."
         )
-    needed = "both a chosen and a rejected response" if needs_pairs(request) else "a chosen response"
+    needed = (
+        "both a chosen and a rejected response"
+        if request.method.learns_from == "pair"
+        else "a chosen response"
+    )
     return (
         f"None of the {useless} rows has {needed}, which `{request.method.name}` learns from; "
         "choose other data or another method."

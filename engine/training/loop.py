@@ -202,7 +202,7 @@ class _Training:
     def _is_due(self, step: int, every: int | None) -> bool:
         """Every so many steps, on a border between gatherings, and at the end."""
         assert every is not None, "the request is settled"
-        border = self._method.updates_per_gathering
+        border = self._method.updates_per_rollout_phase
         if step == self._request.optimisation.steps:
             return True
         return step % border == 0 and step // every > (step - border) // every

@@ -58,8 +58,8 @@ class PartLoss:
 class MethodLoop(Protocol[E]):
     """A method, prepared: its data read, its frozen models loaded."""
 
-    updates_per_gathering: int
-    """Updates between two times that new examples are gathered; checkpoints fall on these borders."""
+    updates_per_rollout_phase: int
+    """Updates that learn from the same rollouts, 1 where none are drawn; checkpoints fall between phases."""
     has_value_head: bool
     """Whether `values` will be asked of a causal LM, for which it is given a scalar head."""
 

@@ -1,4 +1,4 @@
-"""From a settled request to a method that the loop can run: rows read, masks cut, frozen models loaded."""
+"""From a resolved request to a method that the loop can run: rows read, masks cut, frozen models loaded."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import numpy as np
 from engine.errors import DataError
 from engine.language_models import LoadedModel
 from engine.tokens import tokenise_prompts
-from engine.training.checks import needs_pairs, needs_prompts_alone
 from engine.training.data import ChosenRows, choose_rows, tokenise_pairs
 from engine.training.frozen import FrozenModels, load_frozen
-from engine.training.loops.dpo import DpoLoop, as_dpo
-from engine.training.loops.likelihood import LikelihoodLoop
 from engine.training.loops.offline import OfflineData
-from engine.training.loops.reward_model import RewardModelLoop
+from engine.training.loops.on_policy import PromptData
+from engine.training.method import Sampling
 from engine.training.method_loop import MethodLoop
-from engine.training.request import Dpo, Grpo, Ppo, RewardModel, Rjs, Rloo, Sampling, Scorer, TrainingRequest
+from engine.training.request import TrainingRequest
+from engine.training.rollouts import Prompts
 from engine.training.supervision import StoredRewards, TrainingPair, kept_tokens, supervise
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES, PreferencePair, Progress, Side
@@ -39,23 +38,22 @@ class Prepared:
     """For whoever reads the result."""
 
 
-def needs_value_head(request: TrainingRequest) -> bool:
-    """Whether a causal LM is given a critic."""
-    return isinstance(request.method, Ppo)
-
-
 def prepare(
     rows: Path, request: TrainingRequest, model: TrainedModel, stored: StoredRewards | None, tell: Tell
 ) -> Prepared:
-    """The method of a settled request. Raises DataError, RequestError and ModelError."""
+    """The method of a resolved request. Raises DataError, RequestError and ModelError."""
     tell(Progress("reading the rows", 0, None))
     chosen = choose_rows(rows, request)
-    reads_reference = isinstance(request.method, Dpo | Scorer) or needs_prompts_alone(request)
-    frozen = load_frozen(request, model, needs_reference=reads_reference)
+    method = request.method.declared
+    frozen = load_frozen(request, model, needs_reference=request.method.reads_reference)
     notes, warnings = [_about_rows(chosen, request)], []
-    if needs_prompts_alone(request):
-        return Prepared(_sampling_loop(request, chosen, frozen, model), notes)
-    sides: Sequence[Side] = SIDES if needs_pairs(request) else ("chosen",)
+    sampling = request.method.sampled
+    if sampling is not None:
+        assert method.on_policy is not None, "a method with `sampling` has a loop for it"
+        prompts = _prompt_data(request, chosen, frozen, model, sampling)
+        return Prepared(method.on_policy(prompts), notes)
+    assert method.offline is not None, "a method that samples nothing learns from the data"
+    sides: Sequence[Side] = SIDES if request.method.learns_from == "pair" else ("chosen",)
     tokenised = tokenise_pairs([*chosen.trained, *chosen.held_out], model.loaded, request, sides=sides)
     left_out = set(tokenised.too_long)
     if left_out:
@@ -82,36 +80,19 @@ def prepare(
     drift = kept_tokens(pairs).warning()
     if drift is not None:
         warnings.append(drift)
-    # What is looked at is compared between masks: no token of it is masked.
+    # Evaluations are compared between masks: no token of it is masked.
     whole = supervise(held_out, _unmasked(request), frozen, None)
-    data = OfflineData(pairs, whole, request, frozen, reads_reference)
-    return Prepared(_offline_loop(data, request), notes, warnings)
+    data = OfflineData(pairs, whole, request, frozen)
+    return Prepared(method.offline(data), notes, warnings)
 
 
-def _offline_loop(data: OfflineData, request: TrainingRequest) -> MethodLoop[Any]:
-    method = request.method
-    if isinstance(method, Dpo | Scorer):
-        return DpoLoop(data, as_dpo(method))
-    if isinstance(method, RewardModel):
-        return RewardModelLoop(data, method)
-    return LikelihoodLoop(data)
-
-
-def _sampling_loop(
-    request: TrainingRequest, chosen: ChosenRows, frozen: FrozenModels, model: TrainedModel
-) -> MethodLoop[Any]:
-    from engine.training.loops.group import GroupLoop
-    from engine.training.loops.ppo import PpoLoop
-    from engine.training.loops.rjs_sampled import SampledRjsLoop
-    from engine.training.rollouts import Prompts
-
-    method, rule, source = request.method, request.supervision.rule, request.supervision.source
-    assert rule is not None, "the request is settled"
-    assert source is not None
-    assert isinstance(method, Ppo | Grpo | Rloo | Rjs)
-    sampling = method.sampling
-    assert sampling is not None
-
+def _prompt_data(
+    request: TrainingRequest,
+    chosen: ChosenRows,
+    frozen: FrozenModels,
+    model: TrainedModel,
+    sampling: Sampling,
+) -> PromptData:
     def prompts(pairs: Sequence[PreferencePair]) -> Prompts:
         return Prompts(
             tuple(pair.key for pair in pairs),
@@ -119,10 +100,7 @@ def _sampling_loop(
             tuple(_fitted_prompts(pairs, model.loaded, request, sampling)),
         )
 
-    arguments = (request, prompts(chosen.trained), prompts(chosen.held_out), frozen, model, rule, source)
-    loops: dict[str, Any] = {"ppo": PpoLoop, "grpo": GroupLoop, "rloo": GroupLoop, "rjs": SampledRjsLoop}
-    made: MethodLoop[Any] = loops[method.name](*arguments)
-    return made
+    return PromptData(request, prompts(chosen.trained), prompts(chosen.held_out), frozen, model)
 
 
 def _fitted_prompts(
@@ -139,7 +117,7 @@ def _fitted_prompts(
 
 def _unmasked(request: TrainingRequest) -> TrainingRequest:
     """The same without a rule: every token counts. Segment ends of a reward model are not those of a mask."""
-    if isinstance(request.method, RewardModel):
+    if request.method.declared.cuts_held_out:
         return request
     return request.model_copy(update={"supervision": request.supervision.model_copy(update={"rule": None})})
 
@@ -148,7 +126,7 @@ def _unmasked(request: TrainingRequest) -> TrainingRequest:
 
 
 def _about_rows(chosen: ChosenRows, request: TrainingRequest) -> str:
-    what = "prompts" if needs_prompts_alone(request) else "rows"
+    what = "prompts" if request.method.samples else "rows"
     told = f"{chosen.usable:,} {what} can be used"
     if chosen.useless:
         told += f" ({chosen.useless:,} lack a side)"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from engine.training.request import Dpo
+from engine.training.methods.dpo import Dpo
 from engine.types import RewardMap, Segmentation, Side
 
 PLAIN = Dpo(rejected_clip=None, sft_weight=0.0, masked_weight=0.0)

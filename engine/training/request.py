@@ -1,158 +1,33 @@
 """What a training may be told: method, mask, models, optimisation. Imports no torch, for the web process too.
 
 Every field has a default that is meant to be right for whoever does not know better; None stands for a value
-that is settled from the data or the model before training begins (see `settle`) and is stored settled.
+that is resolved from the data or the model before training begins (see `resolve`) and is stored resolved.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from engine.fields import StrictModel as _Strict
-from engine.fields import shown
+from engine.fields import StrictModel, shown
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
+from engine.training.densities import Density
+from engine.training.method import MethodFields, any_of
+from engine.training.methods import METHODS
 from engine.types import ModelReference
 
-Density = Literal["sample", "step", "token", "segment"]
-"""How finely a response is supervised: four segmenters of one pipeline (METHOD section 3)."""
-DENSITIES: tuple[Density, ...] = ("sample", "step", "token", "segment")
-
-MethodName = Literal["sft", "rjs", "dpo", "ppo", "grpo", "rloo", "reward_model", "scorer"]
-
-
-# --------------------------------------------------------------------------------------------------- methods
-
-
-class Sampling(_Strict):
-    """How responses are drawn from the policy."""
-
-    responses: int = Field(4, ge=1, le=256)
-    """Responses to each prompt."""
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(256, ge=1)
-
-
-class Sft(_Strict):
-    """Likelihood of the chosen responses, every token."""
-
-    name: Literal["sft"] = "sft"
-
-
-class Rjs(_Strict):
-    """Rejection sampling: likelihood of the kept tokens of the best response [paper].
-
-    The best of sampled ones by the sequence reward, or, without `sampling`, the chosen one of each pair.
-    """
-
-    name: Literal["rjs"] = "rjs"
-    sampling: Sampling | None = None
-
-
-class Dpo(_Strict):
-    """Preference loss on kept tokens. The three safeguards are on by default (METHOD section 8)."""
-
-    name: Literal["dpo"] = "dpo"
-    beta: float = Field(0.1, gt=0)
-    preference: Literal["sigmoid", "ipo", "hinge", "cdpo", "robust"] = "sigmoid"
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    length_normalised: bool = False
-    rejected_clip: float | None = Field(2.0, ge=0)
-    """Nats; None for no clip."""
-    sft_weight: float = Field(0.5, ge=0)
-    masked_weight: float = Field(0.05, ge=0)
-
-    @model_validator(mode="after")
-    def _smoothing_has_a_loss(self) -> Dpo:
-        if self.label_smoothing and self.preference not in ("cdpo", "robust"):
-            raise ValueError(f"`{self.preference}` has no label smoothing; choose `cdpo` or `robust`.")
-        return self
-
-
-class Scorer(_Strict):
-    """The clipped, anchored DPO whose implicit reward finds wrong tokens; frozen then, it gives masks."""
-
-    name: Literal["scorer"] = "scorer"
-    beta: float = Field(0.02, gt=0)
-    """Small, so that every pair stays in the straight part of the loss [ours]."""
-    rejected_clip: float = Field(4.0, ge=0)
-    sft_weight: float = Field(0.05, ge=0)
-
-
-class Ppo(_Strict):
-    """Rollouts, GAE over dense rewards, a critic, the clipped surrogate on the mask."""
-
-    name: Literal["ppo"] = "ppo"
-    sampling: Sampling = Sampling()
-    epochs: int = Field(2, ge=1)
-    """Passes over each batch of rollouts."""
-    minibatches: int = Field(2, ge=1)
-    """Updates a pass."""
-    clip: float = Field(0.2, gt=0)
-    value_clip: float | None = Field(0.2, gt=0)
-    value_weight: float = Field(0.5, ge=0)
-    kl_coef: float = Field(0.05, ge=0)
-    """Of the k1 estimate that is taken from every token's reward."""
-    gamma: float = Field(1.0, gt=0, le=1)
-    lambda_: float = Field(0.95, ge=0, le=1)
-    whiten: bool = True
-    dense: Literal["reward", "mask", "both"] = "reward"
-    """Where the density enters: in r_t, in the surrogate's mask, or in both."""
-    placing: Literal["ends", "spread"] = "ends"
-    """A segment's reward stands at its last token, or evenly on its tokens."""
-
-
-class Grpo(_Strict):
-    """Advantages relative to the group of responses to one prompt (arXiv 2402.03300)."""
-
-    name: Literal["grpo"] = "grpo"
-    sampling: Sampling = Sampling(responses=8)
-    updates: int = Field(1, ge=1)
-    """Updates made of each batch of rollouts."""
-    clip: float = Field(0.2, gt=0)
-    kl_coef: float = Field(0.2, ge=0)
-    """Of the k3 estimate, in the loss. With the usual 0.04 a policy finds what a scorer likes by mistake: in
-    the lab within 20 updates [ours]."""
-    scale: Literal["std", "none"] = "std"
-    form: Literal["shaping", "mask"] = "shaping"
-    """How the density enters: A_i + alpha (u_t - mean_t u), or A_i on agreeing segments only."""
-    alpha: float = Field(1.0, ge=0)
-    """Of the shaping form, in standard deviations of u over the batch."""
-
-
-class Rloo(_Strict):
-    """Advantages against the mean of the other responses of the group (arXiv 2402.14740)."""
-
-    name: Literal["rloo"] = "rloo"
-    sampling: Sampling = Sampling(responses=4)
-    updates: int = Field(1, ge=1)
-    clip: float = Field(0.2, gt=0)
-    kl_coef: float = Field(0.2, ge=0)
-    form: Literal["shaping", "mask"] = "shaping"
-    alpha: float = Field(1.0, ge=0)
-
-
-class RewardModel(_Strict):
-    """Bradley-Terry on the last token, on the sum of token outputs, or on the mean of segment ends."""
-
-    name: Literal["reward_model"] = "reward_model"
-    reading: Literal["last", "sum", "segment"] = "last"
-    centre: float = Field(0.01, ge=0)
-    """Weight of the squared mean output over a pair, which gives the rewards a zero [ours]."""
-
-
-Method = Annotated[Sft | Rjs | Dpo | Scorer | Ppo | Grpo | Rloo | RewardModel, Field(discriminator="name")]
-ON_POLICY = ("ppo", "grpo", "rloo")
-"""Methods that learn from what the policy itself says now; they need a frozen model that rewards it."""
+if TYPE_CHECKING:
+    AnyMethod = MethodFields
+else:
+    AnyMethod = any_of(METHODS.values())
 
 
 # ------------------------------------------------------------------------------- mask, data, optimisation
 
 
-class Supervision(_Strict):
+class Supervision(StrictModel):
     """What of each response counts: where token rewards come from, and how they are cut."""
 
     density: Density = Field(
@@ -182,7 +57,7 @@ class Supervision(_Strict):
     """How responses are cut into segments; the page of a pair tries rules out."""
 
 
-class DataPart(_Strict):
+class DataPart(StrictModel):
     """Rows whose place in a seeded order of all rows, from 0 to 1, lies in [start, end)."""
 
     start: float = Field(0.0, ge=0, le=1, title="Part of the rows, from")
@@ -197,7 +72,7 @@ class DataPart(_Strict):
         return self
 
 
-class Data(_Strict):
+class Data(StrictModel):
     """Which rows, and how much of each."""
 
     part: DataPart = Field(DataPart(), title="Part of the rows")
@@ -217,7 +92,7 @@ class Data(_Strict):
     """A pair with a longer response is left out, and the log says how many were."""
 
 
-class Optimisation(_Strict):
+class Optimisation(StrictModel):
     """How weights move."""
 
     steps: int | None = Field(
@@ -268,7 +143,7 @@ class Optimisation(_Strict):
         return self
 
 
-class Lora(_Strict):
+class Lora(StrictModel):
     """Low-rank adapters (arXiv 2106.09685) instead of all weights; without them it is the reference."""
 
     rank: int = Field(16, ge=1, title="LoRA rank")
@@ -281,7 +156,7 @@ class Lora(_Strict):
     """`all-linear`, or the names of the layers that get adapters."""
 
 
-class Keeping(_Strict):
+class Keeping(StrictModel):
     """Checkpoints, and evaluations while it trains."""
 
     checkpoint_every: int | None = Field(
@@ -300,7 +175,7 @@ class Keeping(_Strict):
     """Between two evaluations on held-out rows and task suites."""
 
 
-class Machine(_Strict):
+class Machine(StrictModel):
     """Where it runs."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", title="Device")
@@ -313,10 +188,10 @@ class Machine(_Strict):
     """Of each process on a CPU. Part of the result: another number rounds otherwise."""
 
 
-class TrainingNumbers(_Strict):
+class TrainingNumbers(StrictModel):
     """All of a training but the data and the models."""
 
-    method: Method = Field(title="Method")
+    method: AnyMethod = Field(title="Method")
     """How it learns, with the method's own hyperparameters."""
     supervision: Supervision = Field(Supervision(density="sample"), title="Supervision")
     """What of each response counts."""

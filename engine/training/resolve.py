@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from engine.training.checks import needs_prompts_alone, rewarded_by
-from engine.training.densities import rule_for
-from engine.training.request import MethodName, TrainingRequest
+from engine.training.checks import rewarded_by
+from engine.training.request import TrainingRequest
 
 SMALL, LARGE = 2e5, 7e9
-"""Parameters of the models for which the learning rates below were found: ours, and what people publish."""
-RATES: Mapping[MethodName, tuple[float, float]] = {
-    "sft": (1e-3, 1e-5),
-    "rjs": (1e-3, 1e-5),
-    "dpo": (5e-4, 5e-7),
-    "scorer": (4e-3, 2e-6),
-    "ppo": (1e-3, 1e-6),
-    "grpo": (1e-3, 1e-6),
-    "rloo": (1e-3, 1e-6),
-    "reward_model": (2e-3, 5e-6),
-}
-"""Learning rates of a small and a large model; between them they fall by a power of the size [ours]."""
+"""Parameters of the models for which methods state their learning rates: ours, and what people publish."""
 LORA_FACTOR = 10.0
 """Adapters take larger steps than weights."""
-LOOKS = 10
-"""Checkpoints, and looks at held-out rows, of a run that names no number."""
+EVALUATIONS = 10
+"""Checkpoints, and evaluations on held-out rows, of a run that names no number."""
 ONE_THREAD_PARAMETERS = 20_000_000
 """Below this size a second thread costs more than it computes."""
 
@@ -46,21 +33,21 @@ def split(request: TrainingRequest, rows: int) -> Split:
     return Split(taken - held_out, held_out)
 
 
-def settle(request: TrainingRequest, *, rows: int, parameters: int) -> TrainingRequest:
+def resolve(request: TrainingRequest, *, rows: int, parameters: int) -> TrainingRequest:
     """The request with nothing left open that data and model size decide.
 
-    rows: usable rows of the data (distinct prompts, for methods that sample). What is settled stays settled.
+    rows: usable rows of the data (distinct prompts, for methods that sample). What is stated stays.
     """
     optimisation = request.optimisation
     trained = max(1, split(request, rows).trained)
     steps = optimisation.steps or max(
         1, math.ceil((optimisation.epochs or 1.0) * trained / optimisation.batch_size)
     )
-    every = max(1, steps // LOOKS)
+    every = max(1, steps // EVALUATIONS)
     keeping, machine, supervision = request.keeping, request.machine, request.supervision
     source = rewarded_by(request)
     if source is not None and supervision.rule is None:
-        rule = rule_for(supervision.density, source, request.method.name)
+        rule = request.method.declared.rule_for(supervision.density, source)
         supervision = supervision.model_copy(update={"source": source, "rule": rule})
     return request.model_copy(
         update={
@@ -75,7 +62,7 @@ def settle(request: TrainingRequest, *, rows: int, parameters: int) -> TrainingR
                 update={
                     "checkpoint_every": keeping.checkpoint_every or every,
                     "evaluate_every": keeping.evaluate_every or every,
-                    "best_by": keeping.best_by or best_by(request),
+                    "best_by": keeping.best_by or request.method.best_by,
                 }
             ),
             "machine": machine.model_copy(
@@ -87,17 +74,13 @@ def settle(request: TrainingRequest, *, rows: int, parameters: int) -> TrainingR
 
 
 def learning_rate(request: TrainingRequest, parameters: int) -> float:
-    """A rate for the method and the size of the model, with two digits."""
-    small, large = RATES[request.method.name]
+    """A rate for the method and the size of the model, with two digits.
+
+    Between the sizes of its two rates it falls by a power of the size [ours].
+    """
+    small, large = request.method.declared.rates
     share = (math.log(max(parameters, 1)) - math.log(SMALL)) / (math.log(LARGE) - math.log(SMALL))
     rate = small * (large / small) ** min(1.0, max(0.0, share))
     if request.lora is not None:
         rate *= LORA_FACTOR
     return float(f"{rate:.1e}")
-
-
-def best_by(request: TrainingRequest) -> str:
-    """The held-out metric by which checkpoints of this method are compared; of a loss the lowest is best."""
-    if needs_prompts_alone(request) and request.method.name != "rjs":
-        return "held_out/reward"
-    return "held_out/loss" if request.method.name in ("sft", "rjs") else "held_out/accuracy"

@@ -1,7 +1,7 @@
 """Responses that the policy gives now, and what the policy, its reference and the frozen models say of them.
 
-A rollout is drawn from a seed made of the run's seed, the gathering, the prompt's place in the batch and the
-number of the response, so that it depends neither on how a batch is split nor on the number of processes.
+A rollout is drawn from a seed made of the run's seed, the rollout phase, the prompt's place in the batch and
+the number of the response, so that it depends neither on how a batch is split nor on the number of processes.
 Decided here [ours]:
 
 - The old log-probabilities and values are read by the trained model as losses read it, not taken from the
@@ -28,17 +28,18 @@ from engine.sources import SourceName
 from engine.tokens import ends_of_responses
 from engine.training.data import batch_of
 from engine.training.frozen import FrozenModels
+from engine.training.method import Sampling
 from engine.training.method_loop import Shard, Sums
-from engine.training.request import Sampling, TrainingRequest
+from engine.training.request import TrainingRequest
 from engine.training.rollout_rewards import RolloutRewards, Said
 from engine.training.shared_prompts import rows_by_prompt
 from engine.training.trained_model import TrainedModel
 from engine.types import Message
 
-LOOKED_AT = 64
-"""Held-out prompts that a look answers, at most."""
-LOOKING = 2**32 - 1
-"""Stands in the place of a gathering in the seeds of looks at held-out prompts: each look draws alike."""
+EVALUATED_PROMPTS = 64
+"""Held-out prompts that an evaluation answers, at most."""
+EVALUATION_PHASE = 2**32 - 1
+"""Stands in the place of a rollout phase in the seeds of evaluations: each of them draws alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,11 @@ class Rollouts:
         )
         self._ends = ends_of_responses(model.tokenizer, [*prompts.texts, *held_out.texts])
 
-    def gather(self, gathering: int, model: TrainedModel, shard: Shard) -> list[Rollout]:
-        """All processes' rollouts of a gathering, by place and number; alike in every process."""
-        batch = batch_of(
-            gathering, self._optimisation.batch_size, len(self._prompts), self._optimisation.seed
-        )
+    def draw(self, phase: int, model: TrainedModel, shard: Shard) -> list[Rollout]:
+        """All processes' rollouts of a rollout phase, by place and number; alike in every process."""
+        batch = batch_of(phase, self._optimisation.batch_size, len(self._prompts), self._optimisation.seed)
         wanted = [
-            _Wanted(self._prompts, at, place, number, gathering)
+            _Wanted(self._prompts, at, place, number, phase)
             for place, at in shard.take(list(enumerate(batch)))
             for number in range(self._sampling.responses)
         ]
@@ -150,10 +149,10 @@ class Rollouts:
         heard = [rollout for of_process in self._exchange(mine) for rollout in of_process]
         return sorted(heard, key=lambda rollout: (rollout.place, rollout.number))
 
-    def look(self, model: TrainedModel, shard: Shard) -> Sums:
+    def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
         """Reward, KL and length of one response to each of the first held-out prompts."""
-        places = shard.take(range(min(len(self._held_out), LOOKED_AT)))
-        wanted = [_Wanted(self._held_out, at, at, 0, LOOKING) for at in places]
+        places = shard.take(range(min(len(self._held_out), EVALUATED_PROMPTS)))
+        wanted = [_Wanted(self._held_out, at, at, 0, EVALUATION_PHASE) for at in places]
         drawn = self._drawn(wanted, model, values=False)
         if not len(self._held_out):
             return {}
@@ -225,7 +224,7 @@ class _Wanted(NamedTuple):
     """Position of the prompt among `prompts`."""
     place: int
     number: int
-    gathering: int
+    phase: int
 
     @property
     def key(self) -> str:
@@ -240,5 +239,5 @@ class _Wanted(NamedTuple):
         return self.prompts.ids[self.at]
 
     def seed(self, seed: int) -> int:
-        state = np.random.SeedSequence([seed, self.gathering, self.place, self.number])
+        state = np.random.SeedSequence([seed, self.phase, self.place, self.number])
         return int(state.generate_state(1, np.uint64)[0])

@@ -23,7 +23,7 @@ from engine.sources.implicit import implicit_rewards
 from engine.tokens import TokenisedResponse
 from engine.training.checkpoints import load_weights
 from engine.training.reports import Traced, lane_of
-from engine.training.request import Ppo, TrainingRequest
+from engine.training.request import TrainingRequest
 from engine.training.trained_model import TrainedModel, load
 from engine.types import ModelReference, PreferencePair, RewardMap
 
@@ -85,7 +85,7 @@ def _as_it_began(request: TrainingRequest, device: str) -> TrainedModel:
         dtype=torch.float32,
         seed=request.optimisation.seed,
         lora=request.lora,
-        value_head=isinstance(request.method, Ppo),
+        value_head=request.method.declared.critic,
     )
 
 

@@ -13,8 +13,8 @@ from app.services.pairs import previews
 from app.services.pairs.previews import PairPreview, Preview, PreviewName
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
+from engine.training.methods.dpo import Dpo
 from engine.training.preview import DpoPreview
-from engine.training.request import Dpo
 from engine.types import Side, missing_to_null
 
 

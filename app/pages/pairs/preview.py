@@ -13,7 +13,7 @@ from app.pages.parts.numbers import count, plain_number, signed
 from app.pages.parts.rendering import PageContext, render, url_of
 from app.services.pairs import previews
 from app.services.pairs.previews import PairPreview, Preview, PreviewName
-from engine.training.request import Dpo
+from engine.training.methods.dpo import Dpo
 from engine.types import Side
 
 NAMES: Mapping[PreviewName, tuple[str, str]] = {

@@ -22,8 +22,8 @@ from engine.alignment import differences
 from engine.rules import SegmentationRule
 from engine.segmentation.hysteresis import reaches
 from engine.segmentation.smoothing import smooth
+from engine.training.methods.dpo import Dpo
 from engine.training.preview import dpo_preview, seen_side
-from engine.training.request import Dpo
 from engine.types import SIGN, Side, Span, ranks_to_null
 
 KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."

@@ -10,22 +10,16 @@ from pydantic import BaseModel
 
 from app.pages.parts.form_fields import FieldGroup, FormField, words
 from engine.sources import SOURCES
-from engine.training.request import (
-    Data,
-    Dpo,
-    Grpo,
-    Keeping,
-    Lora,
-    Machine,
-    Optimisation,
-    Ppo,
-    RewardModel,
-    Rjs,
-    Rloo,
-    Sampling,
-    Scorer,
-    Sft,
-)
+from engine.training.method import Sampling
+from engine.training.methods.dpo import Dpo
+from engine.training.methods.grpo import Grpo
+from engine.training.methods.ppo import Ppo
+from engine.training.methods.reward_model import RewardModel
+from engine.training.methods.rjs import Rjs
+from engine.training.methods.rloo import Rloo
+from engine.training.methods.scorer import Scorer
+from engine.training.methods.sft import Sft
+from engine.training.request import Data, Keeping, Lora, Machine, Optimisation
 
 METHODS = {
     "dpo": "DPO: preference loss on kept tokens",

@@ -35,7 +35,7 @@ from app.services.runs.views import find_dataset
 from app.settings import Settings
 from engine.errors import EngineError
 from engine.sources import SOURCES
-from engine.training.request import DENSITIES
+from engine.training.densities import DENSITIES
 
 METHODS = tuple((name, fields.METHODS[name]) for name in ("dpo", "rjs", "sft", "ppo", "grpo", "rloo"))
 DENSITY_CHOICES = tuple((name, fields.DENSITIES[name]) for name in DENSITIES)

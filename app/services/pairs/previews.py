@@ -17,7 +17,9 @@ from app.services.scorings.sources import chosen_source, scoring_run
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources.registry import SOURCES
-from engine.training.densities import rule_for
+from engine.training.densities import DENSITIES, Density
+from engine.training.methods import METHODS
+from engine.training.methods.dpo import Dpo
 from engine.training.preview import (
     PLAIN,
     DpoPreview,
@@ -27,7 +29,6 @@ from engine.training.preview import (
     rjs_preview,
     seen_side,
 )
-from engine.training.request import DENSITIES, Density, Dpo
 from engine.types import Side
 
 PreviewName = Literal[Density, "shown"]
@@ -96,7 +97,7 @@ def pair_preview(
     stored = [view for view in read_maps(session, run_id, pair_id=pair_id) if name in view.map.rewards]
     method, info = method or Dpo(), SOURCES[name]
     rules = {
-        density: (rule_for(density, info.name, "dpo"), rule_for(density, info.name, "rjs"))
+        density: (METHODS["dpo"].rule_for(density, info.name), METHODS["rjs"].rule_for(density, info.name))
         for density in DENSITIES
     }
     wanted: list[tuple[PreviewName, tuple[SegmentationRule, SegmentationRule]]] = [*rules.items()]

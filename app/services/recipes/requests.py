@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,27 +15,19 @@ from app.services.models.models import ModelName
 from engine.evaluation.request import EvaluationNumbers
 from engine.fields import StrictModel, shown
 from engine.sources import SOURCES, Source, SourceName, default_sources
-from engine.training.request import (
-    DENSITIES,
-    ON_POLICY,
-    Data,
-    DataPart,
-    Density,
-    Dpo,
-    Grpo,
-    Keeping,
-    Lora,
-    Machine,
-    Optimisation,
-    Ppo,
-    Rjs,
-    Rloo,
-    Scorer,
-    Sft,
-)
+from engine.training.densities import DENSITIES, Density
+from engine.training.method import MethodFields, any_of
+from engine.training.methods import METHODS
+from engine.training.methods.dpo import Dpo
+from engine.training.methods.rjs import Rjs
+from engine.training.methods.scorer import Scorer
+from engine.training.request import Data, DataPart, Keeping, Lora, Machine, Optimisation
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
-RecipeMethod = Annotated[Sft | Rjs | Dpo | Ppo | Grpo | Rloo, Field(discriminator="name")]
+if TYPE_CHECKING:
+    RecipeMethod = MethodFields
+else:
+    RecipeMethod = any_of(method for method in METHODS.values() if method.in_recipes)
 StepKind = Literal["training", "scoring", "evaluation"]
 COMPARED_STEPS = 200
 MAX_NAME_CHARACTERS = 200
@@ -149,7 +141,7 @@ class RecipeBody(StrictModel):
             self.held_out_dataset_id is not None
         ):
             raise ValueError("Held-out pairs are pairs that nothing is trained on: name another data set.")
-        live = [method.name for method in self.methods if samples(method)]
+        live = [method.name for method in self.methods if method.samples]
         if live and not self.source_info.rewards_rollouts:
             raise ValueError(
                 f"`{live[0]}` samples responses, which `{self.masks_from}` cannot reward; choose another "
@@ -178,7 +170,7 @@ class RecipeBody(StrictModel):
     @property
     def is_rewarded(self) -> bool:
         """Whether anything asks for token rewards: a mask, or responses that are sampled."""
-        return any(samples(method) or densities_of(self, method) != ["sample"] for method in self.methods)
+        return any(method.samples or densities_of(self, method) != ["sample"] for method in self.methods)
 
     @property
     def trains_scorer(self) -> bool:
@@ -218,11 +210,6 @@ class Step:
         }
 
 
-def samples(method: RecipeMethod) -> bool:
-    """Whether a method learns from responses that it samples: its masks are made while it runs."""
-    return method.name in ON_POLICY or (isinstance(method, Rjs) and method.sampling is not None)
-
-
 def make_plan(body: RecipeBody, name: str, *, union: bool) -> list[Step]:
     """The steps in an order in which each comes after what it needs. `union`: whether these rows can be."""
     steps = list(_preparations(body, name))
@@ -244,8 +231,9 @@ def filled(request: Any, made: Mapping[str, int]) -> Any:
 
 
 def densities_of(body: RecipeBody, method: RecipeMethod) -> list[Density]:
-    """The densities at which a method is trained: `sft` knows one, whatever is asked for."""
-    return ["sample"] if method.name == "sft" else list(body.densities)
+    """The densities at which a method is trained: of those that are asked for the ones that it knows, and
+    `sample` where it knows none of them."""
+    return [one for one in body.densities if one in method.declared.densities] or ["sample"]
 
 
 def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
@@ -263,7 +251,7 @@ def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
     masked = any(
         density != "sample"
         for method in body.methods
-        if not samples(method)
+        if not method.samples
         for density in densities_of(body, method)
     )
     if masked:
@@ -286,7 +274,7 @@ def _trainings(body: RecipeBody, name: str, method: RecipeMethod, *, union: bool
     for density in densities_of(body, method):
         for seed in body.seeds:
             yield _training(body, name, method, density, seed)
-    if union and not samples(method):
+    if union and not method.samples:
         for seed in body.seeds:
             yield _union(body, name, method, seed)
 
@@ -295,13 +283,13 @@ def _training(body: RecipeBody, name: str, method: RecipeMethod, density: Densit
     step = _step_name(body, method, density, seed)
     request = _sample_wise(body, name, method, step, seed, _rest(body) if body.splits else None)
     needs: tuple[str, ...] = ()
-    if samples(method):
+    if method.samples:
         request |= _frozen(body)
         needs = ("scorer",) if body.trains_scorer else ()
     elif density != "sample":
         request |= {"scoring_run_id": {"made_by": "scores"}}
         needs = ("scores",)
-    if samples(method) or density != "sample":
+    if method.samples or density != "sample":
         request["supervision"] = {"density": density, "source": body.masks_from}
     return Step(step, "training", needs, request, method.name, density)
 

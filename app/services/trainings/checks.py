@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
@@ -17,11 +17,11 @@ from app.services.trainings.requests import TrainingBody
 from engine.model_files import same_tokens
 from engine.sources import SOURCES, SourceName
 from engine.sources.registry import COLUMNS, need_in_words
-from engine.training.request import ON_POLICY, Method, Rjs, Supervision, TrainingRequest
+from engine.training.method import LearnsFrom, MethodFields
+from engine.training.request import Supervision, TrainingRequest
 from engine.training.resolve import split
 from engine.types import ModelReference
 
-Need = Literal["prompt", "chosen", "pair"]
 _NEED_WORDS = {
     "prompt": "a prompt",
     "chosen": "a chosen response",
@@ -44,15 +44,10 @@ def is_masked(supervision: Supervision) -> bool:
     return supervision.density != "sample"
 
 
-def samples(method: Method) -> bool:
-    """Whether the method learns from what the policy says, rather than from the responses of the data."""
-    return method.name in ON_POLICY or (isinstance(method, Rjs) and method.sampling is not None)
-
-
-def usable_rows(session: Session, method: Method, datasets: Sequence[Dataset]) -> Rows:
+def usable_rows(session: Session, method: MethodFields, datasets: Sequence[Dataset]) -> Rows:
     """How many rows the method can learn from. Raises Invalid for a data set without any, or without what
     the masks are made of."""
-    need = _need(method)
+    need = method.learns_from
     counts = [_count(session, [dataset.id], need) for dataset in datasets]
     for place, (dataset, found) in enumerate(zip(datasets, counts, strict=True)):
         field = ("body", "dataset_id") if place == 0 else ("body", "extra_dataset_ids", place - 1)
@@ -141,7 +136,7 @@ def chosen_rewards(
             f"Run {run.id} scored another data set; choose a scoring run of the data that is trained on.",
             "scored another data set",
         )
-    if samples(body.method):
+    if body.method.samples:
         raise _bad_run(
             f"`{body.method.name}` learns from responses that the policy gives now, of which a scoring run "
             "knows nothing; name a `scorer` or a `reward_model` instead of `scoring_run_id`.",
@@ -193,13 +188,7 @@ def _check_tokens(run: Run, model: Model) -> None:
         )
 
 
-def _need(method: Method) -> Need:
-    if samples(method):
-        return "prompt"
-    return "chosen" if method.name in ("sft", "rjs") else "pair"
-
-
-def _count(session: Session, dataset_ids: Sequence[int], need: Need) -> int:
+def _count(session: Session, dataset_ids: Sequence[int], need: LearnsFrom) -> int:
     """Rows that have what is needed; distinct prompts where only these are."""
     counted = func.count()
     if need == "prompt":

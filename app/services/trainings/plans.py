@@ -31,12 +31,10 @@ from engine.sources import SOURCES
 from engine.training.checks import check_training
 from engine.training.estimate import MemoryEstimate, estimate
 from engine.training.request import TrainingRequest
-from engine.training.resolve import Split, settle, split
+from engine.training.resolve import Split, resolve, split
 
 CHARACTERS_A_TOKEN = 3
 """A careful guess for text that nobody has cut into tokens yet."""
-COMPARED = ("dpo", "scorer", "ppo", "grpo", "rloo")
-"""Methods that read a reference, which is the model as it was where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
         warnings.append(
             f"{rows.unusable} of {sum(rows)} rows lack a response that is needed, and are left out."
         )
-    settled = settle(request, rows=rows.usable, parameters=model.parameters or 0)
+    settled = resolve(request, rows=rows.usable, parameters=model.parameters or 0)
     check_part(settled, rows.usable)
     check_entropies(run, settled)
     memory = _memory(session, asked, settled)
@@ -199,7 +197,7 @@ def _place(sentence: str) -> tuple[str, ...]:
 def _memory(session: Session, asked: Asked, settled: TrainingRequest) -> MemoryEstimate:
     model = _info(asked.model)
     frozen: dict[str, Model] = {}
-    if settled.method.name in COMPARED and (asked.models["reference"] is not None or settled.lora is None):
+    if settled.method.reads_reference and (asked.models["reference"] is not None or settled.lora is None):
         reference = asked.models["reference"] or asked.model
         frozen[reference.path] = reference
     if asked.scoring_run is None and (scorer := asked.models["scorer"]) is not None:

@@ -29,8 +29,8 @@ MODELS: Mapping[str, ModelKind] = {
     "scorer_reference": "causal_lm",
     "reward_model": "sequence_classifier",
 }
-"""Where a training names a model, and what it must be there; `model` may be a classifier too where that is
-what is trained."""
+"""Where a training names a model, and what it must be there; of `model` the method says what it may begin
+with."""
 
 
 class TrainingBody(TrainingNumbers):
@@ -180,9 +180,7 @@ def find_models(session: Session, settings: Settings, body: TrainingBody) -> dic
     found: dict[str, Model | None] = {}
     for role, kind in MODELS.items():
         wanted: ModelName | None = getattr(body, role)
-        kinds: tuple[ModelKind, ...] = (kind,)
-        if role == "model" and body.method.name == "reward_model":
-            kinds = ("causal_lm", "sequence_classifier")
+        kinds = body.method.declared.starts_from if role == "model" else (kind,)
         found[role] = None if wanted is None else choose(session, settings, wanted, role, *kinds)
     return found
 

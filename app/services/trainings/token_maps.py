@@ -26,7 +26,6 @@ from app.services.trainings import checkpoints
 from app.services.trainings.requests import training_request
 from engine.fields import StrictModel
 from engine.training.reports import Traced, lane_of
-from engine.training.request import Dpo, Scorer
 from engine.types import Side
 
 KIND = "token_maps"
@@ -297,4 +296,4 @@ def _steps(session: Session, training: Run) -> int:
 def _beta(training: Run) -> float:
     """The method's own, where it is built on the implicit reward."""
     method = training_request(training.request).method
-    return method.beta if isinstance(method, Dpo | Scorer) else BETA
+    return getattr(method, "beta", BETA)

@@ -9,6 +9,7 @@ import torch
 
 from engine.training.loops.offline import (
     OfflineData,
+    OfflineLoop,
     PairExample,
     by_side,
     counted_pairs,
@@ -27,36 +28,18 @@ from engine.training.losses.dpo import (
 )
 from engine.training.masked import masked_sum
 from engine.training.method_loop import PartLoss, Shard, Sums
-from engine.training.request import Dpo, Scorer
+from engine.training.methods.dpo import Dpo
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES
 
 
-def as_dpo(method: Dpo | Scorer) -> Dpo:
-    """The preference loss of a method. A scorer learns from whole responses, clipped and anchored."""
-    if isinstance(method, Dpo):
-        return method
-    return Dpo(
-        beta=method.beta,
-        rejected_clip=method.rejected_clip,
-        sft_weight=method.sft_weight,
-        masked_weight=0.0,
-    )
-
-
-class DpoLoop:
+class DpoLoop(OfflineLoop):
     """Preference loss on the tokens that the mask keeps, the same mask on policy and reference."""
 
-    updates_per_gathering = 1
-    has_value_head = False
-
     def __init__(self, data: OfflineData, method: Dpo) -> None:
-        self._data = data
+        super().__init__(data)
         self._method = method
         self._held_out: list[PairExample] | None = None
-
-    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[PairExample]:
-        return self._data.examples(update, model, shard)
 
     def totals(self, examples: Sequence[PairExample]) -> dict[str, float]:
         if not examples:
@@ -101,11 +84,11 @@ class DpoLoop:
     def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
         """The plain loss of the held-out pairs, no token masked and no safeguard, and how often it is right:
         what trainings under different masks may be compared by."""
-        if not self._data.held_out:
+        if not self.data.held_out:
             return {}
         if self._held_out is None:
-            self._held_out = self._data.read(shard.take(self._data.held_out), model)
-        budget = self._data.request.optimisation.token_budget
+            self._held_out = self.data.read(shard.take(self.data.held_out), model)
+        budget = self.data.request.optimisation.token_budget
         read = model.read_quietly([row_of(one.pair) for one in self._held_out], budget)
         differences = torch.tensor(
             [
@@ -122,12 +105,6 @@ class DpoLoop:
             "held_out/accuracy": (float((differences > 0).sum()), count),
             "held_out/margin": (float(method.beta * differences.sum()), count),
         }
-
-    def state(self) -> dict[str, object]:
-        return {}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        return
 
 
 def _log_ratio(example: PairExample, side: str, logprobs: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""GRPO and RLOO: advantages against the other responses to the same prompt, made dense by shaping or a mask.
+"""Advantages against the other responses to the same prompt, made dense by shaping or a mask.
 
 Departures:
 
@@ -7,82 +7,47 @@ Departures:
 2. In the mask form the tokens that count are the loss's denominator, as in PPO's surrogate: sum(m ...) /
    sum(m). Masking the advantages alone would divide by all tokens (see `masked_advantages`). A response
    whose advantage is 0 keeps nothing, as it says nothing. [ours]
-3. RLOO's advantages are in standard deviations of all rewards so far, so that one learning rate, weight of
-   the KL and alpha do for rewards of any size. [ours]
-4. In the shaping form u is the mean increment of a token's segment, and alpha counts in standard deviations
+3. In the shaping form u is the mean increment of a token's segment, and alpha counts in standard deviations
    of u - mean_t u over the batch. [ours]
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engine.rules import SegmentationRule
-from engine.sources import SourceName
-from engine.training.advantages import grpo_advantages, rloo_advantages, shaped_advantages
+from engine.training.advantages import shaped_advantages
 from engine.training.credit import centred
-from engine.training.experience import Experience, experience_sums, pad, read_experience, totals_of
-from engine.training.frozen import FrozenModels
+from engine.training.experience import Experience, experience_sums, pad, read_experience
+from engine.training.loops.on_policy import OnPolicyLoop, PromptData
 from engine.training.losses.ppo import kl_loss, surrogate_loss
 from engine.training.masked import masked_mean
-from engine.training.method_loop import PartLoss, Shard, Sums
-from engine.training.request import Grpo, Rloo, TrainingRequest
-from engine.training.rollout_segments import RolloutSegments, needs_text, segment_means, weights_of
-from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
+from engine.training.method_loop import PartLoss, Sums
+from engine.training.methods.grpo import GroupFields
+from engine.training.rollout_segments import segment_means, weights_of
+from engine.training.rollouts import Rollout
 from engine.training.trained_model import TrainedModel
 
 ROUNDING = 1e-5
 """Of a float32 number, what sums over a response may be off by."""
 
 
-class GroupLoop:
-    """A request of method `grpo` or `rloo`, prepared. `batch_size` counts prompts."""
+GroupAdvantages = Callable[[Float[Tensor, "groups responses"], float], Float[Tensor, "groups responses"]]
+"""From rewards of responses, and the standard deviation of all rewards so far, to advantages."""
 
-    has_value_head = False
 
-    def __init__(
-        self,
-        request: TrainingRequest,
-        prompts: Prompts,
-        held_out: Prompts,
-        frozen: FrozenModels,
-        model: TrainedModel,
-        rule: SegmentationRule,
-        source: SourceName,
-        exchange: Exchange = across_processes,
-    ) -> None:
-        assert isinstance(request.method, Grpo | Rloo)
-        self._method = request.method
-        self._segments = RolloutSegments(rule, source, judged=frozen.reward_model is not None)
-        self._rollouts = Rollouts(
-            request,
-            request.method.sampling,
-            prompts,
-            held_out,
-            frozen,
-            model,
-            source,
-            exchange,
-            needs_text=needs_text(rule),
-        )
-        self.updates_per_gathering = request.method.updates
-        self._experience: list[Experience] = []
+class GroupLoop(OnPolicyLoop):
+    """A method that compares the responses to a prompt with each other, prepared."""
+
+    def __init__(self, data: PromptData, method: GroupFields, advantages: GroupAdvantages) -> None:
+        super().__init__(data, updates=method.updates)
+        self._method = method
+        self._advantages = advantages
         self._advantage_std = 0.0
-
-    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[Experience]:
-        gathering, within = divmod(update, self.updates_per_gathering)
-        if within == 0:
-            self._experience = self._learnt(self._rollouts.gather(gathering, model, shard))
-        return shard.take(self._experience)
-
-    def totals(self, examples: Sequence[Experience]) -> dict[str, float]:
-        return totals_of(examples)
 
     def loss(
         self, model: TrainedModel, examples: Sequence[Experience], totals: Mapping[str, float]
@@ -107,26 +72,13 @@ class GroupLoop:
         }
         return PartLoss(surrogate.loss + self._method.kl_coef * kl, sums | experience_sums(examples))
 
-    def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
-        return self._rollouts.look(model, shard)
-
-    def state(self) -> dict[str, object]:
-        return {"segments": self._segments.state()}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        self._segments.restore(cast(Mapping[str, Any], state["segments"]))
-
-    def _learnt(self, rollouts: list[Rollout]) -> list[Experience]:
+    def learnt(self, rollouts: list[Rollout]) -> list[Experience]:
         """The rollouts with their advantages."""
-        earned = self._segments.earned(rollouts)
+        earned = self.segments.earned(rollouts)
         groups = torch.tensor(earned.rewards, dtype=torch.float64)
-        groups = groups.reshape(-1, self._method.sampling.responses)
-        if isinstance(self._method, Grpo):
-            of_responses = grpo_advantages(groups, scale=self._method.scale).flatten().float()
-        else:
-            scale = self._segments.sequence_rewards.std or 1.0
-            of_responses = (rloo_advantages(groups) / scale).flatten().float()
-        cut = self._segments.cut(rollouts, of_responses.sign().int().tolist())
+        groups = groups.reshape(-1, self.sampling.responses)
+        of_responses = self._advantages(groups, self.segments.sequence_rewards.std).flatten().float()
+        cut = self.segments.cut(rollouts, of_responses.sign().int().tolist())
         completion = pad([torch.ones(len(one.ids), dtype=torch.bool) for one in rollouts])
         weights = [np.ones(len(one.ids), np.float32) for one in rollouts]
         if self._method.form == "mask":

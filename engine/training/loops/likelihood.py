@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.training.loops.offline import (
-    OfflineData,
+    OfflineLoop,
     PairExample,
     by_side,
     entropy_sums,
@@ -19,17 +19,8 @@ from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.trained_model import TrainedModel
 
 
-class LikelihoodLoop:
+class LikelihoodLoop(OfflineLoop):
     """`sft` where every token counts, `rjs` with a mask; y* is the chosen response [paper]."""
-
-    updates_per_gathering = 1
-    has_value_head = False
-
-    def __init__(self, data: OfflineData) -> None:
-        self._data = data
-
-    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[PairExample]:
-        return self._data.examples(update, model, shard)
 
     def totals(self, examples: Sequence[PairExample]) -> dict[str, float]:
         return {"kept": float(sum(one.pair.sides["chosen"].mask.sum() for one in examples))}
@@ -48,19 +39,13 @@ class LikelihoodLoop:
 
     def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
         """Negative log-likelihood of the held-out chosen responses, all tokens, nats a token."""
-        pairs = shard.take(self._data.held_out)
+        pairs = shard.take(self.data.held_out)
         read = model.read_quietly(
-            [row_of(pair) for pair in pairs], self._data.request.optimisation.token_budget
+            [row_of(pair) for pair in pairs], self.data.request.optimisation.token_budget
         )
         total, count = 0.0, 0.0
         for pair, lanes in zip(pairs, read, strict=True):
             completion = pair.sides["chosen"].completion
             total -= float(lanes[0]["logprobs"][completion].sum(dtype="float64"))
             count += float(completion.sum())
-        return {"held_out/loss": (total, count)} if self._data.held_out else {}
-
-    def state(self) -> dict[str, object]:
-        return {}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        return
+        return {"held_out/loss": (total, count)} if self.data.held_out else {}

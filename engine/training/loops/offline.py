@@ -53,7 +53,6 @@ class OfflineData:
     held_out: Sequence[TrainingPair]
     request: TrainingRequest
     frozen: FrozenModels
-    reads_reference: bool
 
     def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[PairExample]:
         """This process's pairs of an update."""
@@ -63,7 +62,7 @@ class OfflineData:
 
     def read(self, pairs: Sequence[TrainingPair], model: TrainedModel) -> list[PairExample]:
         """Pairs with the reference's log-probabilities."""
-        if not self.reads_reference or not pairs:
+        if not self.request.method.reads_reference or not pairs:
             return [PairExample(pair) for pair in pairs]
         rows = [row_of(pair) for pair in pairs]
         read = self.frozen.reference_logprobs(model, rows, self.request.optimisation.token_budget)
@@ -71,6 +70,25 @@ class OfflineData:
             PairExample(pair, dict(zip(sides_of(pair), lanes, strict=True)))
             for pair, lanes in zip(pairs, read, strict=True)
         ]
+
+
+class OfflineLoop:
+    """The loop of a method on responses of the data; a method's own adds `totals`, `loss` and `evaluate`."""
+
+    updates_per_rollout_phase = 1
+    has_value_head = False
+
+    def __init__(self, data: OfflineData) -> None:
+        self.data = data
+
+    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[PairExample]:
+        return self.data.examples(update, model, shard)
+
+    def state(self) -> dict[str, object]:
+        return {}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        return
 
 
 def row_of(pair: TrainingPair) -> Row:

@@ -13,7 +13,6 @@ PPO is arXiv 1707.06347. Decided here [ours]:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,74 +20,38 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from engine.masks import RunSegmentation
-from engine.rules import SegmentationRule
-from engine.sources import SourceName
 from engine.training.advantages import gae, whiten
-from engine.training.experience import Experience, experience_sums, pad, read_experience, totals_of
-from engine.training.frozen import FrozenModels
+from engine.training.experience import Experience, experience_sums, pad, read_experience
+from engine.training.loops.on_policy import OnPolicyLoop, PromptData
 from engine.training.losses.ppo import penalised_rewards, surrogate_loss, value_loss
 from engine.training.masked import masked_mean
-from engine.training.method_loop import PartLoss, Shard, Sums
-from engine.training.request import Ppo, TrainingRequest
+from engine.training.method_loop import PartLoss, Sums
+from engine.training.methods.ppo import Ppo
 from engine.training.rollout_segments import (
     Earned,
-    RolloutSegments,
     dense_rewards,
-    needs_text,
     weights_of,
     whole_rewards,
 )
-from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
+from engine.training.rollouts import Rollout
 from engine.training.trained_model import TrainedModel
 
 
-class PpoLoop:
-    """A request of method `ppo`, prepared. `batch_size` counts prompts."""
+class PpoLoop(OnPolicyLoop):
+    """A request of method `ppo`, prepared."""
 
-    has_value_head = True
-
-    def __init__(
-        self,
-        request: TrainingRequest,
-        prompts: Prompts,
-        held_out: Prompts,
-        frozen: FrozenModels,
-        model: TrainedModel,
-        rule: SegmentationRule,
-        source: SourceName,
-        exchange: Exchange = across_processes,
-    ) -> None:
-        assert isinstance(request.method, Ppo)
-        self._method = request.method
-        self._seed = request.optimisation.seed
-        self._segments = RolloutSegments(rule, source, judged=frozen.reward_model is not None)
-        self._rollouts = Rollouts(
-            request,
-            request.method.sampling,
-            prompts,
-            held_out,
-            frozen,
-            model,
-            source,
-            exchange,
-            values=True,
-            needs_text=needs_text(rule),
-        )
-        self.updates_per_gathering = request.method.epochs * request.method.minibatches
-        self._experience: list[Experience] = []
+    def __init__(self, data: PromptData) -> None:
+        method = data.request.method
+        assert isinstance(method, Ppo)
+        super().__init__(data, updates=method.epochs * method.minibatches, critic=True)
+        self._method = method
+        self._seed = data.request.optimisation.seed
         self._advantage_std = 0.0
 
-    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[Experience]:
-        gathering, within = divmod(update, self.updates_per_gathering)
-        if within == 0:
-            self._experience = self._learnt(self._rollouts.gather(gathering, model, shard))
-        epoch, part = divmod(within, self._method.minibatches)
-        order = np.random.default_rng([self._seed, gathering, epoch]).permutation(len(self._experience))
-        minibatch = np.array_split(order, self._method.minibatches)[part]
-        return shard.take([self._experience[at] for at in minibatch])
-
-    def totals(self, examples: Sequence[Experience]) -> dict[str, float]:
-        return totals_of(examples)
+    def minibatch(self, experience: list[Experience], phase: int, update: int) -> list[Experience]:
+        epoch, part = divmod(update, self._method.minibatches)
+        order = np.random.default_rng([self._seed, phase, epoch]).permutation(len(experience))
+        return [experience[at] for at in np.array_split(order, self._method.minibatches)[part]]
 
     def loss(
         self, model: TrainedModel, examples: Sequence[Experience], totals: Mapping[str, float]
@@ -125,26 +88,17 @@ class PpoLoop:
         loss = surrogate.loss + self._method.value_weight * critic
         return PartLoss(loss, sums | experience_sums(examples))
 
-    def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
-        return self._rollouts.look(model, shard)
-
-    def state(self) -> dict[str, object]:
-        return {"segments": self._segments.state()}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        self._segments.restore(cast(Mapping[str, Any], state["segments"]))
-
-    def _learnt(self, rollouts: list[Rollout]) -> list[Experience]:
+    def learnt(self, rollouts: list[Rollout]) -> list[Experience]:
         """The rollouts with advantages and returns, whitened over all of them."""
-        earned = self._segments.earned(rollouts)
-        mean = self._segments.sequence_rewards.mean
-        scale = self._segments.sequence_rewards.std or 1.0
+        earned = self.segments.earned(rollouts)
+        mean = self.segments.sequence_rewards.mean
+        scale = self.segments.sequence_rewards.std or 1.0
         expected = [0.0 if one.values is None else float(one.values[0]) for one in rollouts]
         signs = [
             int(np.sign((reward - mean) / scale - value))
             for reward, value in zip(earned.rewards, expected, strict=True)
         ]
-        cut = self._segments.cut(rollouts, signs)
+        cut = self.segments.cut(rollouts, signs)
         completion = _padded([np.ones(len(one.ids), np.bool_) for one in rollouts])
         rewards = penalised_rewards(
             _padded([(r / scale).astype(np.float32) for r in self._rewards(earned, cut, mean)]),

@@ -19,7 +19,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from engine.training.loops.offline import OfflineData, PairExample, SideBatch, by_side, row_of, side_batch
+from engine.training.loops.offline import (
+    OfflineData,
+    OfflineLoop,
+    PairExample,
+    SideBatch,
+    by_side,
+    row_of,
+    side_batch,
+)
 from engine.training.losses.reward_model import (
     RewardModelLoss,
     bradley_terry_loss,
@@ -28,23 +36,17 @@ from engine.training.losses.reward_model import (
 )
 from engine.training.masked import last_tokens, masked_sum
 from engine.training.method_loop import PartLoss, Shard, Sums
-from engine.training.request import RewardModel
+from engine.training.methods.reward_model import RewardModel
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES
 
 
-class RewardModelLoop:
+class RewardModelLoop(OfflineLoop):
     """Bradley-Terry on the rewards of both sides."""
 
-    updates_per_gathering = 1
-    has_value_head = False
-
     def __init__(self, data: OfflineData, method: RewardModel) -> None:
-        self._data = data
+        super().__init__(data)
         self._method = method
-
-    def examples(self, update: int, model: TrainedModel, shard: Shard) -> list[PairExample]:
-        return self._data.examples(update, model, shard)
 
     def totals(self, examples: Sequence[PairExample]) -> dict[str, float]:
         return {"pairs": float(len(examples))}
@@ -72,11 +74,11 @@ class RewardModelLoop:
         return PartLoss(loss, sums)
 
     def evaluate(self, model: TrainedModel, shard: Shard) -> Sums:
-        if not self._data.held_out:
+        if not self.data.held_out:
             return {}
-        pairs = [PairExample(pair) for pair in shard.take(self._data.held_out)]
+        pairs = [PairExample(pair) for pair in shard.take(self.data.held_out)]
         loss, right, margin = 0.0, 0.0, 0.0
-        size = self._data.request.optimisation.batch_size
+        size = self.data.request.optimisation.batch_size
         with torch.no_grad():
             for start in range(0, len(pairs), size):
                 part = pairs[start : start + size]
@@ -91,12 +93,6 @@ class RewardModelLoop:
             "held_out/accuracy": (right, count),
             "held_out/margin": (margin, count),
         }
-
-    def state(self) -> dict[str, object]:
-        return {}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        return
 
     def _values(
         self, model: TrainedModel, examples: Sequence[PairExample]

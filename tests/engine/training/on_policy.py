@@ -11,12 +11,10 @@ import numpy as np
 import torch
 
 from engine.training.frozen import FrozenModels, load_frozen
-from engine.training.loops.group import GroupLoop
-from engine.training.loops.ppo import PpoLoop
-from engine.training.loops.rjs_sampled import SampledRjsLoop
+from engine.training.loops.on_policy import PromptData
 from engine.training.method_loop import PartLoss, Shard
 from engine.training.request import TrainingRequest
-from engine.training.resolve import settle
+from engine.training.resolve import resolve
 from engine.training.rollouts import Exchange, Prompts, across_processes
 from engine.training.trained_model import TrainedModel, load
 from engine.types import ModelReference
@@ -26,7 +24,6 @@ ALONE = Shard(0, 1)
 LIKED = 300
 """The token that the scorer likes."""
 TEXTS = ("The sky", "Once upon a time", "Two and two", "A small cat", "Der Fuchs", "It liked")
-LOOPS: dict[str, Any] = {"ppo": PpoLoop, "grpo": GroupLoop, "rloo": GroupLoop, "rjs": SampledRjsLoop}
 
 
 @dataclass(frozen=True)
@@ -116,19 +113,21 @@ def trial(
             **({"scorer": world.scorer} if models is None else models),
         }
     )
-    request = settle(request, rows=len(texts), parameters=10_000)
-    settled = request.supervision.rule
-    assert settled is not None
-    settled = settled.model_copy(update=rule or {})
+    request = resolve(request, rows=len(texts), parameters=10_000)
+    cut = request.supervision.rule
+    assert cut is not None
+    supervision = request.supervision.model_copy(update={"rule": cut.model_copy(update=rule or {})})
+    request = request.model_copy(update={"supervision": supervision})
+    declared = request.method.declared
+    assert declared.on_policy is not None
     model = load(
         request.model, "causal_lm", device="cpu", dtype=torch.float32, seed=0,
-        value_head=request.method.name == "ppo", lora=request.lora,
+        value_head=declared.critic, lora=request.lora,
     )  # fmt: skip
     frozen = load_frozen(request, model, needs_reference=True)
     asked = prompts(texts, model.tokenizer)
-    loop = LOOPS[request.method.name](
-        request, asked, prompts(texts[:2], model.tokenizer), frozen, model, settled, source, exchange
-    )
+    held_out = prompts(texts[:2], model.tokenizer)
+    loop = declared.on_policy(PromptData(request, asked, held_out, frozen, model, exchange))
     return Trial(request, model, frozen, loop)
 
 

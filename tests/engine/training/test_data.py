@@ -10,7 +10,7 @@ import pytest
 from engine.errors import DataError
 from engine.formats.canonical import write_pairs
 from engine.training.data import batch_of, choose_rows, count_usable, tokenise_pairs
-from engine.training.resolve import settle
+from engine.training.resolve import resolve
 from engine.training.trained_model import load
 from engine.types import SIDES, PreferencePair, Response
 from tests.engine.training.worlds import pairs, training, write_world
@@ -21,7 +21,7 @@ def _keys(chosen: list[PreferencePair]) -> list[str]:
 
 
 def _settled(model: Path, rows: int, **fields: object):  # type: ignore[no-untyped-def]
-    return settle(training(model, **fields), rows=rows, parameters=1000)
+    return resolve(training(model, **fields), rows=rows, parameters=1000)
 
 
 def test_two_parts_of_the_data_share_no_row_whatever_the_seed(tmp_path: Path) -> None:

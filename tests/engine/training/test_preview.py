@@ -13,8 +13,8 @@ import torch
 
 from engine.training.losses.dpo import SideLogprobs, dpo_loss
 from engine.training.losses.rjs import rjs_loss
+from engine.training.methods.dpo import Dpo
 from engine.training.preview import PLAIN, SeenSide, dpo_preview, rjs_preview, seen_side
-from engine.training.request import Dpo
 from engine.types import RewardMap, Segmentation
 
 ORACLE = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())["dpo"]

@@ -10,10 +10,11 @@ import pytest
 from engine.errors import RequestError
 from engine.model_files import inspect_model
 from engine.training.checks import check_training
-from engine.training.densities import rule_for
+from engine.training.densities import DENSITIES
 from engine.training.estimate import estimate
-from engine.training.request import DENSITIES, TrainingRequest
-from engine.training.resolve import settle, split
+from engine.training.methods import METHODS
+from engine.training.request import TrainingRequest
+from engine.training.resolve import resolve, split
 from engine.training.schedule import learning_rate_at
 from engine.types import ModelReference
 from tests.engine.tiny_models import write_model
@@ -24,7 +25,7 @@ def request(**fields: Any) -> TrainingRequest:
 
 
 def test_steps_are_one_pass_over_what_is_not_held_out() -> None:
-    settled = settle(request(), rows=1000, parameters=10**6)
+    settled = resolve(request(), rows=1000, parameters=10**6)
     assert split(request(), 1000) == (950, 50)
     assert settled.optimisation.steps == 60  # 950 / 16, rounded up
     assert settled.keeping.checkpoint_every == 6
@@ -32,15 +33,15 @@ def test_steps_are_one_pass_over_what_is_not_held_out() -> None:
 
 
 def test_what_is_settled_stays_settled() -> None:
-    once = settle(request(scorer={"path": "scorer"}), rows=1000, parameters=10**6)
-    assert settle(once, rows=7, parameters=10**10) == once.model_copy(
+    once = resolve(request(scorer={"path": "scorer"}), rows=1000, parameters=10**6)
+    assert resolve(once, rows=7, parameters=10**10) == once.model_copy(
         update={"machine": once.machine.model_copy(update={"threads": 1})}
     )
 
 
 def test_larger_models_learn_with_smaller_steps_and_adapters_with_larger_ones() -> None:
     def rate(parameters: float, **fields: Any) -> float:
-        found = settle(request(**fields), rows=10, parameters=int(parameters)).optimisation.learning_rate
+        found = resolve(request(**fields), rows=10, parameters=int(parameters)).optimisation.learning_rate
         assert found is not None
         return found
 
@@ -51,17 +52,17 @@ def test_larger_models_learn_with_smaller_steps_and_adapters_with_larger_ones() 
 @pytest.mark.parametrize("density", DENSITIES)
 def test_every_density_has_a_rule_for_every_source(density: Any) -> None:
     for source in ("implicit", "rm_prefix", "rm_increment", "spans", "external"):
-        rule = rule_for(density, source, "dpo")
+        rule = METHODS["dpo"].rule_for(density, source)
         assert rule.segmenter.name == {"sample": "whole", "step": "clause", "segment": "hysteresis"}.get(
             density, "token"
         )
-    assert rule_for(density, "implicit", "dpo").baseline == "otsu"
-    assert rule_for(density, "implicit", "rjs").baseline == "median"
+    assert METHODS["dpo"].rule_for(density, "implicit").baseline == "otsu"
+    assert METHODS["rjs"].rule_for(density, "implicit").baseline == "median"
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_rates_rise_then_fall_and_stay_above_zero(schedule: Any) -> None:
-    settled = settle(
+    settled = resolve(
         request(optimisation={"steps": 100, "schedule": schedule, "warmup": 0.1, "learning_rate": 1.0}),
         rows=10,
         parameters=1,
@@ -129,7 +130,7 @@ def test_an_estimate_grows_with_what_costs_memory(tmp_path: Path) -> None:
     model = inspect_model(ModelReference(path=str(write_model(tmp_path / "m", "llama"))))
 
     def bytes_of(**fields: Any) -> Any:
-        return estimate(settle(request(**fields), rows=10, parameters=model.parameters), model, [model], 100)
+        return estimate(resolve(request(**fields), rows=10, parameters=model.parameters), model, [model], 100)
 
     plain = bytes_of()
     assert plain.weights == 4 * model.parameters == plain.frozen

@@ -15,7 +15,7 @@ from engine.requests import ScoreRequest
 from engine.training.data import TokenisedPair, tokenise_pairs
 from engine.training.frozen import FrozenModels, load_frozen
 from engine.training.request import TrainingRequest
-from engine.training.resolve import settle
+from engine.training.resolve import resolve
 from engine.training.supervision import KeptTokens, StoredRewards, TrainingPair, kept_tokens, supervise
 from engine.training.trained_model import TrainedModel, load
 from engine.types import SIDES
@@ -41,7 +41,7 @@ class World:
         ).pairs
 
     def request(self, **fields: Any) -> TrainingRequest:
-        return settle(training(self.folder, **fields), rows=24, parameters=1000)
+        return resolve(training(self.folder, **fields), rows=24, parameters=1000)
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def test_soft_weights_scale_the_surrogate(world: World) -> None:
 
 def test_minibatches_of_an_epoch_are_all_rollouts_once(world: World) -> None:
     one = trial(world, {"name": "ppo", "epochs": 2, "minibatches": 3})
-    assert one.loop.updates_per_gathering == 6
+    assert one.loop.updates_per_rollout_phase == 6
     epochs = []
     for epoch in range(2):
         batches = [drawn(one, 3 * epoch + part) for part in range(3)]
