@@ -11,9 +11,8 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy.orm import Session
@@ -24,6 +23,7 @@ from app.errors import AppError, NotReady, sentence_of
 from app.job_process import GRACE_SECONDS, JobProcess
 from app.services.runs import jobs, runs
 from app.services.runs.jobs import Claim, LostJob
+from app.services.runs.kinds import RunKind
 from engine.errors import EngineError
 from engine.jobs.protocol import Crash, Ending, Refusal, Report, Result, Stopped
 
@@ -47,31 +47,6 @@ class Stop(enum.Enum):
     hand_back = "hand_back"  # the worker stops; the job waits for another one
 
 
-class Handling(Protocol):
-    """What the service of a kind of run does for its job. None of these commits."""
-
-    def prepare(self, session: Session, run: Run, scratch: Path) -> dict[str, Any]:
-        """The request of the job's process, which may read files in `scratch`."""
-        ...
-
-    def store(self, session: Session, run: Run, attempt: int, chunk: Any) -> None:
-        """Store one chunk that the job reported."""
-        ...
-
-    def finish(self, session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
-        """Do what remains once the job is done; the run's result."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """How one kind of run is done."""
-
-    job: str
-    """The kind of job: a module of `engine.jobs`, or one by its dotted path."""
-    service: Handling
-
-
 def nothing_follows(session: Session, run_id: int) -> None:
     """For a run that nobody waits for."""
 
@@ -82,17 +57,17 @@ class Attempt:
     def __init__(
         self,
         database: Database,
-        handlers: Mapping[str, Handler],
+        kinds: Mapping[str, RunKind],
         claim: Claim,
         process: JobProcess,
         device: str,
         should_stop: Callable[[], Stop | None],
         then: Callable[[Session, int], None] = nothing_follows,
     ) -> None:
-        """`then` is told of the run in the transaction in which it succeeds, so that what follows is never
+        """`then` is called in the transaction in which the run succeeds, so that what follows is never
         missing."""
         self._database = database
-        self._handlers = handlers
+        self._kinds = kinds
         self._claim = claim
         self._process = process
         self._device = device
@@ -127,21 +102,21 @@ class Attempt:
 
     def _do(self) -> Ending:
         """Prepare the job and follow its process to the end."""
-        handler = self._handler()
+        kind = self._kind()
         with tempfile.TemporaryDirectory(prefix="rewardscope-job-") as scratch:
             request = self._transact(
-                lambda session: handler.service.prepare(session, self._get_run(session), Path(scratch))
+                lambda session: kind.prepare(session, self._get_run(session), Path(scratch))
             )
             self._process.take_lines()  # Whatever came after an earlier job is not this one's.
-            self._process.start(handler.job, on_device(request, self._device))
-            return self._follow(handler)
+            self._process.start(kind.job, on_device(request, self._device))
+            return self._follow(kind)
 
-    def _follow(self, handler: Handler) -> Ending:
+    def _follow(self, kind: RunKind) -> Ending:
         """Answer every report until the process ends the job, or is made to."""
         while True:
             event = self._process.poll(POLL_SECONDS)
             if isinstance(event, Report):
-                stop = self._store(handler, event)
+                stop = self._store(kind, event)
                 self._process.answer(stop or self._should_stop() is not None)
                 self._stopping_since = self._stopping_since or (time.monotonic() if stop else None)
                 continue
@@ -165,7 +140,7 @@ class Attempt:
         self._forward_lines(now=True)
         return True
 
-    def _store(self, handler: Handler, report: Report) -> bool:
+    def _store(self, kind: RunKind, report: Report) -> bool:
         """Store a report in one transaction, progress with data; returns whether the job shall stop."""
 
         def store(session: Session) -> bool:
@@ -175,17 +150,17 @@ class Attempt:
             if report.chunk is not None:
                 run = self._get_run(session)
                 if not is_stored(run.job, report.chunk):
-                    handler.service.store(session, run, self._claim.attempt, report.chunk)
+                    kind.store(session, run, self._claim.attempt, report.chunk)
             return stop
 
         return self._transact(store)
 
     def _finish(self, ending: Result) -> None:
         """Let the service do what remains and end the job, in one transaction."""
-        handler = self._handler()
+        kind = self._kind()
 
         def finish(session: Session) -> None:
-            result = handler.service.finish(session, self._get_run(session), ending.result)
+            result = kind.finish(session, self._get_run(session), ending.result)
             jobs.finish(session, self._claim.job_id, self._claim.attempt, result)
             self._then(session, self._claim.run_id)
 
@@ -228,15 +203,15 @@ class Attempt:
             lambda session: jobs.log(session, self._claim.job_id, self._claim.attempt, "output", kept)
         )
 
-    def _handler(self) -> Handler:
-        handler = self._handlers.get(self._claim.kind)
-        if handler is None:
+    def _kind(self) -> RunKind:
+        kind = self._kinds.get(self._claim.kind)
+        if kind is None:
             raise AppError(
                 f"This worker does not know runs of kind `{self._claim.kind}`; "
                 "start workers of the same release as the server.",
                 code="unknown_kind",
             )
-        return handler
+        return kind
 
     def _get_run(self, session: Session) -> Run:
         return runs.get_run(session, self._claim.run_id)

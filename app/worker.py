@@ -21,29 +21,19 @@ import procrastinate
 import structlog
 from procrastinate.job_context import AbortReason
 
-from app.attempt import Attempt, Handler, Stop, patiently
+from app.attempt import Attempt, Stop, patiently
 from app.db import queue as job_queue
 from app.db.queue import QueueRow
 from app.db.session import Database
 from app.errors import NotReady
 from app.job_process import JobProcess
 from app.memory import memory_of
-from app.services import demo
-from app.services.evaluations import evaluations
 from app.services.recipes import recipes
+from app.services.run_kinds import RUN_KINDS
 from app.services.runs import jobs, webhook_calls, webhooks, workers
-from app.services.scorings import scores, scorings
-from app.services.trainings import token_maps, trainings
+from app.services.runs.kinds import RunKind
 from app.settings import Settings
 
-HANDLERS: Mapping[str, Handler] = {
-    "scoring": Handler("score", scorings),
-    "training": Handler("train", trainings),
-    "evaluation": Handler("evaluate", evaluations),
-    "playground": Handler("score", scores),
-    "token_maps": Handler("trace", token_maps),
-    "demo": Handler("lab", demo),
-}
 WARM_QUEUE = "interactive"
 """The queue whose jobs share a process that stays."""
 WARM_SECONDS = 15 * 60
@@ -66,11 +56,11 @@ class Worker:
     """One worker on one data base."""
 
     def __init__(
-        self, settings: Settings, database: Database, handlers: Mapping[str, Handler] = HANDLERS
+        self, settings: Settings, database: Database, kinds: Mapping[str, RunKind] = RUN_KINDS
     ) -> None:
         self._settings = settings
         self._database = database
-        self._handlers = handlers
+        self._kinds = kinds
         self.name = settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
         self._warm = JobProcess()
         self._warm_lock = threading.Lock()
@@ -121,7 +111,7 @@ class Worker:
             log.info("job_started", kind=claim.kind)
             Attempt(
                 self._database,
-                self._handlers,
+                self._kinds,
                 claim,
                 process,
                 self._settings.device,

@@ -55,12 +55,15 @@ class Registry(Mapping[str, T]):
         self._items[item.name] = item
         return item
 
-    def fill(self, package: str, order: tuple[str, ...] = ()) -> None:
-        """Imports every module of `package`, those of `order` first, then the modules of others."""
-        path = importlib.import_module(package).__path__
-        found = sorted(module.name for module in pkgutil.iter_modules(path) if not module.ispkg)
-        for name in (*order, *(name for name in found if name not in order)):
-            importlib.import_module(f"{package}.{name}")
+    def fill(self, package: str, order: tuple[str, ...] = (), *, nested: bool = False) -> None:
+        """Imports every module of `package`, those of `order` first, then the modules of others.
+
+        `nested` also imports the modules of the packages in it: of all rooms of a layer.
+        """
+        found = _modules_of(package, nested=nested)
+        first = [f"{package}.{name}" for name in order]
+        for name in (*first, *(name for name in found if name not in first)):
+            importlib.import_module(name)
         for point in entry_points(group=f"rewardscope.{self.kind}"):
             point.load()
         for module in _from_environment(self.kind):
@@ -80,6 +83,17 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+def _modules_of(package: str, *, nested: bool) -> list[str]:
+    """The modules of a package by their dotted names, in alphabetical order."""
+    names: list[str] = []
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        if not module.ispkg:
+            names.append(module.name)
+        elif nested:
+            names += _modules_of(module.name, nested=True)
+    return sorted(names)
 
 
 def _from_environment(kind: str) -> list[str]:

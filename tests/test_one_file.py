@@ -3,22 +3,33 @@ does its work. Each toy under `tests/toys` is such a module; it joins processes 
 
 from __future__ import annotations
 
+import html
+import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from starlette.testclient import TestClient
 
 from app.db.session import Database
+from app.db.tables import WebhookDelivery
+from app.pages.parts.kind_pages import KIND_PAGES
+from app.services.run_kinds import RUN_KINDS
+from app.services.runs import jobs, runs, webhooks
+from app.services.runs.webhooks import WebhookRequest
 from app.settings import Settings
+from app.worker import Worker
 from tests.app import factories
 from tests.conftest import TOKEN
 
 ROOT = Path(__file__).parents[1]
-PLUGINS = "sources=tests.toys.toy_source"
+PLUGINS = "sources=tests.toys.toy_source run_kinds=tests.toys.toy_run_kind"
+RUN_KIND = "tests.toys.toy_run_kind"
 ModelFolder = Callable[..., Path]
 
 
@@ -94,3 +105,79 @@ def test_a_source_scores_a_file(model_folder: ModelFolder, pairs: Path, tmp_path
     lengths = [end - start for start, end in record["offsets"]]
     assert record["token_rewards"] == {"toy_length": lengths}
     assert sum(lengths) == len(" blue and the grass is green.")
+
+
+# ------------------------------------------------------------------------------------------------- a run kind
+
+
+def submit_run(database: Database, kind: str) -> int:
+    with database.session() as session:
+        request = {"number": 21, "secret": "nobody reads this", "unit": "apples"}
+        return jobs.submit(session, kind=kind, name="double 21", request=request).id
+
+
+@pytest.fixture
+def toy_run_kind() -> Iterator[None]:
+    """The run kind of a file of somebody else's, which is gone after the test."""
+    importlib.import_module(RUN_KIND)
+    yield
+    for registry in (RUN_KINDS, KIND_PAGES):
+        for name in [name for name in registry if name.endswith("doubling")]:
+            del registry._items[name]  # type: ignore[attr-defined]
+    del sys.modules[RUN_KIND]
+
+
+@pytest.mark.usefixtures("toy_run_kind")
+def test_a_run_kind_of_one_file_is_done_by_the_worker(worker: Worker, database: Database) -> None:
+    run_id = submit_run(database, "doubling")
+    assert worker.run_once()
+    with database.session() as session:
+        run = runs.get_run(session, run_id)
+        assert (run.job.status, run.result) == ("succeeded", {"doubled": 42})
+        assert [line.message for line in jobs.logs(session, run_id)] == ["doubling 21"]
+
+
+@pytest.mark.usefixtures("toy_run_kind")
+def test_its_page_shows_its_word_its_facts_and_where_its_result_is(
+    worker: Worker, database: Database, client: TestClient
+) -> None:
+    run_id = submit_run(database, "doubling")
+    assert "Double it again" not in client.get(f"/runs/{run_id}").text
+    worker.run_once()
+    page = html.unescape(client.get(f"/runs/{run_id}").text)
+    assert "<span>doubling of a number</span>" in page
+    assert "<dt>doubled</dt><dd>42</dd>" in page
+    assert "<dt>unit</dt><dd>apples</dd>" in page
+    assert "nobody reads this" not in page
+    assert 'href="/playground">Double it again</a>' in page
+    assert "doubling of a number" in client.get("/runs").text
+
+
+@pytest.mark.usefixtures("toy_run_kind")
+def test_it_is_cloned_with_the_body_of_its_own(database: Database, client: TestClient) -> None:
+    run_id = submit_run(database, "doubling")
+    answer = client.get(f"/api/v1/runs/{run_id}/clone")
+    assert answer.json() == {"address": "/api/v1/doublings", "body": {"number": 21}}
+
+
+@pytest.mark.usefixtures("toy_run_kind")
+def test_webhooks_report_it_as_it_declares(worker: Worker, database: Database) -> None:
+    with database.session() as session:
+        request = WebhookRequest(url="http://127.0.0.1:9/hook", statuses=["succeeded"])
+        webhooks.register(session, request)
+    reported, quiet = submit_run(database, "doubling"), submit_run(database, "quiet_doubling")
+    while worker.run_once():
+        pass
+    with database.session() as session:
+        assert runs.get_run(session, quiet).job.status == "succeeded"
+        assert list(session.scalars(select(WebhookDelivery.run_id))) == [reported]
+
+
+def test_it_is_listed_in_filters_and_in_the_schema(pages: Callable[..., dict[str, str]]) -> None:
+    found = pages("/openapi.json", "/runs?kind=doubling")
+    parameters = json.loads(found["/openapi.json"])["paths"]["/api/v1/runs"]["get"]["parameters"]
+    kinds = next(one for one in parameters if one["name"] == "kind")["schema"]["anyOf"][0]["enum"]
+    assert {"doubling", "scoring", "training"} <= set(kinds)
+    for kind in kinds:
+        assert f'<option value="{kind}"' in found["/runs?kind=doubling"]
+    assert '<option value="doubling" selected>doubling of a number</option>' in found["/runs?kind=doubling"]

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def list_runs(
     limit: Limit = 20,
-    kind: Annotated[str | None, typer.Option(help="scoring, demo or playground.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Such as scoring, training or evaluation.")] = None,
     status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed, ...")] = None,
     as_json: Json = False,
 ) -> None:

@@ -133,7 +133,7 @@ class Run(Base):
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    """`scoring`, `training`, `evaluation`, `demo`, `playground` or `token_maps`."""
+    """The name of its run kind, as `app.services.run_kinds` knows them."""
     name: Mapped[str]
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
     request: Mapped[dict[str, Any]]

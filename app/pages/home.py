@@ -12,16 +12,19 @@ from sqlalchemy.orm import Session
 from app.db.tables import Dataset, JobStatus, Model, Run
 from app.dependencies import SessionDep, SettingsDep
 from app.pages.models.models import KINDS
+from app.pages.parts.kind_pages import KIND_PAGES, KindPages, ResultLink
 from app.pages.parts.numbers import counted
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_rows import RunRow, run_row
 from app.pages.recipes.recipes import RecipeLine, recipe_line
 from app.services import demo
 from app.services.datasets import datasets
+from app.services.demo import DEMO
 from app.services.models import models
 from app.services.recipes import recipes
 from app.services.runs import queue as queues
 from app.services.runs import runs, workers
+from app.services.scorings.sources import SCORING
 
 SHOWN_RUNS = 8
 SHOWN_DATASETS = 50
@@ -190,8 +193,8 @@ def _next_steps(
 ) -> list[NextStep]:
     """What somebody with this data would do next, the nearest first."""
     steps = []
-    scored = runs.newest_runs(session, kind="scoring", status=JobStatus.succeeded, limit=1)
-    of_newest = runs.newest_runs(session, kind="scoring", dataset_id=newest.id, limit=1)
+    scored = runs.newest_runs(session, kind=SCORING, status=JobStatus.succeeded, limit=1)
+    of_newest = runs.newest_runs(session, kind=SCORING, dataset_id=newest.id, limit=1)
     if not of_newest:
         address = url_of(request, "score", dataset_id=newest.id)
         reason = f"{counted(newest.pair_count, 'pair')} without token rewards of a model yet."
@@ -215,7 +218,7 @@ def _next_steps(
 
 
 def _active_demo(request: Request, session: Session) -> RunRow | None:
-    newest = runs.newest_runs(session, kind="demo", limit=1)
+    newest = runs.newest_runs(session, kind=DEMO, limit=1)
     lines = [run_row(request, run) for run in newest]
     return next((line for line in lines if line.is_active), None)
 
@@ -243,3 +246,20 @@ def _activity(request: Request, session: Session) -> Activity:
         is_active=any(line.is_active for line in lines),
         is_served=any(worker.is_alive for worker in present),
     )
+
+
+def _demo_result(request: Request, run: Run) -> ResultLink | None:
+    """The scoring that the demo submitted, else its data set."""
+    result = run.result or {}
+    if "dataset_id" not in result:
+        return None
+    scoring = result.get("run_id")
+    if scoring is not None:
+        return ResultLink(url_of(request, "run", run_id=scoring), "Watch the demo being scored")
+    query = {"sort": "conflict"}
+    return ResultLink(
+        url_of(request, "dataset", query, dataset_id=result["dataset_id"]), "Open the demo data set"
+    )
+
+
+KIND_PAGES.register(KindPages(name=DEMO, result=_demo_result))

@@ -12,13 +12,14 @@ from app.pages.models import model, models
 from app.pages.pairs import export as pair_export
 from app.pages.pairs import labels, pairs
 from app.pages.pairs import preview as pair_preview
+from app.pages.parts.kind_pages import KIND_PAGES
 from app.pages.parts.rendering import static_url
 from app.pages.patterns import patterns
 from app.pages.recipes import forms as recipe_forms
 from app.pages.recipes import recipes
 from app.pages.runs import compare, news, queue, run_list, runs
 from app.pages.scorings import playground
-from app.pages.trainings import token_maps, trainings
+from app.pages.trainings import token_maps, training_runs, trainings
 
 router = APIRouter(include_in_schema=False)
 for page in (
@@ -32,6 +33,7 @@ for page in (
     compare,
     run_list,
     runs,
+    training_runs,
     token_maps,
     queue,
     trainings,
@@ -48,6 +50,8 @@ for page in (
     patterns,
 ):
     router.include_router(page.router)
+
+KIND_PAGES.fill("app.pages", nested=True)
 
 
 @router.get("/favicon.ico", name="pages:icon")

@@ -14,13 +14,17 @@ from app.services.datasets import datasets
 from app.services.evaluations import task_suites
 from app.services.models import models
 from app.services.runs import jobs
+from app.services.runs.kinds import RUN_KINDS, RunKind
 from app.services.scorings import scorings
 from app.services.scorings.scorings import ScoringRequest
+from app.services.scorings.sources import SCORING
 from app.settings import Settings
 from engine.formats.canonical import read_pairs
 from engine.formats.reading import read_tasks
 from engine.types import ModelReference
 
+DEMO = "demo"
+"""The kind of runs that build the demo's world."""
 DATASET_NAME = "demo: planted errors"
 POOL_NAME = "demo: scorer's pool"
 HELD_OUT_NAME = "demo: held out"
@@ -39,7 +43,7 @@ def load(session: Session, settings: Settings) -> Run:
     query = (
         select(Run)
         .join(Job)
-        .where(Run.kind == "demo", Job.status.not_in(_GIVEN_UP))
+        .where(Run.kind == DEMO, Job.status.not_in(_GIVEN_UP))
         .order_by(Run.id.desc())
         .limit(1)
         .options(joinedload(Run.job), joinedload(Run.dataset))
@@ -49,17 +53,18 @@ def load(session: Session, settings: Settings) -> Run:
         return known
     datasets.check_disk(settings)
     folder = (settings.data_dir / "lab").resolve()
-    return jobs.submit(session, kind="demo", name="Demo world", request={"folder": str(folder)})
+    return jobs.submit(session, kind=DEMO, name="Demo world", request={"folder": str(folder)})
+
+
+def run_that_made(session: Session, dataset_id: int) -> Run | None:
+    """The run of the demo that imported a data set; None for any other data set."""
+    query = select(Run).where(Run.kind == DEMO, Run.result["dataset_id"].as_integer() == dataset_id)
+    return session.scalar(query.order_by(Run.id.desc()).limit(1))
 
 
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
     """The request of the job's process, which builds the world where every later demo finds it again."""
     return {"folder": run.request["folder"]}
-
-
-def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
-    """The demo's job sends no chunks: it only tells how far it is."""
-    raise ValueError(f"The demo's job reported a chunk, of type {type(chunk).__name__}.")
 
 
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def _scoring(session: Session, dataset: Dataset, by_role: dict[str, Model | None
     query = (
         select(Run)
         .join(Job)
-        .where(Run.kind == "scoring", Run.dataset_id == dataset.id, Job.status.not_in(_GIVEN_UP))
+        .where(Run.kind == SCORING, Run.dataset_id == dataset.id, Job.status.not_in(_GIVEN_UP))
         .order_by(Run.id)
         .limit(1)
     )
@@ -149,3 +154,6 @@ def _scoring(session: Session, dataset: Dataset, by_role: dict[str, Model | None
 def _sources(by_role: dict[str, Model | None]) -> list[str]:
     """The demo's reward model learned to value each prefix, so its level is shown rather than its changes."""
     return ["implicit", *(["rm_prefix"] if by_role["reward_model"] is not None else []), "spans"]
+
+
+RUN_KINDS.register(RunKind(name=DEMO, word="demo", job="lab", prepare=prepare, finish=finish))

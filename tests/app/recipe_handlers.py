@@ -3,20 +3,21 @@ step of a recipe looks for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.attempt import Handler
 from app.db.tables import Dataset, Model, Run, SourceStatistics, TaskSuite
 from app.services.evaluations import task_suites
 from app.services.models import models
 from app.services.recipes import recipes
 from app.services.recipes.requests import RecipeBody
+from app.services.run_kinds import RUN_KINDS
 from app.services.runs import jobs, runs
+from app.services.runs.kinds import RunKind
 from app.settings import Settings
 from engine.tasks import Number, Task
 from engine.types import ModelReference
@@ -81,9 +82,16 @@ class Doing:
         return leave(session, run, self.folder)
 
 
-def handlers(folder: Path, failing: set[str]) -> dict[str, Handler]:
-    """A worker's handlers of all kinds of runs that recipes have."""
-    return {kind: Handler(NAME, Doing(folder, failing)) for kind in ("scoring", "training", "evaluation")}
+def kinds(folder: Path, failing: set[str]) -> dict[str, RunKind]:
+    """All kinds of runs that recipes have, as a worker does them."""
+    doing = Doing(folder, failing)
+    done: dict[str, Any] = {
+        "job": NAME,
+        "prepare": doing.prepare,
+        "store": doing.store,
+        "finish": doing.finish,
+    }
+    return {kind: replace(RUN_KINDS[kind], **done) for kind in ("scoring", "training", "evaluation")}
 
 
 def succeed(session: Session, settings: Settings, step: str, folder: Path, updates: int = 0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from app.attempt import Handler
 from app.db.session import Database
 from app.db.tables import Model, Run
 from app.services.models import models
+from app.services.run_kinds import RUN_KINDS
 from app.services.runs import jobs, metrics, runs
 from app.services.trainings import checkpoints, trainings
 from app.services.trainings.trainings import TrainingBody
@@ -30,7 +31,7 @@ STEPS = 10
 @pytest.fixture
 def trainer(settings: Settings, database: Database) -> Iterator[Worker]:
     """A stepped worker whose trainings need no model."""
-    worker = Worker(settings, database, {"training": Handler(training_job.NAME, trainings)})
+    worker = Worker(settings, database, {"training": replace(RUN_KINDS["training"], job=training_job.NAME)})
     yield worker
     worker.close()
 
@@ -116,19 +117,16 @@ def test_a_killed_training_goes_on_without_hole_or_double_point(
     ]
 
 
-class CancelledAtFive:
-    """Trainings that somebody cancels once five updates are done."""
-
-    prepare, finish = staticmethod(trainings.prepare), staticmethod(trainings.finish)
-
-    def store(self, session: Session, run: Run, attempt: int, chunk: Any) -> None:
-        trainings.store(session, run, attempt, chunk)
-        if isinstance(chunk, MetricPoints) and chunk.end == 5 and attempt == 1:
-            jobs.cancel(session, run.id)
+def store_and_cancel_at_five(session: Session, run: Run, attempt: int, chunk: Any) -> None:
+    """For trainings that somebody cancels once five updates are done."""
+    trainings.store(session, run, attempt, chunk)
+    if isinstance(chunk, MetricPoints) and chunk.end == 5 and attempt == 1:
+        jobs.cancel(session, run.id)
 
 
 def test_a_cancelled_training_is_taken_up_again(settings: Settings, database: Database, run_id: int) -> None:
-    worker = Worker(settings, database, {"training": Handler(training_job.NAME, CancelledAtFive())})
+    kind = replace(RUN_KINDS["training"], job=training_job.NAME, store=store_and_cancel_at_five)
+    worker = Worker(settings, database, {"training": kind})
     work(worker)
     assert show(database, run_id).job.status == "cancelled"
     # It hears of it in the answer to its next report.

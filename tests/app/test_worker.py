@@ -20,7 +20,7 @@ from app.job_process import JobProcess
 from app.services.runs import jobs, runs, workers
 from app.settings import Settings
 from app.worker import Worker
-from tests.app.worker_handlers import HANDLERS
+from tests.app.worker_handlers import KINDS
 
 ROOT = Path(__file__).parents[2]
 GENEROUS_SECONDS = 60.0
@@ -29,7 +29,7 @@ GENEROUS_SECONDS = 60.0
 @pytest.fixture
 def counting(settings: Settings, database: Database) -> Iterator[Worker]:
     """A stepped worker of the tests' own kind of run."""
-    worker = Worker(settings, database, HANDLERS)
+    worker = Worker(settings, database, KINDS)
     yield worker
     worker.close()
 
@@ -173,7 +173,7 @@ def test_an_attempt_that_lost_its_job_stores_nothing_more(database: Database) ->
                 assert jobs.claim(session, claim.job_id, "quick") is not None
         return None
 
-    Attempt(database, HANDLERS, claim, process, "cpu", hand_the_job_to_another).run()
+    Attempt(database, KINDS, claim, process, "cpu", hand_the_job_to_another).run()
     run = _run(database, run_id)
     assert (run.job.status, run.job.attempt, run.job.worker_name) == ("running", 2, "quick")
     assert run.result == {"numbers": [0, 1, 2, 3, 4, 5]}

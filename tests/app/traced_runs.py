@@ -24,4 +24,4 @@ def read(session: Session, run: Run, steps: list[int]) -> None:
             rewards = {lane_of(step): (lane * step / 100).tolist() for step in steps}
             maps.append(factories.reward_map(pair, side, rewards))
     token_maps.store(session, run, attempt, Traced(steps, maps))
-    jobs.finish(session, run.job.id, attempt, token_maps.finish(session, run, {"steps": steps}))
+    jobs.finish(session, run.job.id, attempt, {"steps": steps})

@@ -11,33 +11,36 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.attempt import Handler
 from app.db.session import Database
 from app.db.tables import Run
 from app.services.runs import jobs
+from app.services.runs.kinds import RunKind
 from app.settings import Settings
 from app.worker import Worker
 
 
-class Counting:
+def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
+    if run.request.get("prepare") == "refuse":
+        raise jobs.Conflict("The data set is gone; choose another one.")
+    return {"scratch": str(scratch), **run.request, "start": run.job.resume_from}
+
+
+def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
     """Keeps every number that the job counts in the run's result, so that none may be missing or doubled."""
-
-    def prepare(self, session: Session, run: Run, scratch: Path) -> dict[str, Any]:
-        if run.request.get("prepare") == "refuse":
-            raise jobs.Conflict("The data set is gone; choose another one.")
-        return {"scratch": str(scratch), **run.request, "start": run.job.resume_from}
-
-    def store(self, session: Session, run: Run, attempt: int, chunk: Any) -> None:
-        kept = run.result or {"numbers": []}
-        run.result = {"numbers": kept["numbers"] + chunk.values}
-        jobs.stored_up_to(session, run.job.id, attempt, chunk.start + len(chunk.values))
-
-    def finish(self, session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
-        return {**(run.result or {}), **result}
+    kept = run.result or {"numbers": []}
+    run.result = {"numbers": kept["numbers"] + chunk.values}
+    jobs.stored_up_to(session, run.job.id, attempt, chunk.start + len(chunk.values))
 
 
-HANDLERS = {"test": Handler("tests.app.job_kinds", Counting())}
+def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
+    return {**(run.result or {}), **result}
+
+
+COUNTING = RunKind(
+    name="test", word="test", job="tests.app.job_kinds", prepare=prepare, store=store, finish=finish
+)
+KINDS = {"test": COUNTING}
 
 if __name__ == "__main__":
     url = sys.argv[1]
-    Worker(Settings(database_url=url), Database.connect(url), HANDLERS).run()
+    Worker(Settings(database_url=url), Database.connect(url), KINDS).run()

@@ -7,18 +7,18 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
 
-from app.attempt import Handler
 from app.db.session import Database
 from app.db.tables import JobStatus
 from app.main import create_app
+from app.services.run_kinds import RUN_KINDS
 from app.services.runs import jobs, runs
-from app.services.trainings import trainings
 from app.settings import Settings
 from app.worker import Worker
 from engine.types import Progress
@@ -226,7 +226,7 @@ def test_a_recipe_is_waited_for(
     with database.session() as session:
         body = recipe_handlers.make_world(session, settings).body(densities=["sample"], union=False)
     recipe = server.submit_recipe(**body.model_dump(mode="json"))
-    worker = Worker(settings, database, recipe_handlers.handlers(tmp_path, set()))
+    worker = Worker(settings, database, recipe_handlers.kinds(tmp_path, set()))
     seen: list[int] = []
     while worker.run_once():
         seen.append(server.recipe(recipe["id"])["done"])
@@ -247,7 +247,7 @@ def test_a_training_is_asked_for_followed_and_fetched(
     asked = {"model": "base", "method": "dpo", "density": "sample", "optimisation": {"steps": 7}}
     assert server.preview_training(dataset_id, **asked)["steps"] == 7  # type: ignore[arg-type]
     run = server.submit_training(dataset_id, name="tuned", **asked)  # type: ignore[arg-type]
-    worker = Worker(settings, database, {"training": Handler(training_job.NAME, trainings)})
+    worker = Worker(settings, database, {"training": replace(RUN_KINDS["training"], job=training_job.NAME)})
     while worker.run_once():
         pass
     worker.close()

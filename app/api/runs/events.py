@@ -24,6 +24,7 @@ from app.db.session import Database
 from app.db.tables import JobStatus
 from app.dependencies import DatabaseDep, SessionDep
 from app.services.runs import jobs, runs
+from app.services.runs.kinds import has_curves
 
 LINES_A_LOOK = 500
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -117,5 +118,5 @@ def _look(database: Database, run_id: int, since: int) -> _Look:
         return _Look(
             RunSummary.summary_of(run),
             [LogLine.model_validate(line) for line in lines],
-            curves if run.kind == "training" else None,
+            curves if has_curves(run) else None,
         )

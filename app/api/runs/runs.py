@@ -17,12 +17,11 @@ from app.api.parts.lists import Listing, PagingDep
 from app.db.tables import Job, JobStatus, Run
 from app.dependencies import DatabaseDep, SessionDep
 from app.problems import responses
-from app.services import clones
 from app.services.paging import Page
-from app.services.runs import jobs, runs
+from app.services.run_kinds import RunKindName
+from app.services.runs import jobs, kinds, runs
 from app.services.runs import queue as queues
 from app.services.runs.queue import MAX_PRIORITY, Move
-from app.services.runs.runs import RunKind
 from engine.fields import StrictModel
 
 
@@ -184,7 +183,7 @@ router = door("runs")
 def list_runs(
     paging: PagingDep,
     database: DatabaseDep,
-    kind: RunKind | None = None,
+    kind: RunKindName | None = None,
     status: JobStatus | None = None,
     dataset_id: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
     name: Annotated[str | None, Query(max_length=200, description="A part of their names.")] = None,
@@ -209,7 +208,7 @@ def read_run(run_id: Id, session: SessionDep) -> RunView:
 @router.get("/{run_id}/clone", responses=responses(409))
 def clone_run(run_id: Id, session: SessionDep) -> CloneView:
     """The request of a scoring, training or evaluation as a body that may be changed and sent again."""
-    found = clones.clone(session, runs.get_run(session, run_id))
+    found = kinds.clone(session, runs.get_run(session, run_id))
     return CloneView(address=f"{PREFIX}/{found.noun}", body=found.body.model_dump(mode="json"))
 
 

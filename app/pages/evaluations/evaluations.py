@@ -23,10 +23,9 @@ from app.pages.parts.form_fields import (
 from app.pages.parts.forms import filled, page_number, validated
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.training_fields import number
-from app.services import clones
 from app.services.evaluations import evaluations
 from app.services.evaluations.evaluations import EvaluationBody
-from app.services.runs import runs
+from app.services.runs import kinds, runs
 from engine.errors import EngineError
 
 DTYPES = (("auto", "bfloat16 on a GPU, else float32"), ("float32", "float32"), ("bfloat16", "bfloat16"))
@@ -59,7 +58,7 @@ def show_evaluation_form(request: Request, session: SessionDep) -> Response:
         names = {"model": "model", "reference": "reference", "dataset": "dataset_id"}
         typed = {field: [values[name]] for name, field in names.items() if name in values}
     else:
-        again = typed_from(groups, clones.clone(session, runs.get_run(session, cloned)).body)
+        again = typed_from(groups, kinds.clone(session, runs.get_run(session, cloned)).body)
         typed = with_model_names(session, again, ("model", "reference"))
     return render(request, "evaluations/new.html", _page(request, known, groups, typed))
 

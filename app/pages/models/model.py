@@ -15,7 +15,7 @@ from app.pages.parts.figures import FigureCell, figure_cell, hint_of, label_of, 
 from app.pages.parts.numbers import count, size
 from app.pages.parts.rendering import PageContext, render, url_of
 from app.pages.parts.run_facts import facts
-from app.pages.trainings.training_runs import LinkedRun
+from app.pages.parts.run_links import LinkedRun
 from app.services.evaluations import evaluations
 from app.services.models import models
 from app.services.runs.views import find_run

@@ -8,7 +8,9 @@ from datetime import datetime
 from fastapi import Request
 
 from app.db.tables import Job, JobStatus, Run
+from app.pages.parts.kind_pages import pages_of
 from app.pages.parts.rendering import url_of
+from app.services.runs.kinds import word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class RunRow:
     id: int
     name: str
     kind: str
+    """What people call its kind."""
+    is_compared: bool
+    """Whether it can stand beside others."""
     address: str
     status: str
     is_active: bool
@@ -39,7 +44,8 @@ def run_row(request: Request, run: Run) -> RunRow:
     return RunRow(
         id=run.id,
         name=run.name,
-        kind=run.kind,
+        kind=word_of(run.kind),
+        is_compared=pages_of(run).is_compared,
         address=url_of(request, "run", run_id=run.id),
         status=job.status,
         is_active=not JobStatus(job.status).is_over,

@@ -10,6 +10,7 @@ from app.db.tables import JobStatus, Run
 from app.pages.parts.numbers import shortened
 from app.pages.parts.rendering import Option
 from app.services.runs import runs
+from app.services.scorings.sources import SCORING
 
 SHOWN_RUNS = 100
 LABEL = 28
@@ -18,7 +19,7 @@ LABEL = 28
 
 def scoring_runs(session: Session, dataset_id: int) -> list[Run]:
     """The newest scoring runs of a data set, newest first, each with its job."""
-    return runs.newest_runs(session, kind="scoring", dataset_id=dataset_id, limit=SHOWN_RUNS)
+    return runs.newest_runs(session, kind=SCORING, dataset_id=dataset_id, limit=SHOWN_RUNS)
 
 
 def default_run(found: Sequence[Run]) -> Run:

@@ -30,11 +30,11 @@ from app.pages.parts.pair_view import (
     view_data,
 )
 from app.pages.parts.rendering import PageContext, render
+from app.pages.parts.run_page import LogLine, RunStatus
 from app.pages.parts.run_rows import RunRow
 from app.pages.patterns import training_samples
 from app.pages.patterns.curve_samples import CurveSample, curve_samples
 from app.pages.patterns.samples import SAMPLES, SOURCE, Sample, sample_pair, sample_side
-from app.pages.runs.runs import LogLine, RunStatus
 from app.pages.trainings.token_maps import MappedSide, StepLine, TokenMapFragment, TokenMapPanel
 from app.pages.trainings.training_runs import TrainingRest
 from app.services.pairs.histograms import Histogram
@@ -252,6 +252,7 @@ def _demo(status: JobStatus, share: int | None) -> RunRow:
         id=1,
         name="Demo world",
         kind="demo",
+        is_compared=False,
         address="",
         status=status,
         is_active=True,

@@ -18,6 +18,7 @@ from app.pages.parts.rendering import PageContext, render, url_of
 from app.pages.parts.run_facts import told
 from app.pages.parts.training_curves import CurvesPanel, curves_panel
 from app.services.evaluations import evaluations
+from app.services.runs.kinds import has_curves, word_of
 from app.services.runs.views import MOST_COMPARED, runs_of
 from engine.evaluation.request import Figure
 
@@ -60,15 +61,21 @@ class ComparePage(PageContext):
 def show_comparison(request: Request, session: SessionDep) -> Response:
     """The runs that `ids` names, with commas between or one at a time."""
     found = runs_of(session, _ids(request))
-    trainings = [run for run in found if run.kind == "training"]
+    drawn = [run for run in found if has_curves(run)]
     page = ComparePage(
         title="Compare runs",
         section="runs",
         runs=[
-            ComparedRun(run.id, run.name, run.kind, run.job.status, url_of(request, "run", run_id=run.id))
+            ComparedRun(
+                id=run.id,
+                name=run.name,
+                kind=word_of(run.kind),
+                status=run.job.status,
+                address=url_of(request, "run", run_id=run.id),
+            )
             for run in found
         ],
-        curves=curves_panel(request, session, trainings, compares=True) if trainings else None,
+        curves=curves_panel(request, session, drawn, compares=True) if drawn else None,
         differences=[
             difference
             for kind in dict.fromkeys(run.kind for run in found)
@@ -105,8 +112,9 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, str]:
 
 def _figures(session: Session, run: Run) -> list[Figure]:
     """Those of an evaluation; of a training those of its model, the newest first."""
-    if run.kind == "evaluation":
-        return evaluations.figures_of(run)
+    own = evaluations.figures_of(run)
+    if own:
+        return own
     model_id = (run.result or {}).get("model_id")
     if model_id is None:
         return []

@@ -11,14 +11,13 @@ from fastapi.responses import JSONResponse
 from app.db.tables import JobStatus, Run
 from app.dependencies import SessionDep
 from app.errors import Invalid
-from app.pages.parts.rendering import url_of
-from app.pages.trainings.token_maps import result_address
+from app.pages.parts.kind_pages import pages_of
 from app.services.runs import runs
 
 MOST = 20
 OVERLAP = timedelta(seconds=30)
 """A run that ended before another may be committed after it; browsers know those that come twice by `key`."""
-TOLD = (JobStatus.succeeded, JobStatus.failed, JobStatus.crashed)
+REPORTED = (JobStatus.succeeded, JobStatus.failed, JobStatus.crashed)
 """Who cancels a run knows it already."""
 
 router = APIRouter()
@@ -32,7 +31,7 @@ def show_news(request: Request, session: SessionDep, after: str = "") -> Respons
     """
     now = runs.now(session)
     since = _moment(after)
-    found = [] if since is None else runs.ended_since(session, since, TOLD, MOST)
+    found = [] if since is None else runs.ended_since(session, since, REPORTED, MOST)
     items = [_item(request, run) for run in found]
     return JSONResponse({"now": now.isoformat(), "items": items}, headers={"Cache-Control": "no-store"})
 
@@ -40,20 +39,18 @@ def show_news(request: Request, session: SessionDep, after: str = "") -> Respons
 def _item(request: Request, run: Run) -> dict[str, Any]:
     ended = run.job.finished_at
     assert ended is not None, "a run that is over has ended"
-    name = "playground_run" if run.kind == "playground" else "run"
-    address = result_address(request, run) or url_of(request, name, run_id=run.id)
     return {
         "key": f"{run.id}@{ended.isoformat()}",
         "name": run.name,
         "kind": run.kind,
         "status": run.job.status,
-        "url": address,
+        "url": pages_of(run).address(request, run),
         "at": ended.isoformat(),
     }
 
 
 def _moment(text: str) -> datetime | None:
-    """From when on runs are told; None where nobody has asked before."""
+    """From when on runs are reported; None where nobody has asked before."""
     if not text:
         return None
     try:

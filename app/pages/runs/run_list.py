@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from fastapi import APIRouter, Request, Response
 
@@ -16,11 +15,10 @@ from app.pages.parts.numbers import counted
 from app.pages.parts.rendering import Option, PageContext, render, url_of
 from app.pages.parts.run_rows import RunRow, run_row
 from app.services.datasets import datasets
+from app.services.run_kinds import KIND_NAMES
 from app.services.runs import runs
-from app.services.runs.runs import RunKind
+from app.services.runs.kinds import word_of
 
-COMPARED = ("training", "evaluation")
-"""Kinds of runs that can stand side by side."""
 LONGEST_NAME = 200
 """Characters of a name that are looked for."""
 
@@ -40,7 +38,6 @@ class RunsPage(PageContext):
     first_url: str | None
     here: str
     compare_url: str
-    compared_kinds: tuple[str, ...]
     kinds: list[Option]
     statuses: list[Option]
     name: str
@@ -53,7 +50,7 @@ def show_runs(request: Request, session: SessionDep) -> Response:
     """The runs of a kind, status, name and data set, newest first. Raises Invalid for a filter that is none,
     and NotFound for a data set that is none."""
     asked = filled(request.query_params)
-    kind = _one_of("kind", get_args(RunKind), asked.get("kind"))
+    kind = _one_of("kind", KIND_NAMES, asked.get("kind"))
     status = _one_of("status", [status.value for status in JobStatus], asked.get("status"))
     name = asked.get("name", "")[:LONGEST_NAME]
     dataset_id = page_number(asked.get("dataset"))
@@ -78,9 +75,8 @@ def show_runs(request: Request, session: SessionDep) -> Response:
         first_url=url_of(request, "runs", filters) if asked.get("cursor") else None,
         here=url_of(request, "runs"),
         compare_url=url_of(request, "compare"),
-        compared_kinds=COMPARED,
-        kinds=_choices("any kind", get_args(RunKind), kind),
-        statuses=_choices("any status", [status.value for status in JobStatus], status),
+        kinds=_choices("any kind", {name: word_of(name) for name in KIND_NAMES}, kind),
+        statuses=_choices("any status", {one.value: one.value for one in JobStatus}, status),
         name=name,
         dataset=None if dataset is None else (dataset.id, dataset.name),
     )
@@ -93,8 +89,8 @@ def _one_of(name: str, known: Sequence[str], value: str | None) -> str | None:
     return value
 
 
-def _choices(every: str, known: Sequence[str], chosen: str | None) -> list[Option]:
+def _choices(every: str, known: Mapping[str, str], chosen: str | None) -> list[Option]:
     return [
         Option("", every, chosen is None),
-        *(Option(value, value.replace("_", " "), value == chosen) for value in known),
+        *(Option(value, word, value == chosen) for value, word in known.items()),
     ]

@@ -28,7 +28,7 @@ from app.services.runs import jobs, runs, workers
 from app.services.runs.workers import Worker
 from app.services.scorings import playground, scores
 from app.services.scorings.maps import PairView
-from app.services.scorings.scores import ScoreTextRequest
+from app.services.scorings.scores import PLAYGROUND, ScoreTextRequest
 from engine.errors import EngineError
 
 SHOWN_RUNS = 20
@@ -329,7 +329,7 @@ def _failure(run: Run) -> str | None:
 
 
 def _newest(session: Session) -> list[Run]:
-    return runs.newest_runs(session, kind="playground", limit=SHOWN_RUNS)
+    return runs.newest_runs(session, kind=PLAYGROUND, limit=SHOWN_RUNS)
 
 
 def _kept(request: Request, run: Run, shown: Run | None) -> Kept:

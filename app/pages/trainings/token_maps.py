@@ -15,6 +15,7 @@ from app.dependencies import SessionDep
 from app.errors import Conflict
 from app.pages.parts.forms import filled, page_number
 from app.pages.parts.highlight import LEVELS, MarkedResponse, colouring_of, highlight
+from app.pages.parts.kind_pages import KIND_PAGES, KindPages, ResultLink, own_page
 from app.pages.parts.numbers import MISSING, count, shortened, signed
 from app.pages.parts.pair_view import rounded_list, script_json
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
@@ -23,7 +24,7 @@ from app.services.datasets.datasets import get_pair
 from app.services.pairs import pairs
 from app.services.pairs.pairs import PairQuery
 from app.services.trainings import checkpoints, token_maps
-from app.services.trainings.token_maps import KIND, StepTotals, TokenMaps, TokenMapsBody
+from app.services.trainings.token_maps import TOKEN_MAPS, StepTotals, TokenMaps, TokenMapsBody
 from engine.types import SIGN, Side
 
 SUGGESTED = 20
@@ -406,9 +407,18 @@ def _turns(pair: Pair) -> list[Turn]:
     return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
 
 
-def result_address(request: Request, run: Run) -> str | None:
-    """Where the first pair of a run of token maps is seen; None for other runs."""
-    if run.kind != KIND or not run.result:
+def _result(request: Request, run: Run) -> ResultLink | None:
+    """Where the first pair of the run is seen."""
+    if not run.result:
         return None
     training, pair = run.request["training"]["id"], run.request["pairs"][0]["id"]
-    return url_of(request, "token_map", run_id=training, pair_id=pair)
+    address = url_of(request, "token_map", run_id=training, pair_id=pair)
+    return ResultLink(address, "Open the token map")
+
+
+def _address(request: Request, run: Run) -> str:
+    result = _result(request, run)
+    return own_page(request, run) if result is None else result.address
+
+
+KIND_PAGES.register(KindPages(name=TOKEN_MAPS, result=_result, address=_address))

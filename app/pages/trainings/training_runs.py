@@ -1,4 +1,4 @@
-"""What the page of a training shows beside its status: last values, checkpoints, the settled request."""
+"""The page of a training: its status with curves, last values, checkpoints, and the settled request."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fastapi import Request
+from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.db.tables import Checkpoint, JobStatus, Run
+from app.dependencies import SessionDep
+from app.pages.parts.kind_pages import KIND_PAGES, KindPages, ResultLink
 from app.pages.parts.numbers import data_size, plain_number
-from app.pages.parts.rendering import url_of
+from app.pages.parts.rendering import PageContext, render, url_of
 from app.pages.parts.run_facts import facts
-from app.pages.parts.training_curves import label_of, place_of
-from app.services.runs import metrics
-from app.services.runs.views import find_recipe, find_run
+from app.pages.parts.run_links import LinkedRun, links_of
+from app.pages.parts.run_page import RunStatus, run_status
+from app.pages.parts.run_rows import run_row
+from app.pages.parts.training_curves import CurvesPanel, curves_panel, label_of, place_of
+from app.services.runs import metrics, runs
 from app.services.trainings import checkpoints
+from app.services.trainings.requests import TRAINING
 
 MODELS = ("model", "reference", "scorer", "scorer_reference", "reward_model")
 GROUPS = {
@@ -32,6 +37,8 @@ GROUPS = {
     "packages": "Versions",
 }
 WHERE_IT_COMES_FROM = ("data_hash", "extra_datasets", "scoring_run", "suites", "allow_code", "folder")
+
+router = APIRouter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +62,6 @@ class ConfigGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkedRun:
-    """Something that the run belongs to, and where it is."""
-
-    label: str
-    name: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingRest:
     """What changes while the training goes on, but for its status and curves."""
 
@@ -74,6 +72,64 @@ class TrainingRest:
     checkpoints: list[CheckpointLine]
     pairs_url: str | None = None
     """Where pairs are seen across checkpoints; None for models that give tokens no probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFragment:
+    """What a refresh draws anew of a training, beside its status."""
+
+    status: RunStatus
+    training: TrainingRest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPage(PageContext):
+    """The whole page of a training."""
+
+    id: int
+    name: str
+    created_at: datetime
+    dataset_name: str | None
+    dataset_url: str | None
+    method: str
+    links: list[LinkedRun]
+    notes: list[str]
+    """Remarks of the job on its own result."""
+    status: RunStatus
+    curves: CurvesPanel
+    training: TrainingRest
+    config: list[ConfigGroup]
+
+
+@router.get("/runs/{run_id:int}/rest", name="pages:run_rest")
+def show_rest(request: Request, session: SessionDep, run_id: int) -> Response:
+    """What a training left so far: last values, checkpoints, the end of its log."""
+    run = runs.get_run(session, run_id)
+    fragment = TrainingFragment(run_status(request, session, run), training_rest(request, session, run))
+    return render(request, "trainings/_rest.html", fragment)
+
+
+def show_training(request: Request, session: Session, run: Run) -> Response:
+    """The whole page of a training."""
+    line = run_row(request, run)
+    method, supervision = run.request["method"]["name"], run.request["supervision"]["density"]
+    page = TrainingPage(
+        title=f"Run {run.id}: {run.name}",
+        section="runs",
+        id=run.id,
+        name=run.name,
+        created_at=run.created_at,
+        dataset_name=line.dataset_name,
+        dataset_url=line.dataset_url,
+        method=f"{method}, {supervision}-wise",
+        links=links_of(request, session, run),
+        notes=list((run.result or {}).get("notes", [])),
+        status=run_status(request, session, run),
+        curves=curves_panel(request, session, [run], compares=False),
+        training=training_rest(request, session, run),
+        config=config_groups(run),
+    )
+    return render(request, "trainings/show.html", page)
 
 
 def training_rest(request: Request, session: Session, run: Run) -> TrainingRest:
@@ -108,20 +164,6 @@ def failure_notes(session: Session, run: Run) -> list[str]:
     elif job.started_at:
         notes.append("There is no checkpoint yet: to retry begins anew.")
     return notes
-
-
-def links_of(request: Request, session: Session, run: Run) -> list[LinkedRun]:
-    """The recipe that the run is a step of, the run whose request it began with, the scoring of its masks."""
-    links = []
-    if run.recipe_id is not None and (recipe := find_recipe(session, run.recipe_id)) is not None:
-        address = url_of(request, "recipe", recipe_id=recipe.id)
-        links.append(LinkedRun("step of the recipe", recipe.name, address))
-    if run.cloned_from is not None and (cloned := find_run(session, run.cloned_from)) is not None:
-        links.append(LinkedRun("cloned from", cloned.name, url_of(request, "run", run_id=cloned.id)))
-    scored = run.request.get("scoring_run")
-    if scored and (scoring := find_run(session, scored["id"])) is not None:
-        links.append(LinkedRun("masks from", scoring.name, url_of(request, "run", run_id=scoring.id)))
-    return links
 
 
 def config_groups(run: Run) -> list[ConfigGroup]:
@@ -166,3 +208,25 @@ def _line(checkpoint: Checkpoint, columns: Sequence[str]) -> CheckpointLine:
 
 def _value(name: str, value: float) -> str:
     return data_size(value) if name.endswith("_bytes") else plain_number(value, 4)
+
+
+def _result(request: Request, run: Run) -> ResultLink | None:
+    model_id = (run.result or {}).get("model_id")
+    return (
+        None
+        if model_id is None
+        else ResultLink(url_of(request, "model", model_id=model_id), "Open the model")
+    )
+
+
+KIND_PAGES.register(
+    KindPages(
+        name=TRAINING,
+        show=show_training,
+        result=_result,
+        form="training_new",
+        notes=failure_notes,
+        refreshes_in_parts=True,
+        is_compared=True,
+    )
+)

@@ -32,8 +32,9 @@ from app.pages.parts.rule_controls import rule_query
 from app.pages.parts.scoring_runs import scoring_runs
 from app.services.runs import runs
 from app.services.runs.views import find_dataset
+from app.services.scorings.sources import SCORING
 from app.services.trainings import trainings
-from app.services.trainings.requests import MODELS, body_of
+from app.services.trainings.requests import MODELS, TRAINING, body_of
 from app.services.trainings.trainings import Preview, TrainingBody
 from app.settings import Settings
 from engine.errors import EngineError
@@ -114,7 +115,7 @@ def show_training_form(request: Request, session: SessionDep) -> Response:
     run = None if cloned is None else runs.get_run(session, cloned)
     dataset_id = page_number(values.get("dataset")) or (run.dataset_id if run else None)
     groups = _groups(session, dataset_id)
-    if run is not None and run.kind == "training":
+    if run is not None and run.kind == TRAINING:
         typed = with_model_names(session, typed_from(groups, body_of(session, run)), MODELS)
         typed["cloned_from"] = [str(run.id)]
     else:
@@ -155,7 +156,7 @@ def submit_training(
 
 def _groups(session: Session, dataset_id: int | None) -> list[FieldGroup]:
     known = form_choices(session)
-    found = runs.newest_runs(session, kind="scoring", status=JobStatus.succeeded, limit=SHOWN_SCORINGS)
+    found = runs.newest_runs(session, kind=SCORING, status=JobStatus.succeeded, limit=SHOWN_SCORINGS)
     found.sort(key=lambda run: (run.dataset_id != dataset_id, -run.id))
     scored = [(str(run.id), _scoring(run)) for run in found]
     return [

@@ -18,12 +18,23 @@ from app.db.tables import Run
 from app.errors import Invalid, Problem
 from app.services.datasets.datasets import check_disk, get_dataset, hold_dataset, write_rows
 from app.services.evaluations.task_suites import resolve_suites, write_suites
-from app.services.models.models import ModelName, check_same_tokens, choose, record_of, recorded_reference
+from app.services.models.models import (
+    ModelName,
+    check_same_tokens,
+    choose,
+    name_again,
+    record_of,
+    recorded_reference,
+)
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.runs import jobs
+from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
 from app.settings import Settings
 from engine.evaluation.request import EvaluationNumbers, EvaluationRequest, Figure
 from engine.fields import shown
+
+EVALUATION = "evaluation"
+"""The kind of runs that evaluate a model."""
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -96,8 +107,21 @@ def submit(session: Session, settings: Settings, body: EvaluationBody) -> Run:
     tried_on = [*([] if dataset is None else [dataset.name]), *(suite["name"] for suite in suites)]
     name = body.name or f"{model.name}: {', '.join(tried_on)}"[:200]
     return jobs.submit(
-        session, kind="evaluation", name=name, request=resolved, dataset_id=resolved["dataset_id"]
+        session, kind=EVALUATION, name=name, request=resolved, dataset_id=resolved["dataset_id"]
     )
+
+
+def clone(session: Session, run: Run) -> Clone:
+    """The body that asks for the same evaluation once more."""
+    body = EvaluationBody.model_validate(
+        {
+            **{name: run.request[name] for name in EvaluationNumbers.model_fields},
+            **{role: name_again(session, run.request[role]) for role in ("model", "reference")},
+            "dataset_id": run.request["dataset_id"],
+            "suite_ids": [suite["id"] for suite in run.request["suites"]],
+        }
+    )
+    return Clone("evaluations", body)
 
 
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
@@ -115,11 +139,6 @@ def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
         "suites": write_suites(session, run.request["suites"], scratch),
         "allow_code": run.request["allow_code"],
     }
-
-
-def store(session: Session, run: Run, attempt: int, chunk: Any) -> None:
-    """An evaluation sends no chunks: its figures are whole or not there."""
-    raise ValueError(f"The evaluation's job reported a chunk, of type {type(chunk).__name__}.")
 
 
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +175,7 @@ def list_figures(
 
     `model_ids` and `run_ids` narrow them down where they are given. Raises Invalid for a bad limit or cursor.
     """
-    query = select(Run).where(Run.kind == "evaluation", Run.result.is_not(None)).order_by(Run.id.desc())
+    query = select(Run).where(Run.kind == EVALUATION, Run.result.is_not(None)).order_by(Run.id.desc())
     if model_ids:
         query = query.where(Run.request["model"]["id"].as_integer().in_(model_ids))
     if run_ids:
@@ -190,3 +209,8 @@ def _rows(runs: Iterable[Run], after: tuple[int, int] | None) -> Iterator[tuple[
                         created_at=run.created_at,
                     ),
                 )
+
+
+RUN_KINDS.register(
+    RunKind(name=EVALUATION, word="evaluation", job="evaluate", prepare=prepare, finish=finish, clone=clone)
+)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db.tables import Dataset, Model, Run, TaskSuite
+from app.db.tables import Dataset, Model, TaskSuite
+from app.services import demo
+from app.services.runs.runs import newest_runs
+from app.services.scorings.sources import SCORING
 
 
 def defaults(session: Session, dataset: Dataset) -> dict[str, Any]:
@@ -18,16 +20,11 @@ def defaults(session: Session, dataset: Dataset) -> dict[str, Any]:
     """
     proposed: dict[str, Any] = {"dataset_id": dataset.id}
     if dataset.origin.get("kind") == "demo":
-        demo = _demo_of(session, dataset)
-        if demo is not None:
-            return proposed | demo
-    latest = session.scalar(
-        select(Run)
-        .where(Run.kind == "scoring", Run.dataset_id == dataset.id)
-        .order_by(Run.id.desc())
-        .limit(1)
-    )
-    reference = None if latest is None else latest.request.get("reference")
+        brought = _demo_of(session, dataset)
+        if brought is not None:
+            return proposed | brought
+    latest = newest_runs(session, kind=SCORING, dataset_id=dataset.id, limit=1)
+    reference = latest[0].request.get("reference") if latest else None
     if reference is not None and session.get(Model, reference["id"]) is not None:
         proposed["model"] = reference["id"]
     return proposed
@@ -35,12 +32,7 @@ def defaults(session: Session, dataset: Dataset) -> dict[str, Any]:
 
 def _demo_of(session: Session, dataset: Dataset) -> dict[str, Any] | None:
     """What the demo brought beside its pairs; None where some of it is gone."""
-    run = session.scalar(
-        select(Run)
-        .where(Run.kind == "demo", Run.result["dataset_id"].as_integer() == dataset.id)
-        .order_by(Run.id.desc())
-        .limit(1)
-    )
+    run = demo.run_that_made(session, dataset.id)
     result = {} if run is None or run.result is None else run.result
     parts = {
         "scorer_dataset_id": (Dataset, result.get("pool_id")),

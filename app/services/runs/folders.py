@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db.tables import Model, Run
 from app.errors import Forbidden
+from app.services.runs.kinds import has_checkpoints
 from app.settings import Settings
 
 FINAL = "final"
@@ -75,7 +76,7 @@ def begin_empty(folder: Path) -> Path | None:
 
 def remove_with(session: Session, runs: Iterable[Run]) -> None:
     """Removes the folders of runs that this transaction deletes, once it is committed."""
-    folders = [Path(run.request["folder"]) for run in runs if run.kind == "training"]
+    folders = [Path(run.request["folder"]) for run in runs if has_checkpoints(run)]
     if not folders:
         return
     places = [Path(path) for path in session.scalars(select(Model.path))]

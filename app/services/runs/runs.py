@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
 
 from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session, joinedload
@@ -15,9 +14,6 @@ from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_curso
 from app.services.runs.folders import remove_with
 
 ACTIVE = (JobStatus.queued, JobStatus.running)
-
-RunKind = Literal["scoring", "training", "evaluation", "demo", "playground", "token_maps"]
-"""What runs do."""
 
 
 def list_runs(

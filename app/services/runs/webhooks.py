@@ -27,12 +27,11 @@ from sqlalchemy.orm import Session, joinedload
 from app.db.queue import only_one
 from app.db.tables import Run, Webhook, WebhookDelivery
 from app.errors import Conflict, NotFound
+from app.services.runs.kinds import RUN_KINDS
 from engine.fields import StrictModel
 
 End = Literal["succeeded", "failed", "crashed", "cancelled"]
 ENDS: tuple[End, ...] = ("succeeded", "failed", "crashed", "cancelled")
-UNTOLD_KINDS = ("playground", "token_maps")
-"""Kinds of runs that somebody waits for on the page; nobody wants to be told of them besides."""
 PAUSES = tuple(
     timedelta(seconds=seconds) for seconds in (10, 60, 5 * 60, 30 * 60, 2 * 3600, 8 * 3600, 24 * 3600)
 )
@@ -187,10 +186,11 @@ def list_deliveries(session: Session, webhook_id: int, limit: int = 50) -> Seque
 
 def run_ended(session: Session, run_id: int, status: str) -> None:
     """Write a delivery for every webhook that wants to know of this end, in the caller's transaction."""
+    unreported = [kind.name for kind in RUN_KINDS.values() if not kind.is_reported]
     wanted = (
         select(Webhook.id, Run.id, literal(str(status)))
         .join(Run, Run.id == run_id)
-        .where(Webhook.statuses.contains([str(status)]), Run.kind.not_in(UNTOLD_KINDS))
+        .where(Webhook.statuses.contains([str(status)]), Run.kind.not_in(unreported))
     )
     columns = [WebhookDelivery.webhook_id, WebhookDelivery.run_id, WebhookDelivery.status]
     session.execute(insert(WebhookDelivery).from_select(columns, wanted, include_defaults=False))

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session, joinedload
 from app.db.tables import Job, JobStatus, Pair, Run
 from app.errors import Conflict, NotFound
 from app.services.scorings.maps import PairView, RunSource, SideView, agreement_of, cut, numbers_of
-from app.services.scorings.scores import read_map
-from app.services.scorings.sources import chosen_source, source_names
+from app.services.scorings.scores import PLAYGROUND, read_map
+from app.services.scorings.sources import SCORING, chosen_source, source_names
 from engine.kept import kept_fraction
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
@@ -24,7 +24,7 @@ ROLES = ("policy", "reference", "reward_model")
 
 def get_run(session: Session, run_id: int) -> Run:
     """The playground's run, with its job loaded. Raises NotFound, also for a run of another kind."""
-    query = select(Run).where(Run.id == run_id, Run.kind == "playground")
+    query = select(Run).where(Run.id == run_id, Run.kind == PLAYGROUND)
     run = session.scalar(query.options(joinedload(Run.job), joinedload(Run.dataset)))
     if run is None:
         raise NotFound(f"The playground has no run {run_id}; it was deleted, or scores a data set.")
@@ -33,7 +33,7 @@ def get_run(session: Session, run_id: int) -> Run:
 
 def latest_models(session: Session) -> dict[str, str]:
     """The names of the models that a text or a data set was last scored with, by role."""
-    query = select(Run).where(Run.kind.in_(("playground", "scoring"))).order_by(Run.id.desc()).limit(1)
+    query = select(Run).where(Run.kind.in_((PLAYGROUND, SCORING))).order_by(Run.id.desc()).limit(1)
     run = session.scalar(query)
     return {} if run is None else models_of(run)
 

@@ -17,6 +17,7 @@ from app.db.session import Database
 from app.db.tables import Job, JobStatus, Run
 from app.errors import Invalid, NotFound, Problem
 from app.services.runs import jobs
+from app.services.runs.kinds import RUN_KINDS, RunKind
 from app.services.scorings.maps import cut
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
 from app.settings import Settings
@@ -28,6 +29,8 @@ from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.types import RewardMap, ScoredChunk, Segmentation, Side
 
+PLAYGROUND = "playground"
+"""The kind of runs that score a text of no data set."""
 SHOWN_PROMPT_CHARACTERS = 60
 POLL_SECONDS = 0.05
 
@@ -68,7 +71,7 @@ def submit(session: Session, settings: Settings, request: ScoreTextRequest) -> R
     resolved = resolve(request, find_models(session, settings, request), columns=())
     name = f"Playground: {_beginning(request.prompt)}"
     return jobs.submit(
-        session, kind="playground", name=name, request={**resolved, "pairs": [row]}, queue="interactive"
+        session, kind=PLAYGROUND, name=name, request={**resolved, "pairs": [row]}, queue="interactive"
     )
 
 
@@ -190,3 +193,16 @@ def _beginning(prompt: str | list[ChatMessage]) -> str:
     text = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
     words = " ".join(text.split())
     return words if len(words) <= SHOWN_PROMPT_CHARACTERS else f"{words[:SHOWN_PROMPT_CHARACTERS]}…"
+
+
+RUN_KINDS.register(
+    RunKind(
+        name=PLAYGROUND,
+        word="playground",
+        job="score",
+        prepare=prepare,
+        store=store,
+        finish=finish,
+        is_reported=False,
+    )
+)

@@ -15,10 +15,12 @@ from app.db.maps import write_chunk
 from app.db.tables import Dataset, Job, Model, Pair, Run, SourceStatistics, StoredMap
 from app.errors import Conflict
 from app.services.datasets.datasets import check_disk, columns_of, get_dataset, hold_dataset, write_rows
+from app.services.models.models import ROLES, name_again
 from app.services.runs import jobs
+from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
 from app.services.scorings import cuts
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
-from app.services.scorings.sources import chosen_source, scoring_run, source_names
+from app.services.scorings.sources import SCORING, chosen_source, scoring_run, source_names
 from app.settings import Settings
 from engine.fields import shown
 from engine.requests import SourceRequest
@@ -63,7 +65,7 @@ def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, 
     resolved |= {"dataset_id": dataset.id, "dataset_name": dataset.name, "chunk_pairs": request.chunk_pairs}
     sources = [SourceRequest.model_validate(source) for source in resolved["sources"]]
     name = request.name or f"{dataset.name}: {', '.join(source.name for source in sources)}"
-    run = jobs.submit(session, kind="scoring", name=name, request=resolved, dataset_id=dataset.id)
+    run = jobs.submit(session, kind=SCORING, name=name, request=resolved, dataset_id=dataset.id)
     run.job.total, run.job.unit = dataset.pair_count, "pairs"
     for source in sources:
         assert source.rule is not None, "resolved requests state every rule"
@@ -72,6 +74,13 @@ def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, 
         session.add(SourceStatistics(run_id=run.id, source=source.name, rule=rule, sketch=empty, final=False))
     session.flush()
     return run
+
+
+def clone(session: Session, run: Run) -> Clone:
+    """The body that asks for the same scoring once more."""
+    fields = {name: run.request[name] for name in ScoringRequest.model_fields if name in run.request}
+    models = {role: name_again(session, run.request[role]) for role in ROLES}
+    return Clone("scorings", ScoringRequest.model_validate({**fields, **models}))
 
 
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
@@ -160,3 +169,16 @@ def _totals(session: Session, run_id: int) -> dict[str, int]:
     ).one()
     pairs = session.scalar(select(func.count(StoredMap.pair_id.distinct())).where(StoredMap.run_id == run_id))
     return {"pairs": pairs or 0, "responses": maps, "tokens": int(tokens)}
+
+
+RUN_KINDS.register(
+    RunKind(
+        name=SCORING,
+        word="scoring",
+        job="score",
+        prepare=prepare,
+        store=store,
+        finish=finish,
+        clone=clone,
+    )
+)

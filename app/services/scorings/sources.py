@@ -7,11 +7,20 @@ from sqlalchemy.orm import Session
 from app.db.tables import Run
 from app.errors import Invalid, NotFound, Problem
 
+SCORING = "scoring"
+"""The kind of runs that score a data set."""
+
+
+def find_scoring_run(session: Session, run_id: int) -> Run | None:
+    """The scoring run; None where there is none of this id, or one that scores no data set."""
+    run = session.get(Run, run_id)
+    return run if run is not None and run.kind == SCORING else None
+
 
 def scoring_run(session: Session, run_id: int) -> Run:
     """The scoring run. Raises NotFound, also for a run that scores no data set."""
-    run = session.get(Run, run_id)
-    if run is None or run.kind != "scoring":
+    run = find_scoring_run(session, run_id)
+    if run is None:
         raise NotFound(f"There is no scoring run {run_id}; the list of runs shows those that exist.")
     return run
 

@@ -12,7 +12,7 @@ from app.db.tables import Dataset, Model, Pair, Run, SourceStatistics
 from app.errors import Invalid, Problem
 from app.services.datasets.datasets import columns_of
 from app.services.models.models import check_same_tokens, recorded_reference, reference_of
-from app.services.scorings.sources import source_names
+from app.services.scorings.sources import find_scoring_run, source_names
 from app.services.trainings.requests import TrainingBody
 from engine.model_files import same_tokens
 from engine.sources import SOURCES, SourceName
@@ -125,8 +125,8 @@ def chosen_rewards(
     """
     if body.scoring_run_id is None:
         return None, None
-    run = session.get(Run, body.scoring_run_id)
-    if run is None or run.kind != "scoring":
+    run = find_scoring_run(session, body.scoring_run_id)
+    if run is None:
         raise _bad_run(
             f"There is no scoring run {body.scoring_run_id}; choose one of the data set's scoring runs.",
             "is no scoring run",

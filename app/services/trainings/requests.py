@@ -22,6 +22,8 @@ from engine.training.request import Supervision, TrainingNumbers, TrainingReques
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
+TRAINING = "training"
+"""The kind of runs that train a model."""
 MODELS: Mapping[str, ModelKind] = {
     "model": "causal_lm",
     "reference": "causal_lm",

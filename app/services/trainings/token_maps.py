@@ -22,13 +22,15 @@ from app.db.tables import Job, JobStatus, Pair, Run
 from app.errors import Conflict, Invalid, NotFound, Problem
 from app.services.datasets.datasets import canonical_row
 from app.services.runs import jobs
+from app.services.runs.kinds import RUN_KINDS, RunKind
 from app.services.trainings import checkpoints
-from app.services.trainings.requests import training_request
+from app.services.trainings.requests import TRAINING, training_request
 from engine.fields import StrictModel
 from engine.training.reports import Traced, lane_of
 from engine.types import Side
 
-KIND = "token_maps"
+TOKEN_MAPS = "token_maps"  # noqa: S105 - a kind of runs
+"""The kind of runs that read pairs by the checkpoints of a training."""
 QUEUE = "interactive"
 MOST_PAIRS = 20
 BETA = 0.1
@@ -98,7 +100,7 @@ def submit(session: Session, training_id: int, body: TokenMapsBody) -> Run:
     }
     return jobs.submit(
         session,
-        kind=KIND,
+        kind=TOKEN_MAPS,
         name=f"Token maps of {training.name}: {names}"[:200],
         request=request,
         dataset_id=pairs[0].dataset_id,
@@ -108,7 +110,7 @@ def submit(session: Session, training_id: int, body: TokenMapsBody) -> Run:
 
 def training_run(session: Session, run_id: int) -> Run:
     """The training, with its job. Raises NotFound, and Invalid where it trains no language model."""
-    query = select(Run).where(Run.id == run_id, Run.kind == "training").options(joinedload(Run.job))
+    query = select(Run).where(Run.id == run_id, Run.kind == TRAINING).options(joinedload(Run.job))
     run = session.scalar(query)
     if run is None:
         raise NotFound(f"There is no training {run_id}; the list of runs shows those that exist.")
@@ -124,7 +126,7 @@ _NEWEST_TRAINING = (
     select(Run.id, Run.name)
     .join(Job, Job.run_id == Run.id)
     .where(
-        Run.kind == "training",
+        Run.kind == TRAINING,
         Run.dataset_id == bindparam("dataset_id"),
         Run.request[("method", "name")].as_string() != "reward_model",
         Job.status == JobStatus.succeeded,
@@ -146,7 +148,7 @@ def latest(session: Session, training_id: int, pair_id: int) -> Run | None:
         select(Run)
         .join(Job, Job.run_id == Run.id)
         .where(
-            Run.kind == KIND,
+            Run.kind == TOKEN_MAPS,
             Run.request.contains({"training": {"id": training_id}, "pairs": [{"id": pair_id}]}),
         )
         .options(joinedload(Run.job))
@@ -162,7 +164,7 @@ def read_pairs(session: Session, training_id: int) -> list[tuple[int, str]]:
         select(Run)
         .join(Job, Job.run_id == Run.id)
         .where(
-            Run.kind == KIND,
+            Run.kind == TOKEN_MAPS,
             Run.request.contains({"training": {"id": training_id}}),
             Job.status == JobStatus.succeeded,
         )
@@ -231,7 +233,7 @@ def _totals(step: int, totals: Mapping[Side, Mapping[str, float]]) -> StepTotals
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
     """The request of the job's process. Raises Conflict where the training or a pair was deleted since."""
     training = session.get(Run, run.request["training"]["id"])
-    if training is None or training.kind != "training":
+    if training is None or training.kind != TRAINING:
         raise Conflict(
             f"The training `{run.request['training']['name']}` was deleted, and its checkpoints with it.",
             code="training_gone",
@@ -257,11 +259,6 @@ def store(session: Session, run: Run, attempt: int, chunk: Traced) -> None:
     job_id = session.scalars(select(Job.id).where(Job.run_id == run.id)).one()
     jobs.stored_up_to(session, job_id, attempt, 0)
     write_chunk(session, run.id, {pair["key"]: pair["id"] for pair in run.request["pairs"]}, chunk.maps)
-
-
-def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
-    """What the run keeps as its result: the steps that were read."""
-    return result
 
 
 def _pairs(session: Session, wanted: Sequence[int]) -> list[Pair]:
@@ -297,3 +294,8 @@ def _beta(training: Run) -> float:
     """The method's own, where it is built on the implicit reward."""
     method = training_request(training.request).method
     return getattr(method, "beta", BETA)
+
+
+RUN_KINDS.register(
+    RunKind(name=TOKEN_MAPS, word="token maps", job="trace", prepare=prepare, store=store, is_reported=False)
+)

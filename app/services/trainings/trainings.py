@@ -17,11 +17,12 @@ from app.services.evaluations.task_suites import write_suites
 from app.services.models import models
 from app.services.runs import jobs, metrics
 from app.services.runs.folders import begin_empty, folder_of
+from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
 from app.services.trainings import checkpoints
 from app.services.trainings.kept import Kept, kept_of
 from app.services.trainings.plans import Plan, make_plan, memory_parts
+from app.services.trainings.requests import TRAINING, body_of, training_request
 from app.services.trainings.requests import TrainingBody as TrainingBody
-from app.services.trainings.requests import training_request
 from app.settings import Settings
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
@@ -74,7 +75,7 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
     asked = plan.asked
     name = _clean_name(body.name) if body.name is not None else _made_name(plan)
     resolved = {**asked.resolved(), "allow_code": settings.allow_code}
-    run = jobs.submit(session, kind="training", name=name, request=resolved, dataset_id=asked.dataset.id)
+    run = jobs.submit(session, kind=TRAINING, name=name, request=resolved, dataset_id=asked.dataset.id)
     run.request = {**run.request, "folder": str(folder_of(settings, run.id))}
     run.cloned_from = body.cloned_from
     run.job.total, run.job.unit = plan.steps, "steps"
@@ -118,6 +119,11 @@ def preview_of(session: Session, plan: Plan) -> Preview:
         ],
         settled=plan.settled,
     )
+
+
+def clone(session: Session, run: Run) -> Clone:
+    """The body that asks for the same training once more."""
+    return Clone("trainings", body_of(session, run))
 
 
 def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
@@ -273,3 +279,18 @@ def trained_by(model: Model) -> int | None:
     """The run that made the model; None where none of ours did."""
     run_id = model.origin.get("run") if model.origin.get("kind") == "training" else None
     return None if run_id is None else int(run_id)
+
+
+RUN_KINDS.register(
+    RunKind(
+        name=TRAINING,
+        word="training",
+        job="train",
+        prepare=prepare,
+        store=store,
+        finish=finish,
+        clone=clone,
+        has_curves=True,
+        has_checkpoints=True,
+    )
+)

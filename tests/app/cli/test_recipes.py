@@ -67,7 +67,7 @@ def test_a_recipe_is_asked_for_done_and_shown(
     words += ["--density", "segment", "--suite", world.suite.id, "--steps", 7, "--json"]
     recipe = json.loads(rewardscope(*words))
     assert recipe["table"]["compute"].startswith("Every training makes 7 updates of 4")
-    worker = Worker(settings, database, recipe_handlers.handlers(tmp_path, {"scorer"}))
+    worker = Worker(settings, database, recipe_handlers.kinds(tmp_path, {"scorer"}))
     while worker.run_once():
         pass
     worker.close()

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ import uvicorn
 import yaml
 from typer.testing import CliRunner
 
-from app.attempt import Handler
 from app.cli import app
 from app.db.session import Database
 from app.main import create_app
-from app.services.trainings import trainings
+from app.services.run_kinds import RUN_KINDS
 from app.settings import Settings
 from app.worker import Worker
 from tests.app import training_job
@@ -77,7 +77,7 @@ def test_a_training_is_previewed_submitted_and_looked_at(
     run = answer("trainings", "submit", config)
     assert (run["name"], run["job"]["status"]) == ("tuned", "queued")
     assert "No curve." in ask("runs", "metrics", run["id"]).output
-    worker = Worker(settings, database, {"training": Handler(training_job.NAME, trainings)})
+    worker = Worker(settings, database, {"training": replace(RUN_KINDS["training"], job=training_job.NAME)})
     while worker.run_once():
         pass
     worker.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.pages.runs.runs import LOG_LINES
+from app.pages.parts.run_page import LOG_LINES
 from app.services.runs import jobs
 from tests.app import factories
 

@@ -14,6 +14,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.services.evaluations import evaluations, task_suites
 from app.services.evaluations.evaluations import EvaluationBody
 from app.services.models import models
+from app.services.run_kinds import RUN_KINDS
 from app.services.runs import jobs
 from app.settings import Settings
 from engine.evaluation.request import EvaluationRequest
@@ -123,7 +124,7 @@ def test_a_chunk_is_refused(session: Session, settings: Settings) -> None:
     factories.make_model(session, settings, "tuned")
     run = submit(session, settings, model="tuned", suite_ids=[make_suite(session)])
     with pytest.raises(ValueError, match="chunk"):
-        evaluations.store(session, run, 1, {})
+        RUN_KINDS["evaluation"].store(session, run, 1, {})
 
 
 def test_figures_of_several_evaluations_stand_side_by_side(session: Session, settings: Settings) -> None:

@@ -65,7 +65,7 @@ def failing() -> set[str]:
 @pytest.fixture
 def doing(settings: Settings, database: Database, tmp_path: Path, failing: set[str]) -> Iterator[Worker]:
     """A stepped worker that does runs of every kind without a model."""
-    worker = Worker(settings, database, recipe_handlers.handlers(tmp_path, failing))
+    worker = Worker(settings, database, recipe_handlers.kinds(tmp_path, failing))
     yield worker
     worker.close()
 

@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Model, Run, SourceStatistics
 from app.errors import Conflict, Invalid, NotFound, StorageFull
-from app.services import clones
 from app.services.datasets import datasets
 from app.services.models import models
-from app.services.runs import jobs, metrics, runs, workers
+from app.services.runs import jobs, kinds, metrics, runs, workers
 from app.services.scorings import scorings
 from app.services.scorings.scorings import ScoringRequest
 from app.services.trainings import checkpoints, trainings
@@ -93,7 +92,7 @@ def test_a_submitted_training_states_what_it_will_do(
 
 def test_a_clone_begins_with_the_same_request(session: Session, settings: Settings, scored: Run) -> None:
     first = trainings.submit(session, settings, masked(scored, optimisation={"steps": 12}))
-    found = clones.clone(session, first)
+    found = kinds.clone(session, first)
     assert found.noun == "trainings"
     second = trainings.submit(session, settings, TrainingBody.model_validate(found.body.model_dump()))
     assert second.cloned_from == first.id
@@ -109,11 +108,11 @@ def test_a_clone_names_a_model_that_was_forgotten_by_its_path(
     run = trainings.submit(session, settings, masked(scored))
     jobs.cancel(session, run.id)
     models.delete_model(session, model.id)
-    assert clones.clone(session, run).body.model == model.path  # type: ignore[attr-defined]
+    assert kinds.clone(session, run).body.model == model.path  # type: ignore[attr-defined]
 
 
 def test_scorings_are_cloned_too(session: Session, settings: Settings, scored: Run) -> None:
-    found = clones.clone(session, scored)
+    found = kinds.clone(session, scored)
     assert found.noun == "scorings"
     again = found.body.model_dump()
     assert again["policy"] == scored.request["policy"]["id"]
@@ -123,7 +122,7 @@ def test_scorings_are_cloned_too(session: Session, settings: Settings, scored: R
 def test_what_nobody_asks_for_is_not_cloned(session: Session) -> None:
     run = jobs.submit(session, kind="demo", name="Demo", request={})
     with pytest.raises(Conflict, match="has no request to change"):
-        clones.clone(session, run)
+        kinds.clone(session, run)
 
 
 # ----------------------------------------------------------------------------------------- what is refused
