@@ -15,9 +15,9 @@ import numpy as np
 import ruptures
 
 from engine.masks import segment_run, warm_up
-from engine.rules import Hysteresis, SegmentationRule
-from engine.segmentation.changepoint import change_points
-from engine.segmentation.hysteresis import follow
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.changepoint import change_points
+from engine.segmentation.segmenters.hysteresis import Hysteresis, follow
 from engine.segmentation.statistics import RewardStatistics
 
 DELTA = 0.3

@@ -40,10 +40,23 @@ class StrictModel(BaseModel):
         return schema
 
 
-def shown(*, unit: str = "", blank: str = "", words: Mapping[str, str] = NO_WORDS) -> JsonDict:
-    """The `json_schema_extra` of a field: its unit, what holds where it is left blank (null), and what its
-    choices are called."""
-    facts: JsonDict = {"unit": unit, "blank": blank, "words": dict(words)}
+def shown(
+    *,
+    unit: str = "",
+    blank: str = "",
+    words: Mapping[str, str] = NO_WORDS,
+    step: float = 0,
+    slider_to: float = 0,
+) -> JsonDict:
+    """The `json_schema_extra` of a field: its unit, what holds where it is left blank (null), what its
+    choices are called, by how much a click changes its number, and where the slider of it ends."""
+    facts: JsonDict = {
+        "unit": unit,
+        "blank": blank,
+        "words": dict(words),
+        "step": step,
+        "slider_to": slider_to,
+    }
     return {name: value for name, value in facts.items() if value}
 
 

@@ -4,9 +4,9 @@
 for one that arrives as JSON; the three are one computation. METHOD section 3 has the equations; what it
 leaves open is decided here [ours]:
 
-- `hysteresis` has a signal of its own. Under the other rules a segment's signal is the sign of its reward,
-  and 0 where that is 0 or missing; under `whole` it is the sign asked for, so that it always agrees,
-  weights included.
+- A segmenter says where a segment's signal comes from: from the segmenter itself (`hysteresis`); from the
+  sign of the segment's reward, 0 where that is 0 or missing; or from the preference (`whole`), so that the
+  segment always agrees, weights included.
 - A segment is disputed where its signal and its reward have opposite signs. Zero disputes nothing.
 - A response has nothing kept where all its segments weigh nothing. An EOS that is kept on its own account
   does not change that: a response that should be skipped is skipped with its EOS.
@@ -19,22 +19,23 @@ leaves open is decided here [ours]:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
 from engine.errors import RequestError
-from engine.rules import Baseline, Hysteresis, SegmentationRequest, SegmentationRule, Whole
-from engine.segmentation import hysteresis, rules
+from engine.rules import Baseline, SegmentationRequest, SegmentationRule
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
+from engine.segmentation.segmenter import SEGMENTERS, SignalFrom
+from engine.segmentation.segmenters.hysteresis import Hysteresis, zero_crossings
 from engine.segmentation.segments import RaggedSegments, segments
 from engine.segmentation.smoothing import smooth
 from engine.segmentation.statistics import RewardStatistics
-from engine.types import Segment, Segmentation, Side, missing_to_null
+from engine.types import Segment, Segmentation, missing_to_null
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class RunSegmentation:
         return Segmentation(
             scaled=scaled,
             signal=self.signal[start:end],
-            candidates=hysteresis.zero_crossings(self._seen_by_the_rule(exact)),
+            candidates=zero_crossings(self._seen_when_cut(exact)),
             pivots=cuts[1:],
             segments=tuple(self._segments(row)),
             mask=mask,
@@ -84,10 +85,10 @@ class RunSegmentation:
             fell_back=bool(self.fell_back[row]),
         )
 
-    def _seen_by_the_rule(self, scaled: Float64[np.ndarray, " response"]) -> Float32[np.ndarray, " response"]:
-        rule = self.rule.segmenter
-        if isinstance(rule, Hysteresis):
-            scaled = smooth(scaled, np.array([0, len(scaled)]), rule.smoothing)
+    def _seen_when_cut(self, scaled: Float64[np.ndarray, " response"]) -> Float32[np.ndarray, " response"]:
+        fields = self.rule.segmenter
+        if isinstance(fields, Hysteresis):
+            scaled = smooth(scaled, np.array([0, len(scaled)]), fields.smoothing)
         with np.errstate(over="ignore"):
             return scaled.astype(np.float32)
 
@@ -126,53 +127,23 @@ def segment_run(
     if len(signs) != len(rows):
         raise RequestError(f"There are {len(signs)} signs for {len(rows)} responses: give one to each.")
     eos = np.broadcast_to(np.asarray(ends_with_eos, dtype=np.bool_), (len(rows),))
-    if isinstance(rule.segmenter, Hysteresis):
-        voice = SIGNAL
-        signal, cuts = hysteresis.turns(rows, rule.segmenter)
-    else:
-        voice = AGREES if isinstance(rule.segmenter, Whole) else REWARD
-        cuts = rules.cut(rows, rule.segmenter)
-        signal = np.empty(rows.tokens, dtype=np.int8)
-    found = segments(rows, cuts, rule.aggregate)
-    weights = None if rule.soft_tau is None else np.empty(rows.tokens, dtype=np.float32)
-    result = RunSegmentation(
-        rule=rule,
-        rows=rows,
-        segments=found,
+    signal, cuts = rule.segmenter.kind.cut(rows, rule.segmenter)
+    pieces = segments(rows, cuts, rule.aggregate)
+    count, is_soft = len(pieces.start), rule.soft_tau is not None
+    decided = _Decided(
+        polarity=np.empty(count, dtype=np.int8),
+        kept=np.empty(count, dtype=np.bool_),
+        disputed=np.empty(count, dtype=np.bool_),
         signal=signal,
-        cuts=cuts,
         mask=np.empty(rows.tokens, dtype=np.bool_),
-        weights=weights,
-        polarity=np.empty(len(found.start), dtype=np.int8),
-        kept=np.empty(len(found.start), dtype=np.bool_),
-        disputed=np.empty(len(found.start), dtype=np.bool_),
+        weights=np.empty(rows.tokens if is_soft else 0, dtype=np.float32),
         counted=np.empty(len(rows), dtype=np.bool_),
         fell_back=np.empty(len(rows), dtype=np.bool_),
     )
-    deviation = statistics.std if math.isfinite(statistics.std) else 0.0
-    _agree(
-        rows.starts,
-        *found,
-        signs,
-        np.ascontiguousarray(eos) & (rule.eos == "keep"),
-        voice,
-        rule.polarity == "reward",
-        rule.neutral == "keep",
-        rule.nothing_kept == "skip",
-        rule.nothing_kept == "fallback_sample",
-        rule.margin > 0,
-        rule.margin * deviation / rows.scale,
-        0.0 if rule.soft_tau is None else rule.soft_tau,
-        result.signal,
-        result.mask,
-        np.empty(0, dtype=np.float32) if weights is None else weights,
-        result.polarity,
-        result.kept,
-        result.disputed,
-        result.counted,
-        result.fell_back,
-    )
-    return result
+    keeps_eos = np.ascontiguousarray(eos) & (rule.eos == "keep")
+    _decide(rows.starts, pieces, signs, keeps_eos, _Terms.of(rule, statistics, rows.scale), decided)
+    shown = decided._asdict() | {"weights": decided.weights if is_soft else None}
+    return RunSegmentation(rule=rule, rows=rows, segments=pieces, cuts=cuts, **shown)
 
 
 def segment_response(
@@ -243,23 +214,13 @@ def answer(request: SegmentationRequest) -> dict[str, Any]:
     return found
 
 
-def empty_sides(sides: Mapping[Side, Segmentation]) -> tuple[Side, ...]:
-    """The sides of a pair of which no token counts. The pair is kept, and the page flags it."""
-    return tuple(side for side, cut in sides.items() if not cut.mask.any())
-
-
 def warm_up() -> None:
     """Compiles every loop, or reads it from the cache, so that the first request need not wait for it."""
     for rewards in (np.array([1.0, -1.0], np.float32), np.array([1.0, -1.0], np.float64)):
         statistics = RewardStatistics()
         statistics.add(rewards)
-        for segmenter in (
-            {"name": "hysteresis", "min_len": 2},
-            {"name": "hysteresis", "smoothing": "median"},
-            {"name": "hysteresis", "smoothing": "ema"},
-            {"name": "changepoint"},
-        ):
-            rule = SegmentationRule.model_validate({"segmenter": segmenter, "baseline": "sequence_mean"})
+        for fields in (fields for segmenter in SEGMENTERS.values() for fields in segmenter.compiles):
+            rule = SegmentationRule(segmenter=fields, baseline="sequence_mean")
             segment_response(rewards, 1, rule, statistics)
 
 
@@ -338,72 +299,131 @@ def _row_means(rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return means
 
 
-SIGNAL, REWARD, AGREES = range(3)
-"""Where a segment's signal comes from: the rule's own signal, the segment's reward, or the sign asked for."""
+# ------------------------------------------------------------------------------------------ what is kept
+
+OWN, REWARD, PREFERENCE = range(3)
+_SIGNAL_FROM: dict[SignalFrom, int] = {"segmenter": OWN, "reward": REWARD, "preference": PREFERENCE}
+
+
+class _Terms(NamedTuple):
+    """What of a rule decides whether a segment counts, as numbers for compiled loops."""
+
+    signal_from: int
+    polarity_is_reward: bool
+    keeps_neutral: bool
+    rescues: bool
+    """Whether segments that contradict by no more than `slack` are kept."""
+    slack: float
+    """The margin, in scaled rewards."""
+    tau: float
+    """Temperature of the soft weights; 0 where the mask is hard."""
+    skips: bool
+    """Whether a response of which nothing is kept leaves the mean's denominator."""
+    falls_back: bool
+    """Whether it counts as a whole instead."""
+
+    @classmethod
+    def of(cls, rule: SegmentationRule, statistics: RewardStatistics, scale: float) -> _Terms:
+        deviation = statistics.std if math.isfinite(statistics.std) else 0.0
+        return cls(
+            signal_from=_SIGNAL_FROM[rule.segmenter.kind.signal],
+            polarity_is_reward=rule.polarity == "reward",
+            keeps_neutral=rule.neutral == "keep",
+            rescues=rule.margin > 0,
+            slack=rule.margin * deviation / scale,
+            tau=rule.soft_tau or 0.0,
+            skips=rule.nothing_kept == "skip",
+            falls_back=rule.nothing_kept == "fallback_sample",
+        )
+
+
+class _Decided(NamedTuple):
+    """What is decided of segments, tokens and rows."""
+
+    polarity: Int8[np.ndarray, " segments"]
+    kept: Bool[np.ndarray, " segments"]
+    disputed: Bool[np.ndarray, " segments"]
+    signal: Int8[np.ndarray, " tokens"]
+    mask: Bool[np.ndarray, " tokens"]
+    weights: Float32[np.ndarray, " tokens"]
+    """Without entries where the mask is hard."""
+    counted: Bool[np.ndarray, " rows"]
+    fell_back: Bool[np.ndarray, " rows"]
 
 
 @compiled
-def _agree(
+def _decide(
     starts: np.ndarray,
-    segment_rows: np.ndarray,
-    segment_start: np.ndarray,
-    segment_end: np.ndarray,
-    segment_reward: np.ndarray,
+    segments: RaggedSegments,
     signs: np.ndarray,
-    keep_eos: np.ndarray,
-    voice: int,
-    polarity_is_reward: bool,
-    keep_neutral: bool,
-    skip: bool,
-    fall_back: bool,
-    has_margin: bool,
-    slack: float,
-    tau: float,
-    signal: np.ndarray,
-    mask: np.ndarray,
-    weights: np.ndarray,
-    polarity: np.ndarray,
-    kept: np.ndarray,
-    disputed: np.ndarray,
-    counted: np.ndarray,
-    fell_back: np.ndarray,
+    keeps_eos: np.ndarray,
+    terms: _Terms,
+    decided: _Decided,
 ) -> None:
-    """Decides segment by segment, then row by row, and writes tokens. `slack` is the margin, scaled."""
-    soft = len(weights) > 0
+    """Decides row by row. `decided.signal` is filled already where it is the segmenter's own."""
+    is_soft = len(decided.weights) > 0
     for row in range(len(starts) - 1):
-        first, last, sign = starts[row], starts[row + 1], signs[row]
+        first, last = starts[row], starts[row + 1]
         nothing = True
-        for k in range(segment_rows[row], segment_rows[row + 1]):
-            start, end = first + segment_start[k], first + segment_end[k]
-            reward = segment_reward[k]
-            reward_sign = 1 if reward > 0 else (-1 if reward < 0 else 0)
-            if voice == SIGNAL:
-                spoken = int(signal[start])
-            else:
-                spoken = int(sign) if voice == AGREES else reward_sign
-                signal[start:end] = spoken
-            voted = reward_sign if polarity_is_reward and voice != AGREES else spoken
-            if voted == 0:
-                keep = keep_neutral
-            else:
-                keep = sign * voted > 0 or (has_margin and not sign * reward < -slack)
-            weight = np.float32(1.0 if keep else 0.0)
-            if soft and voted != 0 and voice != AGREES and not np.isnan(reward):
-                weight = np.float32(1 / (1 + np.exp(-(sign * reward + slack) / tau)))
-            polarity[k] = voted
-            kept[k] = keep
-            disputed[k] = spoken * reward_sign < 0
-            mask[start:end] = keep
-            if soft:
-                weights[start:end] = weight
+        for k in range(segments.rows[row], segments.rows[row + 1]):
+            start, end = first + segments.start[k], first + segments.end[k]
+            reward = segments.reward[k]
+            signal = _signal(int(decided.signal[start]), reward, int(signs[row]), terms)
+            polarity = _polarity(signal, reward, terms)
+            kept = _is_kept(polarity, reward, signs[row], terms)
+            weight = _weight(kept, polarity, reward, signs[row], terms)
+            decided.polarity[k] = polarity
+            decided.kept[k] = kept
+            decided.disputed[k] = signal * _sign(reward) < 0
+            if terms.signal_from != OWN:
+                decided.signal[start:end] = signal
+            decided.mask[start:end] = kept
+            if is_soft:
+                decided.weights[start:end] = weight
             nothing = nothing and weight == 0
-        counted[row] = not (nothing and skip)
-        fell_back[row] = nothing and fall_back
+        decided.counted[row] = not (nothing and terms.skips)
+        decided.fell_back[row] = nothing and terms.falls_back
         if nothing:
-            mask[first:last] = fall_back
-            if soft:
-                weights[first:last] = 1.0 if fall_back else 0.0
-        elif keep_eos[row]:
-            mask[last - 1] = True
-            if soft:
-                weights[last - 1] = 1.0
+            decided.mask[first:last] = terms.falls_back
+            if is_soft:
+                decided.weights[first:last] = 1.0 if terms.falls_back else 0.0
+        elif keeps_eos[row]:
+            decided.mask[last - 1] = True
+            if is_soft:
+                decided.weights[last - 1] = 1.0
+
+
+@compiled
+def _signal(own: int, reward: float, sign: int, terms: _Terms) -> int:
+    """A segment's signal, of the three that it may be."""
+    if terms.signal_from == OWN:
+        return own
+    return sign if terms.signal_from == PREFERENCE else _sign(reward)
+
+
+@compiled
+def _polarity(signal: int, reward: float, terms: _Terms) -> int:
+    """What the mask asks for the sign of a segment."""
+    return _sign(reward) if terms.polarity_is_reward and terms.signal_from != PREFERENCE else signal
+
+
+@compiled
+def _is_kept(polarity: int, reward: float, sign: int, terms: _Terms) -> bool:
+    """Whether the segment agrees, or contradicts by no more than the margin."""
+    if polarity == 0:
+        return terms.keeps_neutral
+    return sign * polarity > 0 or (terms.rescues and not sign * reward < -terms.slack)
+
+
+@compiled
+def _weight(kept: bool, polarity: int, reward: float, sign: int, terms: _Terms) -> np.float32:
+    """What the segment weighs in the loss: 1 or 0, or between the two where weights are soft."""
+    if terms.tau > 0 and polarity != 0 and terms.signal_from != PREFERENCE and not np.isnan(reward):
+        return np.float32(1 / (1 + np.exp(-(sign * reward + terms.slack) / terms.tau)))
+    return np.float32(1.0 if kept else 0.0)
+
+
+@compiled
+def _sign(reward: float) -> int:
+    """+1 or -1; 0 of a reward that is 0 or missing."""
+    return 1 if reward > 0 else (-1 if reward < 0 else 0)

@@ -1,93 +1,30 @@
-"""From token rewards to a mask: the rule, with what each segmenter may be told.
+"""From token rewards to a mask: the rule, and the request for one response to be cut by it.
 
-Imports no torch, so that the web process may use it.
+The choice of segmenters is made of those that are registered. Imports no torch, so that the web process may
+use it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, Union
 
 from pydantic import Field, model_validator
 
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
+from engine.segmentation.segmenter import SEGMENTERS, SegmenterFields
+from engine.segmentation.segmenters.hysteresis import Hysteresis
+from engine.segmentation.segments import Aggregate
 
-
-class Hysteresis(StrictModel):
-    """The signal turns when a scaled reward leaves the band (-delta, delta) on the other side [sibling]."""
-
-    name: Literal["hysteresis"] = "hysteresis"
-    delta: float = Field(0.3, ge=0)
-    min_len: int = Field(1, ge=1)
-    """Segments shorter than this are merged, shortest first, into the neighbour nearer in mean [ours]."""
-    smoothing: Literal["none", "median", "ema"] = "none"
-    """What smooths the rewards before the rule: a median of 5, or an exponential average with weight .5."""
-
-
-class Whole(StrictModel):
-    """One segment that always agrees: sample-wise supervision."""
-
-    name: Literal["whole"] = "whole"
-
-
-class Token(StrictModel):
-    """Every token is a segment: token-wise supervision."""
-
-    name: Literal["token"] = "token"
-
-
-class Fixed(StrictModel):
-    """A segment every `length` tokens."""
-
-    name: Literal["fixed"] = "fixed"
-    length: int = Field(4, ge=1)
-
-
-class Step(StrictModel):
-    """A segment ends with the token that contains a line break: step-wise supervision."""
-
-    name: Literal["step"] = "step"
-
-
-class Clause(StrictModel):
-    """A segment ends with a punctuation mark or a line break: step-wise supervision of plain text."""
-
-    name: Literal["clause"] = "clause"
-
-
-class Sentence(StrictModel):
-    """A segment a sentence, as a sentence-splitting library sees them."""
-
-    name: Literal["sentence"] = "sentence"
-    language: str = Field("en", pattern="^[a-z]{2}$")
-
-
-class Entropy(StrictModel):
-    """A token ends a segment when the entropy of its distribution exceeds `threshold` nats
-    (arXiv 2501.02790)."""
-
-    name: Literal["entropy"] = "entropy"
-    threshold: float = Field(1.75, ge=0)
-
-
-class Changepoint(StrictModel):
-    """Segments of constant mean: the optimum that PELT finds for a squared cost, found exactly.
-
-    `penalty` is in units of log(T) times the variance of the noise.
-    """
-
-    name: Literal["changepoint"] = "changepoint"
-    penalty: float = Field(2.0, gt=0)
-    min_len: int = Field(1, ge=1)
-
-
-Segmenter = Annotated[
-    Hysteresis | Whole | Token | Fixed | Step | Clause | Sentence | Entropy | Changepoint,
-    Field(discriminator="name"),
-]
+if TYPE_CHECKING:
+    AnySegmenter: TypeAlias = SegmenterFields
+else:
+    AnySegmenter = Annotated[
+        Union[tuple(segmenter.fields for segmenter in SEGMENTERS.values())],  # noqa: UP007 -- made at run time
+        Field(discriminator="name"),
+    ]
 
 Baseline = Literal["zero", "batch_mean", "median", "otsu", "sequence_mean"]
 Scale = Literal["none", "std"]
-Aggregate = Literal["mean", "sum", "last", "min", "max_abs"]
 
 
 class SegmentationRule(StrictModel):
@@ -97,26 +34,74 @@ class SegmentationRule(StrictModel):
     is kept iff sign * polarity > 0.
     """
 
-    segmenter: Segmenter = Hysteresis()
-    baseline: Baseline | float = "zero"
-    """b of the scale. `batch_mean`, `median` and `otsu` are taken over the run, `sequence_mean` over the
-    response. A number is taken as it is."""
-    scale: Scale | Annotated[float, Field(gt=0)] = "none"
-    """q of the scale: 1, the standard deviation of the run's rewards, or a number. 0 counts as 1."""
-    aggregate: Aggregate = "mean"
-    """How a segment's reward is made of its scaled token rewards."""
-    polarity: Literal["signal", "reward"] = "signal"
-    """What the mask asks for the sign: the signal [sibling figure], or the sign of the segment reward."""
-    neutral: Literal["keep", "drop"] = "keep"
-    eos: Literal["keep", "inherit"] = "keep"
-    """`keep`: the EOS token always counts, or stopping is never learned. `inherit`: as its segment."""
-    nothing_kept: Literal["skip", "fallback_sample", "zero"] = "skip"
-    """`skip`: weight 0 and out of the mean's denominator; `fallback_sample`: the whole response counts;
-    `zero`: weight 0, but counted in the denominator."""
-    margin: float = Field(0.0, ge=0)
-    """Drop only segments with sign * reward < -margin * (standard deviation of the run)."""
-    soft_tau: float | None = Field(None, gt=0)
-    """Temperature of the soft weights sigmoid(sign * reward / tau); None keeps the mask hard."""
+    segmenter: AnySegmenter = Field(Hysteresis(), title="Segmenter")
+    """Where segments may begin."""
+    baseline: Baseline | float = Field(
+        "zero",
+        title="Baseline",
+        json_schema_extra=shown(
+            words={
+                "zero": "zero",
+                "batch_mean": "run mean",
+                "median": "run median",
+                "otsu": "run Otsu threshold",
+                "sequence_mean": "response mean",
+            }
+        ),
+    )
+    """What is taken off a reward to make the signal: above it is good, below it bad. `batch_mean`, `median`
+    and `otsu` are taken over the run, `sequence_mean` over the response; a number is taken as it is."""
+    scale: Scale | Annotated[float, Field(gt=0)] = Field(
+        "none", title="Scale", json_schema_extra=shown(words={"none": "none", "std": "run deviation"})
+    )
+    """What the signal is divided by, so that δ means the same in every run. `std` is the standard deviation
+    of the run's rewards, where 0 counts as 1; a number is taken as it is."""
+    aggregate: Aggregate = Field(
+        "mean", title="Segment reward", json_schema_extra=shown(words={"max_abs": "max abs"})
+    )
+    """How the scaled rewards of a segment's tokens become one number."""
+    polarity: Literal["signal", "reward"] = Field(
+        "signal", title="Polarity from", json_schema_extra=shown(words={"reward": "segment reward"})
+    )
+    """What decides whether a segment is good or bad: the signal, or the sign of its reward."""
+    neutral: Literal["keep", "drop"] = Field("keep", title="Neutral segments")
+    """Whether segments without a polarity count."""
+    eos: Literal["keep", "inherit"] = Field(
+        "keep",
+        title="End of sequence",
+        json_schema_extra=shown(words={"keep": "always counts", "inherit": "as its segment"}),
+    )
+    """Whether the end of sequence counts although its segment is dropped. `keep`: it always does, or stopping
+    is never learned; `inherit`: as its segment."""
+    nothing_kept: Literal["skip", "fallback_sample", "zero"] = Field(
+        "skip",
+        title="Nothing kept",
+        json_schema_extra=shown(
+            words={
+                "skip": "skip the response",
+                "fallback_sample": "keep all of it",
+                "zero": "count it as 0",
+            }
+        ),
+    )
+    """What becomes of a response of which no segment is kept. `skip`: weight 0 and out of the mean's
+    denominator; `fallback_sample`: the whole response counts; `zero`: weight 0, but in the denominator."""
+    margin: float = Field(
+        0.0, ge=0, title="Margin", json_schema_extra=shown(unit="standard deviations of the run", step=0.05)
+    )
+    """Only segments that contradict by more than this are dropped: sign * reward below -margin."""
+    soft_tau: float | None = Field(
+        None,
+        gt=0,
+        title="Soft weights",
+        json_schema_extra=shown(blank="no soft weights, a hard mask", step=0.05),
+    )
+    """Temperature of the soft weights sigmoid(sign * reward / tau), by which segments count in part."""
+
+    @property
+    def keeps_everything(self) -> bool:
+        """Whether every token counts, whatever its reward: supervision of whole responses."""
+        return self.segmenter.kind.signal == "preference"
 
 
 class SegmentationRequest(SegmentationRule):
@@ -132,9 +117,9 @@ class SegmentationRequest(SegmentationRule):
     ends_with_eos: bool = True
     """Whether the last token is the EOS, which `eos: keep` protects."""
     entropies: list[float] | None = None
-    """Nats, one a token: the `entropy` segmenter needs them."""
+    """Nats, one a token, for segmenters that read entropies."""
     text: str | None = None
-    """The response; the `step`, `clause` and `sentence` segmenters need it, together with `offsets`."""
+    """The response, for segmenters that read it, together with `offsets`."""
     offsets: list[tuple[int, int]] | None = None
     """Code points [start, end) of every token in `text`."""
 
@@ -145,12 +130,12 @@ class SegmentationRequest(SegmentationRule):
             values = getattr(self, name)
             if values is not None and len(values) != tokens:
                 raise ValueError(f"`{name}` has {len(values)} entries for {tokens} token rewards.")
-        if self.segmenter.name == "entropy" and self.entropies is None:
-            raise ValueError("The `entropy` segmenter needs `entropies`, one a token.")
-        if self.segmenter.name in ("step", "clause", "sentence") and (
-            self.text is None or self.offsets is None
-        ):
-            raise ValueError(f"The `{self.segmenter.name}` segmenter needs `text` and `offsets`.")
+        lacking = self.segmenter.kind.lacks(
+            has_text=self.text is not None and self.offsets is not None,
+            has_entropies=self.entropies is not None,
+        )
+        if lacking:
+            raise ValueError(lacking)
         return self
 
     def rule(self) -> SegmentationRule:

@@ -11,19 +11,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from jaxtyping import Bool
 
-from engine.errors import RequestError
 from engine.segmentation.rows import Rows
 
 
-def cuts_at(
-    rows: Rows, segmenter: str, boundaries: Callable[[str], Iterable[int]]
-) -> Bool[np.ndarray, " tokens"]:
+def cuts_at(rows: Rows, boundaries: Callable[[str], Iterable[int]]) -> Bool[np.ndarray, " tokens"]:
     """Cuts where a token is in another unit than the one before it.
 
     `boundaries(text)` gives the characters at which a unit starts, in any order.
     """
-    if rows.texts is None or rows.offsets is None:
-        raise RequestError(f"The `{segmenter}` segmenter needs `text` and `offsets`: pass both.")
+    assert rows.texts is not None, "a segmenter that reads texts asks for them"
+    assert rows.offsets is not None, "and for offsets"
     found = rows.row_cuts()
     for row, text in enumerate(rows.texts):
         start, end = rows.starts[row], rows.starts[row + 1]

@@ -29,8 +29,15 @@ class _ForgivingCache(FunctionCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, *arguments: Any) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            super().save_overload(*arguments)
+        with contextlib.suppress(OSError):
+            try:
+                super().save_overload(*arguments)
+            except OSError:
+                raise
+            # An index that an earlier release wrote may name classes that are gone: it is begun anew.
+            except Exception:
+                self.flush()
+                super().save_overload(*arguments)
 
 
 def compiled(function: Loop) -> Loop:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
-from engine.rules import Aggregate
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
 
+Aggregate = Literal["mean", "sum", "last", "min", "max_abs"]
 MEAN, SUM, LAST, MIN, MAX_ABS = range(5)
 AGGREGATES: dict[Aggregate, int] = {"mean": MEAN, "sum": SUM, "last": LAST, "min": MIN, "max_abs": MAX_ABS}
 

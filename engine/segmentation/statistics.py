@@ -1,4 +1,4 @@
-"""A mergeable summary of all token rewards of a run: moments, median, two-class threshold, quantiles.
+"""A mergeable summary of all token rewards of a run: moments, median, two-class threshold.
 
 Workers summarise chunks and merge them in any order, and a restart cuts them elsewhere. All sums are
 therefore kept as integers, exactly: the same rewards give the same summary, to the last bit, however they
@@ -34,7 +34,7 @@ UNIT = -1074
 class RewardStatistics:
     """Summary of the token rewards of one run and source; NaN (and what is not finite) is left out.
 
-    Means, deviations and quantiles of nothing are NaN.
+    Means, deviations and medians of nothing are NaN.
     """
 
     def __init__(self) -> None:
@@ -86,15 +86,7 @@ class RewardStatistics:
 
     def median(self) -> float:
         """The middle reward; the mean of the two middle ones where their number is even."""
-        return _quantile(self._bins.means(), self._bins.counts, 0.5)
-
-    def absolute_quantile(self, q: float) -> float:
-        """The reward magnitude below which a share `q` in [0, 1] lies, interpolated between neighbours."""
-        if not 0 <= q <= 1:
-            raise ValueError(f"A quantile lies between 0 and 1; {q} does not.")
-        magnitudes = np.abs(self._bins.means())
-        order = np.argsort(magnitudes, kind="stable")
-        return _quantile(magnitudes[order], self._bins.counts[order], q)
+        return _median(self._bins.means(), self._bins.counts)
 
     def otsu(self) -> float:
         """The two-class threshold of Otsu (1979): where the variance between the classes is largest.
@@ -201,18 +193,17 @@ class _Bins(NamedTuple):
         return np.asarray(np.where(negative, -1.0, 1.0) * (base + residuals * ulp))
 
 
-def _quantile(values: np.ndarray, counts: np.ndarray, q: float) -> float:
-    """The q-quantile of ascending values of which each stands `counts` times."""
+def _median(values: np.ndarray, counts: np.ndarray) -> float:
+    """The median of ascending values of which each stands `counts` times."""
     if not len(values):
         return math.nan
     ends = np.cumsum(counts)
-    rank = q * float(ends[-1] - 1)
+    middle = float(ends[-1] - 1) / 2
     below, above = (
         float(values[np.searchsorted(ends, position, side="right")])
-        for position in (math.floor(rank), math.ceil(rank))
+        for position in (math.floor(middle), math.ceil(middle))
     )
-    share = rank - math.floor(rank)
-    return below * (1 - share) + above * share
+    return below / 2 + above / 2
 
 
 class _ExactSums(NamedTuple):

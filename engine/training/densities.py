@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from engine.rules import Clause, Hysteresis, SegmentationRule, Segmenter, Token, Whole
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenter import SegmenterFields
+from engine.segmentation.segmenters.clause import Clause
+from engine.segmentation.segmenters.hysteresis import Hysteresis
+from engine.segmentation.segmenters.token import Token
+from engine.segmentation.segmenters.whole import Whole
 from engine.sources import SOURCES, SourceName
 
 Density = Literal["sample", "step", "token", "segment"]
 """How finely a response is supervised: four segmenters of one pipeline (METHOD section 3)."""
 DENSITIES: tuple[Density, ...] = ("sample", "step", "token", "segment")
 
-SEGMENTERS: Mapping[Density, Segmenter] = {
+SEGMENTER_OF: Mapping[Density, SegmenterFields] = {
     "sample": Whole(),
     "step": Clause(),
     "token": Token(),
@@ -29,4 +34,4 @@ def rule_of(density: Density, source: SourceName) -> SegmentationRule:
     It is the source's own rule but for the segmenter. Steps end at punctuation and line breaks, which is what
     step-wise methods cut at [paper].
     """
-    return SOURCES[source].default_rule.model_copy(update={"segmenter": SEGMENTERS[density]})
+    return SOURCES[source].default_rule.model_copy(update={"segmenter": SEGMENTER_OF[density]})

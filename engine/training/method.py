@@ -15,7 +15,8 @@ from pydantic import Field
 from engine.fields import StrictModel
 from engine.model_files import ModelKind
 from engine.registry import Registry
-from engine.rules import Aggregate, SegmentationRule
+from engine.rules import SegmentationRule
+from engine.segmentation.segments import Aggregate
 from engine.sources import SOURCES, SourceName
 from engine.training.densities import DENSITIES, Density, rule_of
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from engine.masks import RunSegmentation, segment_run
-from engine.rules import Clause, SegmentationRule, Sentence, Step
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES, SourceName
 from engine.training.rollouts import Rollout
@@ -100,11 +100,6 @@ class RolloutSegments:
         self.token_rewards = RewardStatistics.from_dict(state["token_rewards"])
         self.totals = RewardStatistics.from_dict(state["totals"])
         self.sequence_rewards = RewardStatistics.from_dict(state["sequence_rewards"])
-
-
-def needs_text(rule: SegmentationRule) -> bool:
-    """Whether the rule cuts by what the tokens say."""
-    return isinstance(rule.segmenter, Step | Sentence | Clause)
 
 
 def weights_of(cut: RunSegmentation) -> list[Float32[np.ndarray, " _response"]]:

@@ -18,7 +18,6 @@ from engine.errors import RequestError
 from engine.formats.maps import read_maps
 from engine.masks import RunSegmentation, segment_run
 from engine.requests import ScoreRequest, SourceRequest
-from engine.rules import Whole
 from engine.scoring import Models, lanes, reward_map, values_of
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SourceName
@@ -110,7 +109,7 @@ def supervise(
     Raises RequestError where stored rewards are of another tokenizer, or lack a row or the source.
     """
     rule, source = request.supervision.rule, request.supervision.source
-    if rule is None or source is None or isinstance(rule.segmenter, Whole):
+    if rule is None or source is None or rule.keeps_everything:
         return [_unmasked(pair) for pair in pairs]
     statistics = RewardStatistics()
     if stored is not None:

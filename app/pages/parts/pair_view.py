@@ -20,7 +20,7 @@ from app.pages.parts.numbers import count, counted, percent, plain_number, signe
 from app.services.scorings.maps import Agreement, PairView, SideView
 from engine.alignment import differences
 from engine.rules import SegmentationRule
-from engine.segmentation.hysteresis import reaches
+from engine.segmentation.segmenters.hysteresis import Hysteresis, reaches
 from engine.segmentation.smoothing import smooth
 from engine.training.methods.dpo import Dpo
 from engine.training.preview import dpo_preview, seen_side
@@ -246,9 +246,9 @@ def end_kept(side: SideView) -> bool:
 
 def refused_candidates(side: SideView, rule: SegmentationRule) -> dict[int, float]:
     """Zero crossings that stayed within the band, and how far each went; none where a rule has no band."""
-    if rule.segmenter.name != "hysteresis":
-        return {}
     cut, segmenter = side.segmentation, rule.segmenter
+    if not isinstance(segmenter, Hysteresis):
+        return {}
     signal: np.ndarray = cut.scaled
     if segmenter.smoothing != "none":
         # In the types that segmentation has compiled it for.
@@ -348,7 +348,7 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
         has_missing=any(side.segmentation.missing for side in sides),
         has_candidates=any(found - out for found, out in zip(crossed, refused, strict=True)),
         has_refused=any(refused),
-        band=f"±{rule.segmenter.delta:g}" if rule.segmenter.name == "hysteresis" else "",
+        band=f"±{rule.segmenter.delta:g}" if isinstance(rule.segmenter, Hysteresis) else "",
         differs=_differs(sides, drawing),
         formula=formula(sides, rule.baseline) if drawing.lane == "reward" else lane.hint.rstrip("."),
     )
@@ -378,7 +378,7 @@ def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
     1 for kept plus 2 for disputed; the band, and where the signal is smoothed, how far candidates went."""
     segmenter = drawing.rule.segmenter
     data: dict[str, Any] = {"sides": {}}
-    if segmenter.name == "hysteresis":
+    if isinstance(segmenter, Hysteresis):
         data["delta"] = segmenter.delta
     for side in sides:
         cut = side.segmentation
@@ -395,7 +395,7 @@ def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
             found["end"] = True
         if side.side in drawing.pushes:
             found["pushes"] = rounded_list(drawing.pushes[side.side], 3)
-        if segmenter.name == "hysteresis" and segmenter.smoothing != "none":
+        if isinstance(segmenter, Hysteresis) and segmenter.smoothing != "none":
             refused = drawing.refused[side.side]
             found["reaches"] = {position: _rounded(reach, 3) for position, reach in refused.items()}
     return script_json(data)
@@ -448,7 +448,7 @@ def _minus(baseline: float) -> str:
 def _band(side: SideView, drawing: Drawing) -> tuple[float, float] | None:
     """The dead band as shares of the clip; None where the curve shows something else than rewards."""
     segmenter, clip = drawing.rule.segmenter, drawing.colouring.clip
-    if segmenter.name != "hysteresis" or drawing.lane != "reward" or clip <= 0:
+    if not isinstance(segmenter, Hysteresis) or drawing.lane != "reward" or clip <= 0:
         return None
     delta, cut = segmenter.delta, side.segmentation
     if drawing.colour == "scaled":

@@ -11,19 +11,17 @@ from typing import Any, get_args
 
 from app.pages.parts.forms import validated
 from app.pages.parts.rendering import Option
-from engine.rules import (
-    Aggregate,
-    Changepoint,
-    Clause,
-    Entropy,
-    Fixed,
-    Hysteresis,
-    SegmentationRule,
-    Sentence,
-    Step,
-    Token,
-    Whole,
-)
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.changepoint import Changepoint
+from engine.segmentation.segmenters.clause import Clause
+from engine.segmentation.segmenters.entropy import Entropy
+from engine.segmentation.segmenters.fixed import Fixed
+from engine.segmentation.segmenters.hysteresis import Hysteresis
+from engine.segmentation.segmenters.sentence import Sentence
+from engine.segmentation.segmenters.step import Step
+from engine.segmentation.segmenters.token import Token
+from engine.segmentation.segmenters.whole import Whole
+from engine.segmentation.segments import Aggregate
 
 SEGMENTERS: Mapping[str, tuple[type[Any], str]] = {
     "hysteresis": (Hysteresis, "Hysteresis"),

@@ -40,7 +40,8 @@ from app.pages.trainings.training_runs import TrainingRest
 from app.services.pairs.histograms import Histogram
 from app.services.pairs.pairs import PairQuery
 from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
-from engine.rules import Fixed, SegmentationRule
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.fixed import Fixed
 from engine.types import Side
 
 router = APIRouter()

@@ -271,7 +271,7 @@ def _told(found: Preview) -> TrainingPreview:
         held_out=found.held_out,
         steps=found.steps,
         learning_rate=f"{found.settled.optimisation.learning_rate:g}",
-        is_masked=found.rule is not None and found.rule.segmenter.name != "whole",
+        is_masked=found.rule is not None and not found.rule.keeps_everything,
         kept_chosen=kept.chosen if kept else None,
         kept_rejected=kept.rejected if kept else None,
         sampled_pairs=kept.pairs if kept else None,

@@ -28,7 +28,6 @@ from engine.types import SIDES, SIGN, RewardMap, Side, Span
 
 BATCH_RESPONSES = 4000
 """Responses that are cut at a time: what bounds the memory of a new cut."""
-_NEEDS_TEXT = ("step", "clause", "sentence")
 SEGMENT_COLUMNS = (
     "map_id",
     "source",
@@ -102,7 +101,7 @@ def write_maps(
     for these pairs before is replaced.
     """
     pair_ids = [pairs[one.key] for one in maps]
-    texts = _texts(session, pair_ids) if rule.segmenter.name in _NEEDS_TEXT else None
+    texts = _texts(session, pair_ids) if rule.segmenter.kind.reads_text else None
     responses = Responses(
         map_ids=[map_ids[one.key, one.side] for one in maps],
         pair_ids=np.array(pair_ids, dtype=np.int64),
@@ -170,9 +169,9 @@ def stored_responses(
 ) -> Iterator[Responses]:
     """The stored rewards of a run, some thousand responses at a time, with what the rule asks for; of all
     pairs, or of those that are named."""
-    needs_text, needs_entropy = rule.segmenter.name in _NEEDS_TEXT, rule.segmenter.name == "entropy"
+    needs_text, needs_entropies = rule.segmenter.kind.reads_text, rule.segmenter.kind.reads_entropies
     columns = [StoredMap.offsets, Pair.chosen, Pair.rejected] if needs_text else []
-    columns += [StoredMap.entropies] if needs_entropy else []
+    columns += [StoredMap.entropies] if needs_entropies else []
     for batch in _batches(session, run_id, source, *columns, pair_ids=pair_ids):
         lanes = [unpack_floats(row.rewards, row.tokens) for row in batch]
         offsets = [unpack_offsets(row.offsets, row.tokens) for row in batch] if needs_text else None
@@ -186,7 +185,7 @@ def stored_responses(
             starts=_starts([len(lane) for lane in lanes]),
             texts=[getattr(row, row.side) for row in batch] if needs_text else None,
             offsets=None if offsets is None else _joined(offsets),
-            entropies=_joined([_stored_entropies(row) for row in batch]) if needs_entropy else None,
+            entropies=_joined([_stored_entropies(row) for row in batch]) if needs_entropies else None,
         )
 
 

@@ -128,8 +128,10 @@ def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:
         if missing:
             needs = " and ".join(need_in_words(need) if need in COLUMNS else f"`{need}`" for need in missing)
             problems.append(Problem(("body", "sources", place), f"`{source.name}` needs {needs}."))
-        if source.rule is not None and source.rule.segmenter.name == "entropy" and "policy" not in given:
-            problems.append(Problem(("body", "sources", place), "The `entropy` segmenter needs `policy`."))
+        segmenter = source.rule.segmenter.kind if source.rule is not None else None
+        if segmenter is not None and segmenter.reads_entropies and "policy" not in given:
+            problem = f"The `{segmenter.name}` segmenter needs `policy`."
+            problems.append(Problem(("body", "sources", place), problem))
     return problems
 
 

@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 def is_masked(supervision: Supervision) -> bool:
     """Whether any token may be left out."""
     if supervision.rule is not None:
-        return supervision.rule.segmenter.name != "whole"
+        return not supervision.rule.keeps_everything
     return supervision.density != "sample"
 
 
@@ -93,7 +93,7 @@ def check_entropies(run: Run | None, settled: TrainingRequest) -> None:
     if (
         run is not None
         and rule is not None
-        and rule.segmenter.name == "entropy"
+        and rule.segmenter.kind.reads_entropies
         and not run.request["policy"]
     ):
         raise Invalid(

@@ -10,7 +10,7 @@ from engine.training.experience import Experience, totals_of
 from engine.training.frozen import FrozenModels
 from engine.training.method_loop import Shard, Sums
 from engine.training.request import TrainingRequest
-from engine.training.rollout_segments import RolloutSegments, needs_text
+from engine.training.rollout_segments import RolloutSegments
 from engine.training.rollouts import Exchange, Prompts, Rollout, Rollouts, across_processes
 from engine.training.trained_model import TrainedModel
 
@@ -55,7 +55,7 @@ class OnPolicyLoop:
             source,
             data.exchange,
             values=critic,
-            needs_text=needs_text(rule),
+            needs_text=rule.segmenter.kind.reads_text,
         )
         self._experience: list[Experience] = []
 

@@ -11,9 +11,8 @@ import ruptures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.rules import Changepoint
-from engine.segmentation.changepoint import change_points, cuts
 from engine.segmentation.rows import Rows
+from engine.segmentation.segmenters.changepoint import Changepoint, change_points, cuts
 
 
 def noisy_steps(seed: int, tokens: int) -> np.ndarray:

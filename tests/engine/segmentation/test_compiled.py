@@ -31,6 +31,31 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch: pytest.Monkey
     assert compiled(double)(np.ones(3)) == 6.0
 
 
+def test_an_index_that_names_what_is_gone_is_begun_anew(tmp_path: Path) -> None:
+    """Two processes, as two releases: the second one has another name for the class that a loop takes."""
+    program = (
+        "from typing import NamedTuple\n"
+        "import numpy as np\n"
+        "from engine.segmentation.compiled import compiled\n"
+        "class {name}(NamedTuple):\n"
+        "    values: np.ndarray\n"
+        "@compiled\n"
+        "def total(of): return of.values.sum()\n"
+        "def run():\n"
+        "    print(total({name}(np.ones(3))), len(total._cache._cache_file._load_index()))\n"
+    )
+    for name in ("Numbers", "Figures"):
+        (tmp_path / "loops.py").write_text(program.format(name=name))
+        finished = subprocess.run(
+            [sys.executable, "-c", "import loops; loops.run()"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"},
+        )
+        assert finished.stdout == "3.0 1\n", finished.stderr
+
+
 def test_no_writable_folder_at_all_costs_the_cache_and_nothing_else(tmp_path: Path) -> None:
     """A child process in which numba finds no folder for its cache; a file stands where one would be."""
     program = (

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.rules import Hysteresis
-from engine.segmentation.hysteresis import reaches, turns, zero_crossings
 from engine.segmentation.rows import Rows
+from engine.segmentation.segmenters.hysteresis import Hysteresis, reaches, turns, zero_crossings
 
 ORACLES = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())
 FIGURES = ["figure_positive", "figure_negative"]

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.rules import Aggregate, Hysteresis
-from engine.segmentation.hysteresis import turns
 from engine.segmentation.rows import Rows
-from engine.segmentation.segments import segments
+from engine.segmentation.segmenters.hysteresis import Hysteresis, turns
+from engine.segmentation.segments import Aggregate, segments
 
 NAN = math.nan
 

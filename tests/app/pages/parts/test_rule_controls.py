@@ -6,7 +6,9 @@ import pytest
 
 from app.errors import Invalid
 from app.pages.parts.rule_controls import SEGMENTERS, rule_form, rule_from, rule_query
-from engine.rules import Fixed, Hysteresis, SegmentationRule
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.fixed import Fixed
+from engine.segmentation.segmenters.hysteresis import Hysteresis
 
 DEFAULT = SegmentationRule(segmenter=Hysteresis(delta=0.3), baseline="otsu", scale="std")
 

@@ -14,7 +14,8 @@ from app.services.pairs import columns as pair_columns
 from app.services.pairs.columns import SCORE_COLUMNS, score_columns
 from app.services.scorings import scorings
 from app.settings import Settings
-from engine.rules import Fixed, SegmentationRule
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.fixed import Fixed
 from engine.types import PreferencePair, Response
 from tests.app import factories
 

@@ -11,7 +11,10 @@ from app.services.pairs import pairs
 from app.services.scorings import maps
 from app.settings import Settings
 from engine.errors import RequestError
-from engine.rules import Entropy, Hysteresis, SegmentationRule, Whole
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.entropy import Entropy
+from engine.segmentation.segmenters.hysteresis import Hysteresis
+from engine.segmentation.segmenters.whole import Whole
 from engine.types import PreferencePair, Side, Span
 from tests.app import factories
 

@@ -22,7 +22,13 @@ from app.settings import Settings
 from engine.errors import ModelError
 from engine.formats.canonical import read_pairs
 from engine.requests import ScoreRequest
-from engine.rules import Fixed, Hysteresis, SegmentationRule, Sentence, Step, Token, Whole
+from engine.rules import SegmentationRule
+from engine.segmentation.segmenters.fixed import Fixed
+from engine.segmentation.segmenters.hysteresis import Hysteresis
+from engine.segmentation.segmenters.sentence import Sentence
+from engine.segmentation.segmenters.step import Step
+from engine.segmentation.segmenters.token import Token
+from engine.segmentation.segmenters.whole import Whole
 from engine.segmentation.statistics import RewardStatistics
 from engine.types import PreferencePair, Side, Span
 from tests.app import factories

@@ -7,16 +7,30 @@ minute for the longest response that the API takes, and this a tenth of a second
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Bool
+from typing import Literal
 
-from engine.rules import Changepoint
+import numpy as np
+from pydantic import Field
+
+from engine.fields import shown
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
+from engine.segmentation.segmenter import SEGMENTERS, Cuts, Segmenter, SegmenterFields
 
 
-def cuts(rows: Rows, rule: Changepoint) -> Bool[np.ndarray, " tokens"]:
-    """Cuts at the best change points of every row, with the penalty `rule.penalty` log(n) variance.
+class Changepoint(SegmenterFields):
+    """Segments of constant mean: the optimum that PELT finds for a squared cost, found exactly."""
+
+    name: Literal["changepoint"] = "changepoint"
+    penalty: float = Field(2.0, gt=0, title="Penalty", json_schema_extra=shown(step=0.1))
+    """What every further change point must save, in units of log(tokens) times the variance of the noise;
+    more means fewer segments."""
+    min_len: int = Field(1, ge=1, title="Shortest segment")
+    """No segment has fewer tokens than this."""
+
+
+def cuts(rows: Rows, fields: Changepoint) -> Cuts:
+    """Cuts at the best change points of every row, with the penalty `fields.penalty` log(n) variance.
 
     n counts the present rewards of the row. The variance is that of their noise, half the mean squared
     difference of neighbours [ours]: the plain variance grows with the very jumps that are sought, and missed
@@ -24,7 +38,7 @@ def cuts(rows: Rows, rule: Changepoint) -> Bool[np.ndarray, " tokens"]:
     left out of the curve and belong to the segment before them.
     """
     found = rows.row_cuts()
-    cut_rows(rows.rewards, rows.starts, rule.penalty, rule.min_len, found)
+    cut_rows(rows.rewards, rows.starts, fields.penalty, fields.min_len, found)
     return found
 
 
@@ -134,3 +148,6 @@ def _traced(came_from: np.ndarray, min_len: int) -> np.ndarray:
         found[count] = at
         count += 1
     return found[:count][::-1].copy()
+
+
+SEGMENTERS.register(Segmenter(Changepoint, "Change point", cuts, compiles=(Changepoint(),)))

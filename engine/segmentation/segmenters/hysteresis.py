@@ -11,36 +11,48 @@ delta too, so that a reward of 0.3 clears a delta of 0.3 in neither [ours].
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int8, Int32
+from jaxtyping import Float32, Int32
+from pydantic import Field
 
-from engine.rules import Hysteresis
+from engine.fields import shown
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
+from engine.segmentation.segmenter import SEGMENTERS, Segmenter, SegmenterFields, Turns
 from engine.segmentation.segments import merge_short
 from engine.segmentation.smoothing import smooth
 
 
-class Turns(NamedTuple):
-    signal: Int8[np.ndarray, " tokens"]
-    cuts: Bool[np.ndarray, " tokens"]
-    """True where a segment starts: at a row's first token, and where the signal turns."""
+class Hysteresis(SegmenterFields):
+    """The signal turns when a scaled reward leaves the band from -δ to δ on the other side."""
+
+    name: Literal["hysteresis"] = "hysteresis"
+    delta: float = Field(0.3, ge=0, title="Threshold δ", json_schema_extra=shown(step=0.01, slider_to=2))
+    """A pivot needs a signal that leaves the band from -δ to δ on the other side."""
+    min_len: int = Field(1, ge=1, title="Shortest segment")
+    """Shorter segments are merged, shortest first, into the neighbour nearer in mean."""
+    smoothing: Literal["none", "median", "ema"] = Field(
+        "none",
+        title="Smoothing",
+        json_schema_extra=shown(words={"median": "median of 5", "ema": "moving average"}),
+    )
+    """What smooths the rewards before they are cut: a median of 5, or an exponential average of weight .5."""
 
 
-def turns(rows: Rows, rule: Hysteresis) -> Turns:
+def turns(rows: Rows, fields: Hysteresis) -> Turns:
     """The signal of every token and the cuts it makes, short segments merged."""
     signal = np.empty(rows.tokens, dtype=np.int8)
     cuts = np.empty(rows.tokens, dtype=np.bool_)
-    band = np.float32(rule.delta)
-    if rule.smoothing == "none":
+    band = np.float32(fields.delta)
+    if fields.smoothing == "none":
         follow(rows.rewards, rows.starts, rows.baselines, rows.scale, band, signal, cuts)
     else:
-        smoothed = smooth(rows.scaled(), rows.starts, rule.smoothing)
+        smoothed = smooth(rows.scaled(), rows.starts, fields.smoothing)
         follow(smoothed, rows.starts, np.zeros(len(rows)), 1.0, band, signal, cuts)
-    if rule.min_len > 1:
-        merge_short(rows.rewards, rows.starts, rows.baselines, rows.scale, rule.min_len, signal, cuts)
+    if fields.min_len > 1:
+        merge_short(rows.rewards, rows.starts, rows.baselines, rows.scale, fields.min_len, signal, cuts)
     return Turns(signal, cuts)
 
 
@@ -99,3 +111,14 @@ def reaches(
     known = np.nan_to_num(scaled, nan=0.0)
     high, low = np.maximum.reduceat(known, crossings), np.minimum.reduceat(known, crossings)
     return np.where(high >= -low, high, low).astype(np.float32)
+
+
+SEGMENTERS.register(
+    Segmenter(
+        Hysteresis,
+        "Hysteresis",
+        turns,
+        signal="segmenter",
+        compiles=(Hysteresis(min_len=2), Hysteresis(smoothing="median"), Hysteresis(smoothing="ema")),
+    )
+)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
+from typing import Literal
 
-import numpy as np
-from jaxtyping import Bool
+from pydantic import Field
 
 from engine.errors import RequestError
 from engine.segmentation.characters import cuts_at
 from engine.segmentation.rows import Rows
-from engine.segmentation.step import line_starts
+from engine.segmentation.segmenter import SEGMENTERS, Cuts, Segmenter, SegmenterFields
+from engine.segmentation.segmenters.step import line_starts
 
 with warnings.catch_warnings():
     # Its patterns are not written as raw strings, of which Python complains when it compiles them.
@@ -29,26 +30,38 @@ LONGEST_PIECE = 5_000
 _PIECES = re.compile(rf".{{1,{LONGEST_PIECE}}}(?:\s|\Z)|.{{1,{LONGEST_PIECE}}}", re.DOTALL)
 
 
-def cuts(rows: Rows, language: str) -> Bool[np.ndarray, " tokens"]:
-    """Cuts before the first token that starts behind a sentence's end."""
+class Sentence(SegmenterFields):
+    """A segment a sentence, as a sentence-splitting library sees them."""
+
+    name: Literal["sentence"] = "sentence"
+    language: str = Field("en", pattern="^[a-z]{2}$", title="Language")
+    """Two letters, for the rules by which sentences end."""
+
+
+def cuts(rows: Rows, fields: Sentence) -> Cuts:
+    """Cuts before the first token that starts behind a sentence's end.
+
+    Raises RequestError where the library has no rules for the language.
+    """
+    language = fields.language
     if language not in LANGUAGE_CODES:
         known = ", ".join(sorted(LANGUAGE_CODES))
         raise RequestError(f"No sentence rules for the language `{language}`: choose one of {known}.")
-    segmenter = pysbd.Segmenter(language=language, clean=False)
-    return cuts_at(rows, "sentence", lambda text: sentence_starts(text, segmenter))
+    splitter = pysbd.Segmenter(language=language, clean=False)
+    return cuts_at(rows, lambda text: sentence_starts(text, splitter))
 
 
-def sentence_starts(text: str, segmenter: pysbd.Segmenter) -> list[int]:
+def sentence_starts(text: str, splitter: pysbd.Segmenter) -> list[int]:
     """The characters at which a sentence starts, but for the first one."""
     lines = [0, *line_starts(text), len(text)]
     found = lines[1:-1]
     for start, end in itertools.pairwise(lines):
         for piece in _PIECES.finditer(text, start, end):
-            found += _ends_within(text, piece.start(), piece.end(), segmenter)
+            found += _ends_within(text, piece.start(), piece.end(), splitter)
     return found
 
 
-def _ends_within(text: str, start: int, end: int, segmenter: pysbd.Segmenter) -> list[int]:
+def _ends_within(text: str, start: int, end: int, splitter: pysbd.Segmenter) -> list[int]:
     """Where the sentences of [start, end) end, but for the last one.
 
     The rules rewrite some characters; a sentence that is not in the text as they give it makes no boundary.
@@ -57,9 +70,12 @@ def _ends_within(text: str, start: int, end: int, segmenter: pysbd.Segmenter) ->
     if not piece.strip():
         return []
     ends, behind = [], start
-    for sentence in segmenter.processor(piece).process():
+    for sentence in splitter.processor(piece).process():
         at = text.find(sentence.strip(), behind, end)
         if sentence.strip() and at >= 0:
             behind = at + len(sentence.strip())
             ends.append(behind)
     return [at for at in ends if text[at:end].strip()]
+
+
+SEGMENTERS.register(Segmenter(Sentence, "Sentence", cuts, reads=("text", "offsets")))
