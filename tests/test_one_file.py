@@ -92,7 +92,7 @@ def test_a_source_is_found_in_every_form_and_in_the_schema(
     for form in ("/trainings/new", "/recipes/new"):
         assert '<option value="toy_length">Length of the token</option>' in found[form]
     schemas = json.loads(found["/openapi.json"])["components"]["schemas"]
-    assert schemas["SourceRequest"]["properties"]["name"]["enum"][-2:] == ["external", "toy_length"]
+    assert schemas["SourceRequest"]["properties"]["name"]["enum"][-1] == "toy_length"
 
 
 def test_a_source_scores_a_file(model_folder: ModelFolder, pairs: Path, tmp_path: Path) -> None:
