@@ -2,7 +2,8 @@
 
 EngineError
 ├── DataError            a data set, a row or a file cannot be read as what it claims to be
-│   └── RowError         one row; carries the line and the reason
+│   ├── RowError         one row; carries the line and the reason
+│   └── RowsRefused      rows of a file, which nobody allowed to leave out; carries the first of them
 ├── RequestError         a request contradicts itself or asks for what does not exist
 ├── ModelError           a model cannot be loaded or does not fit the request
 │   └── UntrustedCodeError   the model brings code of its own, and nobody allowed that
@@ -14,6 +15,8 @@ field of the request is at fault, `field` is its path with dots between, such as
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class EngineError(Exception):
@@ -40,6 +43,16 @@ class RowError(DataError):
         self.reason = reason
         where = f"line {line}" if field is None else f"line {line}, field `{field}`"
         super().__init__(f"{where}: {reason}", field=field)
+
+
+class RowsRefused(DataError):
+    """Rows of a file cannot be used. `rows` are the first of them."""
+
+    code = "invalid_rows"
+
+    def __init__(self, sentence: str, rows: Sequence[DataError]) -> None:
+        super().__init__(sentence)
+        self.rows = rows
 
 
 class RequestError(EngineError):

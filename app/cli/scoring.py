@@ -24,6 +24,8 @@ from app.cli.output import (
     settle_libraries,
     tidy_end,
 )
+from engine.errors import RowsRefused
+from engine.formats.listing import file_sentence
 from engine.requests import ScoreRequest, SourceRequest
 from engine.rules import SegmentationRequest, SegmentationRule
 from engine.sources import SOURCES, default_sources
@@ -44,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    file: Annotated[Path, typer.Argument(help="Preference pairs: JSONL, JSON, CSV, Parquet, or a folder.")],
+    file: Annotated[Path, typer.Argument(help=f"Preference pairs: {file_sentence()}, or a folder.")],
     out_file: Annotated[Path, typer.Option("--out", help="maps.jsonl (also .gz, .zst) or maps.parquet.")],
     policy: Annotated[str | None, typer.Option(help="Folder or hub name of the policy.")] = None,
     reference: Annotated[str | None, typer.Option(help="Folder or hub name of the reference.")] = None,
@@ -142,7 +144,7 @@ def _score(file: Path, out_file: Path, request: ScoreRequest, on_error: OnError,
     if not out_file.absolute().parent.is_dir():
         refuse(f"`{out_file.parent}` is no folder; make it first.")
     settle_libraries()
-    from engine.jobs.score_file import RowsRefused, score_file
+    from engine.jobs.score_file import score_file
 
     started = time.monotonic()
     with tidy_end(), ProgressBar(quiet=as_json) as bar:

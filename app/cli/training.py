@@ -18,6 +18,7 @@ from app.cli.output import (
     settle_libraries,
     tidy_end,
 )
+from engine.errors import RowsRefused
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +45,7 @@ def train(
     settle_libraries()
     speaks = os.environ.get("RANK", "0") == "0"
     with refusing():
-        from engine.jobs.train_file import RowsRefused, read_config, train_file
+        from engine.jobs.train_file import read_config, train_file
 
         asked = read_config(config, change or [])
         with tidy_end(), ProgressBar(quiet=as_json or not speaks) as bar:

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import zstandard
 
-from engine.errors import DataError, RowError
+from engine.errors import DataError, RowError, RowsRefused
 from engine.evaluation.localisation import LocalisationTally, token_labels
 from engine.formats.atomic import writing
 from engine.formats.maps import MapWriter
@@ -31,20 +31,6 @@ from engine.scoring import Models, check_request, load_models
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
 from engine.types import SIGN, PreferencePair, Progress, Response, RewardMap, Segmentation
-
-
-class RowsRefused(DataError):
-    """Rows of the file cannot be scored, and nobody allowed to skip them. `rows` are the first of them."""
-
-    code = "invalid_rows"
-
-    def __init__(self, path: Path, rows: Sequence[DataError]) -> None:
-        self.rows = rows
-        many = f"{len(rows)} or more rows" if len(rows) >= MOST_REFUSED else f"{len(rows)} rows"
-        some, them = ("1 row", "it") if len(rows) == 1 else (many, "them")
-        super().__init__(
-            f"{some} of `{path}` cannot be scored; mend {them}, or skip {them} with --on-error skip."
-        )
 
 
 @dataclass
@@ -114,13 +100,13 @@ def score_file(
     writer = MapWriter(out, list(summaries))
     total, unread = _check(source, report, most=MOST_REFUSED if on_error == "fail" else None)
     if unread and on_error == "fail":
-        raise RowsRefused(source, unread)
+        raise _refusal(source, unread)
     check_request(request)
     report(Progress("loading models", 0, None))
     models = load_models(request)
     unscored = _check_tokens(source, total, models, request, report)
     if unscored and on_error == "fail":
-        raise RowsRefused(source, list(unscored.values()))
+        raise _refusal(source, list(unscored.values()))
     for reason in [*unread, *unscored.values()][:MOST_REFUSED]:
         report(message=f"Left out: {reason}")
     total -= len(unscored)
@@ -139,6 +125,14 @@ def score_file(
         "out": str(out),
         "sources": {name: summary.as_dict() for name, summary in summaries.items()},
     }
+
+
+def _refusal(path: Path, rows: Sequence[DataError]) -> RowsRefused:
+    many = f"{len(rows)} or more rows" if len(rows) >= MOST_REFUSED else f"{len(rows)} rows"
+    some, them = ("1 row", "it") if len(rows) == 1 else (many, "them")
+    return RowsRefused(
+        f"{some} of `{path}` cannot be scored; mend {them}, or skip {them} with --on-error skip.", rows
+    )
 
 
 def _check(source: Path, report: ReportCallable, *, most: int | None) -> tuple[int, list[RowError]]:

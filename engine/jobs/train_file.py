@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from engine.errors import DataError, RequestError, RowError
+from engine.errors import RequestError, RowError, RowsRefused
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import write_pairs, write_tasks
 from engine.formats.reading import read, read_tasks
@@ -70,16 +70,6 @@ class TrainingConfig(TrainingRequest):
         return TrainingRequest.model_validate(
             {name: getattr(self, name) for name in TrainingRequest.model_fields}
         )
-
-
-class RowsRefused(DataError):
-    """Rows cannot be read; `rows` are the first of them."""
-
-    code = "invalid_rows"
-
-    def __init__(self, path: Path, rows: Sequence[RowError]) -> None:
-        self.rows = rows
-        super().__init__(f"`{path}` has rows that cannot be read; mend or remove them.")
 
 
 def read_config(path: Path, changes: Iterable[str] = ()) -> TrainingConfig:
@@ -190,7 +180,7 @@ def _pairs(paths: Sequence[Path]) -> Iterator[PreferencePair]:
                 seen.add(key)
                 yield row if key == row.key else _renamed(row, key)
         if refused:
-            raise RowsRefused(path, refused)
+            raise RowsRefused(f"`{path}` has rows that cannot be read; mend or remove them.", refused)
 
 
 def _renamed(row: PreferencePair, key: str) -> PreferencePair:

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from sqlalchemy import Row, exists, or_, select
@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 from app.db.bulk import copy_rows
 from app.db.tables import Dataset, Job, JobStatus, Pair, Run
 from app.errors import Conflict, Invalid, NotFound, Problem, StorageFull
+from app.services.names import clean_name, file_name, name_of_file
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.runs.folders import remove_with
 from app.settings import MIB, Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
-from engine.formats.listing import stem
 from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read
 from engine.places import is_there
@@ -37,7 +37,6 @@ OnError = Literal["fail", "skip"]
 SHOWN_ERRORS = 100
 KEPT_SKIPS = 1000
 ACTIVE = (JobStatus.queued, JobStatus.running)
-MAX_NAME_CHARACTERS = 200
 _EXTRAS = ("spans", "token_rewards", "token_offsets")
 _COLUMNS = (
     "dataset_id",
@@ -67,7 +66,7 @@ def import_rows(
     or no row at all).
     """
     with session.begin_nested():
-        dataset = _named_dataset(session, _clean_name(name), origin)
+        dataset = _named_dataset(session, clean_name(name, "A data set"), origin)
         census = _Census(on_error)
         _copy_pairs(session, dataset.id, census.passing(rows))
         census.check()
@@ -90,12 +89,10 @@ def import_file(
     `name` defaults to the file's. Raises as `import_rows`, DataError (no file of pairs), and StorageFull.
     """
     check_disk(settings)
-    called = PurePath(filename.replace("\\", "/")).name or "upload"
+    called = file_name(filename)
     origin = {"kind": "upload", "filename": called}
     rows = read(file, name=called)
-    return import_rows(
-        session, rows, name=name or stem(called)[:MAX_NAME_CHARACTERS], origin=origin, on_error=on_error
-    )
+    return import_rows(session, rows, name=name or name_of_file(called), origin=origin, on_error=on_error)
 
 
 def import_folder(
@@ -117,7 +114,7 @@ def import_folder(
         return import_rows(
             session,
             rows,
-            name=name or stem(place.name)[:MAX_NAME_CHARACTERS],
+            name=name or name_of_file(place.name),
             origin=origin,
             on_error=on_error,
         )
@@ -367,16 +364,6 @@ def _json(value: Any) -> str:
 
 
 # ----------------------------------------------------------------------------------------- names and errors
-
-
-def _clean_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
-        raise Invalid(
-            f"A data set's name has 1 to {MAX_NAME_CHARACTERS} printable characters; choose another one.",
-            errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
-        )
-    return name
 
 
 def _place(error: RowError) -> tuple[str | int, ...]:

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import func, or_, select
@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 from app.db.bulk import copy_rows
 from app.db.tables import Job, Recipe, Run, StoredTask, TaskSuite
 from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
-from app.services.datasets.datasets import ACTIVE, MAX_NAME_CHARACTERS, SHOWN_ERRORS, check_disk
+from app.services.datasets.datasets import ACTIVE, SHOWN_ERRORS, check_disk
+from app.services.names import clean_name, file_name, name_of_file
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.settings import Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
-from engine.formats.listing import stem
 from engine.formats.reading import read_tasks
 from engine.places import is_there
 from engine.places import place as as_place
@@ -42,7 +42,7 @@ def import_tasks(
     Raises Conflict (the name is taken by other tasks) and Invalid (a bad row, with up to 100 errors at
     ("line", n[, field]), two tasks of one key, or no task at all); nothing of the suite stays then.
     """
-    name = _clean_name(name)
+    name = clean_name(name, "A task suite")
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as lines:
         census = _Census()
         for row in census.passing(tasks):
@@ -66,11 +66,9 @@ def import_file(
     `name` defaults to the file's. Raises as `import_tasks`, DataError (no file of tasks), and StorageFull.
     """
     check_disk(settings)
-    called = PurePath(filename.replace("\\", "/")).name or "upload"
+    called = file_name(filename)
     origin = {"kind": "upload", "filename": called}
-    return import_tasks(
-        session, read_tasks(file), name=name or stem(called)[:MAX_NAME_CHARACTERS], origin=origin
-    )
+    return import_tasks(session, read_tasks(file), name=name or name_of_file(called), origin=origin)
 
 
 def import_path(
@@ -83,9 +81,7 @@ def import_path(
     try:
         if not is_there(place) or not place.is_file():
             raise _unreadable(place, "is no file that the server sees")
-        return import_tasks(
-            session, read_tasks(place), name=name or stem(place.name)[:MAX_NAME_CHARACTERS], origin=origin
-        )
+        return import_tasks(session, read_tasks(place), name=name or name_of_file(place.name), origin=origin)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -290,16 +286,6 @@ def _stored(
         copy_rows(session, "tasks", _COLUMNS, rows)
     session.refresh(suite, ["created_at"])
     return suite
-
-
-def _clean_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
-        raise Invalid(
-            f"A task suite's name has 1 to {MAX_NAME_CHARACTERS} printable characters; choose another one.",
-            errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
-        )
-    return name
 
 
 def _place(error: RowError) -> tuple[str | int, ...]:

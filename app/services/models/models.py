@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Job, JobStatus, Model, Run
 from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
+from app.services.names import MAX_NAME_CHARACTERS, clean_name
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.runs.folders import remove_model_with
 from app.settings import Settings
@@ -23,7 +24,6 @@ from engine.types import ModelReference
 ModelName = int | str
 """A registered model's id or name, or a path or hub name, which is registered on the way."""
 
-MAX_NAME_CHARACTERS = 200
 ROLES = ("policy", "reference", "reward_model")
 """Where a scoring's request names a model; each is null or {"id", "path", ...}."""
 USES = (*ROLES, "model", "scorer", "scorer_reference")
@@ -264,12 +264,7 @@ def _chosen_name(session: Session, wanted: str | None, path: str) -> str:
     if wanted is None:
         stem = (path if not Path(path).is_absolute() else Path(path).name)[:MAX_NAME_CHARACTERS] or "model"
         return free_name(session, stem)
-    name = " ".join(wanted.split())
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
-        raise Invalid(
-            f"A model's name has 1 to {MAX_NAME_CHARACTERS} printable characters; choose another one.",
-            errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
-        )
+    name = clean_name(wanted, "A model")
     if _is_taken(session, name):
         raise Conflict(
             f"There is a model `{name}` already; choose another name.",

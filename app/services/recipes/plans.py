@@ -13,7 +13,8 @@ from app.errors import Invalid, Problem
 from app.services.datasets.datasets import check_disk, get_dataset
 from app.services.evaluations.task_suites import resolve_suites
 from app.services.models.models import check_same_tokens, choose, reference_of
-from app.services.recipes.requests import MAX_NAME_CHARACTERS, SAME_PAIRS, RecipeBody, Step, filled, make_plan
+from app.services.names import MAX_NAME_CHARACTERS, clean_name
+from app.services.recipes.requests import SAME_PAIRS, RecipeBody, Step, filled, make_plan
 from app.services.trainings.checks import usable_rows
 from app.services.trainings.plans import make_plan as make_training_plan
 from app.services.trainings.requests import TrainingBody
@@ -59,7 +60,11 @@ def plan_recipe(session: Session, settings: Settings, body: RecipeBody) -> Recip
     same_pairs = scorer_data is not None and dataset.content_hash == scorer_data.content_hash
     union = body.union and not same_pairs and (body.splits or scorer_data is not None)
     methods = ", ".join(method.name for method in body.methods)
-    name = _clean_name(body.name or f"{dataset.name}: {methods}"[:MAX_NAME_CHARACTERS])
+    name = clean_name(
+        body.name or f"{dataset.name}: {methods}"[:MAX_NAME_CHARACTERS],
+        "A recipe",
+        ", which its runs and models take too",
+    )
     steps = make_plan(body, name, union=union)
     warnings = []
     if body.reads_scorer and (same_pairs or _learned_from(scorer, dataset, body)):
@@ -76,17 +81,6 @@ def plan_recipe(session: Session, settings: Settings, body: RecipeBody) -> Recip
             "accuracies only. Name one in `suite_ids`."
         )
     return RecipePlan(name, steps, list(dict.fromkeys(warnings)))
-
-
-def _clean_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not name or not name.isprintable():
-        raise Invalid(
-            f"A recipe's name has 1 to {MAX_NAME_CHARACTERS} printable characters, which its runs and models "
-            "take too; choose another one.",
-            errors=[Problem(("body", "name"), f"must have 1 to {MAX_NAME_CHARACTERS} printable characters")],
-        )
-    return name
 
 
 def _models(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from app.services.models.models import ModelName
+from app.services.names import MAX_NAME_CHARACTERS
 from engine.evaluation.request import EvaluationNumbers
 from engine.fields import StrictModel, shown
 from engine.sources import SOURCES, Source, SourceName, default_sources
@@ -30,7 +31,6 @@ else:
     RecipeMethod = any_of(method for method in METHODS.values() if method.in_recipes)
 StepKind = Literal["training", "scoring", "evaluation"]
 COMPARED_STEPS = 200
-MAX_NAME_CHARACTERS = 200
 SAME_PAIRS = (
     "The scorer learns from the very pairs that it will mask. Where those pairs often prefer an error, it "
     "learns the error too and finds nothing; give it other data, or leave the scorer's data open, so that "

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.db.maps import read_maps
 from app.db.tables import Dataset, Model, Run, SourceStatistics
-from app.errors import Conflict, Invalid, Problem
+from app.errors import Conflict
 from app.services.datasets.datasets import canonical_rows
 from app.services.evaluations.task_suites import write_suites
 from app.services.models import models
+from app.services.names import MAX_NAME_CHARACTERS, clean_name
 from app.services.runs import jobs, metrics
 from app.services.runs.folders import begin_empty, folder_of
 from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
@@ -73,7 +74,11 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
     plan = make_plan(session, settings, body)
     plan.check_room()
     asked = plan.asked
-    name = _clean_name(body.name) if body.name is not None else _made_name(plan)
+    name = (
+        clean_name(body.name, "A training", ", as the model that it makes takes it")
+        if body.name is not None
+        else _made_name(plan)
+    )
     resolved = {**asked.resolved(), "allow_code": settings.allow_code}
     run = jobs.submit(session, kind=TRAINING, name=name, request=resolved, dataset_id=asked.dataset.id)
     run.request = {**run.request, "folder": str(folder_of(settings, run.id))}
@@ -191,7 +196,7 @@ def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]
     """
     models.hold_names(session)
     reference = ModelReference(path=str(Path(result["model"]).resolve()))
-    stem = run.name[: models.MAX_NAME_CHARACTERS - ROOM_FOR_A_NUMBER]
+    stem = run.name[: MAX_NAME_CHARACTERS - ROOM_FOR_A_NUMBER]
     model = models.add(session, reference, name=models.free_name(session, stem), origin=_origin(run))
     return {**result, "model_id": model.id, "model_name": model.name}
 
@@ -261,18 +266,7 @@ def _origin(run: Run) -> dict[str, Any]:
 def _made_name(plan: Plan) -> str:
     body = plan.asked.body
     stem = f"{plan.asked.dataset.name}: {body.method.name}, {body.supervision.density}"
-    return stem[: models.MAX_NAME_CHARACTERS]
-
-
-def _clean_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not name or not name.isprintable():
-        raise Invalid(
-            "A training's name has 1 to 200 printable characters, as the model that it makes takes it; "
-            "choose another one.",
-            errors=[Problem(("body", "name"), "must have 1 to 200 printable characters")],
-        )
-    return name
+    return stem[:MAX_NAME_CHARACTERS]
 
 
 def trained_by(model: Model) -> int | None:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.errors import RequestError
-from engine.jobs.train_file import RowsRefused, read_config, train_file
+from engine.errors import RequestError, RowsRefused
+from engine.jobs.train_file import read_config, train_file
 from tests.engine.training.worlds import write_world
 
 CONFIG = """
