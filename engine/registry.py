@@ -6,6 +6,8 @@ package:
 
     REWARDSCOPE_PLUGINS="sources=my_package.contrast segmenters=my_package.cuts"
 
+The kinds of files are two: `formats` are file types, as JSONL is one, and `rows` say what columns mean.
+
 Registries fill while their package is imported, for types and forms are made of what is registered: a module
 that joins may import what stands below its kind, and its kind's own registry.
 """

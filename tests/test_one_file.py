@@ -28,7 +28,14 @@ from tests.app import factories
 from tests.conftest import TOKEN
 
 ROOT = Path(__file__).parents[1]
-PLUGINS = "sources=tests.toys.toy_source run_kinds=tests.toys.toy_run_kind"
+PLUGINS = " ".join(
+    (
+        "sources=tests.toys.toy_source",
+        "run_kinds=tests.toys.toy_run_kind",
+        "formats=tests.toys.toy_format",
+        "rows=tests.toys.toy_rows",
+    )
+)
 RUN_KIND = "tests.toys.toy_run_kind"
 ModelFolder = Callable[..., Path]
 
@@ -181,3 +188,64 @@ def test_it_is_listed_in_filters_and_in_the_schema(pages: Callable[..., dict[str
     for kind in kinds:
         assert f'<option value="{kind}"' in found["/runs?kind=doubling"]
     assert '<option value="doubling" selected>doubling of a number</option>' in found["/runs?kind=doubling"]
+
+
+# --------------------------------------------------------------------------------------------------- a format
+
+TOY = "toy\nThe sky is =>  blue. <>  green.\nTwo and two =>  make four. <>  make a cat.\n"
+
+
+def test_a_file_type_is_found_in_forms_listings_and_the_schema(pages: Callable[..., dict[str, str]]) -> None:
+    found = pages("/datasets/new", "/suites", "/openapi.json")
+
+    for form in ("/datasets/new", "/suites"):
+        assert ".arrow,.toy,.gz,.zst" in found[form]
+        assert "JSONL, JSON, CSV, Parquet, Arrow or Toy with" in found[form]
+    paths = json.loads(found["/openapi.json"])["paths"]
+    for path in ("/api/v1/datasets", "/api/v1/task-suites"):
+        form = paths[path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert "Arrow or Toy" in form["properties"]["file"]["description"]
+    assert "Arrow or Toy" in " ".join(run("rewardscope", "score", "--help").split())
+    listed = run("rewardscope", "formats")
+    assert "A line `toy`, and under it a pair a line." in listed
+    assert "`question`, `good` and `bad`, all text." in listed
+
+
+def test_a_file_of_the_type_is_imported_and_scored(
+    pages: Callable[..., dict[str, str]], model_folder: ModelFolder, tmp_path: Path
+) -> None:
+    file = tmp_path / "skies.toy"
+    file.write_text(TOY)
+    address = f"/api/v1/datasets@{file}"
+
+    dataset = json.loads(pages(address)[address])
+    assert (dataset["name"], dataset["pair_count"]) == ("skies", 2)
+
+    maps = tmp_path / "maps.jsonl"
+    run(
+        "rewardscope",
+        "score",
+        file,
+        "--policy",
+        model_folder("llama"),
+        "--source",
+        "toy_length",
+        "--out",
+        maps,
+    )
+    records = [json.loads(line) for line in maps.read_text().splitlines()]
+    assert [record["side"] for record in records] == ["chosen", "rejected"] * 2
+    assert "".join(records[0]["tokens"]).startswith(" blue.")
+
+
+def test_rows_of_the_format_are_pairs_in_every_file(
+    pages: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    lines, table = tmp_path / "lines.jsonl", tmp_path / "table.csv"
+    lines.write_text('{"question": "1 + 1?", "good": "2", "bad": "3"}\n{"prompt": "", "chosen": "a"}\n')
+    table.write_text("bad;question;good\n3;1 + 1?;2\n")
+    addresses = [f"/api/v1/datasets@{file}" for file in (lines, table)]
+
+    found = pages(*addresses)
+
+    assert [json.loads(found[address])["pair_count"] for address in addresses] == [2, 1]

@@ -15,6 +15,7 @@ import typer
 from app.cli import (
     database,
     datasets_and_models,
+    formats,
     laboratory,
     recipes,
     runs,
@@ -55,6 +56,7 @@ for module in (
     training,
     laboratory,
     datasets_and_models,
+    formats,
     runs,
     trainings,
     recipes,

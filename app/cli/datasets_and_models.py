@@ -10,6 +10,7 @@ import typer
 
 from app.cli.output import out, print_json, print_table, refuse
 from app.cli.server import Json, Limit, add_group, server_at_hand
+from engine.formats.listing import file_sentence
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def import_dataset(
-    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet, also .gz and .zst.")],
+    file: Annotated[Path, typer.Argument(help=f"{file_sentence()}.")],
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: the file's.")] = None,
     on_error: Annotated[
         str, typer.Option(help="fail: nothing is stored; skip: bad rows are left out.")

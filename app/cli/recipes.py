@@ -12,6 +12,7 @@ import yaml
 from app.cli.output import Exit, ProgressBar, err, out, print_json, print_table, refuse
 from app.cli.runs import waited
 from app.cli.server import Json, Limit, add_group, server_at_hand
+from engine.formats.listing import file_sentence
 from rewardscope.client import RewardScope
 from rewardscope.errors import RecipeNotSucceeded
 
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def import_suite(
-    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV or Parquet, also .gz and .zst.")],
+    file: Annotated[Path, typer.Argument(help=f"{file_sentence()}.")],
     name: Annotated[str | None, typer.Option(help="Name of the suite; default: the file's.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -19,6 +16,7 @@ from app.api.parts import lists, uploads
 from app.api.parts.common import PREFIX, Id, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
+from app.api.parts.uploads import FileForm, Upload, openapi_body
 from app.db.tables import Dataset
 from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
@@ -51,26 +49,8 @@ class FolderImport(_Import):
     """Its path on the server."""
 
 
-class FileImport(_Import):
-    """The form that comes with an uploaded file (JSONL, JSON, CSV or Parquet, also compressed)."""
-
-    file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})
-    """The file itself, with its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file that has arrived whole, and what to do with it."""
-
-    file: BinaryIO
-    filename: str
-    form: _Import
-
-    def payload(self) -> bytes:
-        """What makes two uploads the same."""
-        return json.dumps(
-            [uploads.digest(self.file), self.filename, self.form.name, self.form.on_error]
-        ).encode()
+class FileImport(_Import, FileForm):
+    """The form that comes with a file of preference pairs."""
 
 
 class SkippedRow(BaseModel):
@@ -211,40 +191,24 @@ class SavedViews(BaseModel):
     data: list[SavedViewView]
 
 
-async def read_body(request: Request) -> AsyncIterator[Upload | FolderImport]:
+async def read_body(request: Request) -> AsyncIterator[Upload[FileImport] | FolderImport]:
     """The upload, or the folder that the body names. Raises RequestValidationError, HTTPException (415)."""
-    kind = uploads.media_type(request)
-    if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=10) as form:
-            yield _upload(dict(form))
-    elif kind == "application/json":
-        yield uploads.validated(FolderImport, await uploads.read_json(request))
-    else:
-        raise HTTPException(415, "Send a file as multipart/form-data, or a folder as application/json.")
+    otherwise = "Send a file as multipart/form-data, or a folder as application/json."
+    async with uploads.read_body(request, FileImport, FolderImport, otherwise) as body:
+        yield body
 
 
-def _upload(form: dict[str, Any]) -> Upload:
-    values = uploads.validated(FileImport, form)
-    file = uploads.file_of(values.file)
-    return Upload(file.file, file.filename or "", values)
-
-
-BodyDep = Annotated[Upload | FolderImport, Depends(read_body)]
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": FileImport.model_json_schema()},
-            "application/json": {"schema": FolderImport.model_json_schema()},
-        },
-    }
-}
+BodyDep = Annotated[Upload[FileImport] | FolderImport, Depends(read_body)]
 
 router = door("datasets")
 
 
 @router.post(
-    "", status_code=201, response_model=DatasetView, responses=responses(409, 415, 507), openapi_extra=BODY
+    "",
+    status_code=201,
+    response_model=DatasetView,
+    responses=responses(409, 415, 507),
+    openapi_extra=openapi_body(FileImport, FolderImport),
 )
 def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, once: OnceDep) -> JSONResponse:
     """Brings a data set in: all of it or nothing, unless `on_error` is `skip`."""

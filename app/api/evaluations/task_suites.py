@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, Self
+from typing import Annotated, Any, Self
 
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -19,6 +16,7 @@ from app.api.parts import lists, uploads
 from app.api.parts.common import PREFIX, Id, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
+from app.api.parts.uploads import FileForm, Upload, openapi_body
 from app.db.tables import StoredTask, TaskSuite
 from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
@@ -53,8 +51,8 @@ class SuiteImport(StrictModel):
         return self
 
 
-class SuiteFile(StrictModel):
-    """The form that comes with an uploaded file of tasks (JSONL, JSON, CSV or Parquet, also compressed)."""
+class SuiteFile(FileForm):
+    """The form that comes with a file of tasks."""
 
     name: str | None = Field(
         None,
@@ -64,21 +62,6 @@ class SuiteFile(StrictModel):
         json_schema_extra=shown(blank="as the file is called"),
     )
     """What the suite is called."""
-    file: Any = Field(json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"})
-    """The file itself, with its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file that has arrived whole, and its suite's name."""
-
-    file: BinaryIO
-    filename: str
-    name: str | None
-
-    def payload(self) -> bytes:
-        """What makes two uploads the same."""
-        return json.dumps([uploads.digest(self.file), self.filename, self.name]).encode()
 
 
 class SuiteView(BaseModel):
@@ -109,55 +92,24 @@ class TaskView(Task):
         return cls.model_validate({**stored.task, "position": stored.position})
 
 
-async def read_body(request: Request) -> AsyncIterator[Upload | SuiteImport]:
+async def read_body(request: Request) -> AsyncIterator[Upload[SuiteFile] | SuiteImport]:
     """The upload, or what the JSON says. Raises RequestValidationError, HTTPException (415)."""
-    kind = uploads.media_type(request)
-    if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=10) as form:
-            values = uploads.validated(SuiteFile, dict(form))
-            file = uploads.file_of(values.file)
-            yield Upload(file.file, file.filename or "", values.name)
-    elif kind == "application/json":
-        yield uploads.validated(SuiteImport, await uploads.read_json(request))
-    else:
-        raise HTTPException(
-            415, "Send a file as multipart/form-data, or tasks or a path as application/json."
-        )
+    otherwise = "Send a file as multipart/form-data, or tasks or a path as application/json."
+    async with uploads.read_body(request, SuiteFile, SuiteImport, otherwise) as body:
+        yield body
 
 
-BodyDep = Annotated[Upload | SuiteImport, Depends(read_body)]
-
-
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The body's schema without references, as it stands outside of the components."""
-    schema = model.model_json_schema()
-    found: dict[str, Any] = _inlined(schema, schema.pop("$defs", {}))
-    return found
-
-
-def _inlined(value: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(value, dict):
-        if "$ref" in value:
-            return _inlined(definitions[value["$ref"].rsplit("/", 1)[1]], definitions)
-        return {name: _inlined(one, definitions) for name, one in value.items() if name != "discriminator"}
-    return [_inlined(one, definitions) for one in value] if isinstance(value, list) else value
-
-
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": _schema(SuiteFile)},
-            "application/json": {"schema": _schema(SuiteImport)},
-        },
-    }
-}
+BodyDep = Annotated[Upload[SuiteFile] | SuiteImport, Depends(read_body)]
 
 router = door("task-suites")
 
 
 @router.post(
-    "", status_code=201, response_model=SuiteView, responses=responses(409, 415, 507), openapi_extra=BODY
+    "",
+    status_code=201,
+    response_model=SuiteView,
+    responses=responses(409, 415, 507),
+    openapi_extra=openapi_body(SuiteFile, SuiteImport),
 )
 def create_suite(body: BodyDep, session: SessionDep, settings: SettingsDep, once: OnceDep) -> JSONResponse:
     """Brings a task suite in, all of it or nothing; the same tasks under the same name are the same suite."""
@@ -165,7 +117,7 @@ def create_suite(body: BodyDep, session: SessionDep, settings: SettingsDep, once
     def work() -> Done:
         if isinstance(body, Upload):
             suite = task_suites.import_file(
-                session, body.file, body.filename, settings=settings, name=body.name
+                session, body.file, body.filename, settings=settings, name=body.form.name
             )
         elif body.tasks is not None:
             origin = {"kind": "rows"}

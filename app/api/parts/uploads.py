@@ -5,25 +5,77 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from typing import Any, BinaryIO, TypeVar, cast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from app.api.parts import strict_json
+from engine.fields import StrictModel
+from engine.formats.listing import file_sentence
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def media_type(request: Request) -> str:
-    """What the body says it is, in lower case and without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+class FileForm(StrictModel):
+    """A file, in a form."""
+
+    file: Any = Field(
+        description=f"The file itself, with its name: {file_sentence()}.",
+        json_schema_extra={"type": "string", "contentMediaType": "application/octet-stream"},
+    )
 
 
-async def read_json(request: Request) -> Any:
-    """The body as strict JSON. Raises RequestValidationError."""
+Form = TypeVar("Form", bound=FileForm)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload(Generic[Form]):
+    """A file that has arrived whole, and the form that came with it."""
+
+    file: BinaryIO
+    filename: str
+    form: Form
+
+    def payload(self) -> bytes:
+        """What makes two uploads the same."""
+        digest = hashlib.file_digest(cast("io.BufferedIOBase", self.file), "sha256").hexdigest()
+        self.file.seek(0)
+        return json.dumps([digest, self.filename, *self.form.model_dump(exclude={"file"}).values()]).encode()
+
+
+@asynccontextmanager
+async def read_body(
+    request: Request, form_type: type[Form], json_type: type[Body], otherwise: str
+) -> AsyncIterator[Upload[Form] | Body]:
+    """The upload, or what the JSON says. Raises RequestValidationError, and HTTPException (415) with the
+    sentence `otherwise` for a body that is neither."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=10) as fields:
+            form = _validated(form_type, dict(fields))
+            file = _file_of(form.file)
+            yield Upload(file.file, file.filename or "", form)
+    elif kind == "application/json":
+        yield _validated(json_type, await _read_json(request))
+    else:
+        raise HTTPException(415, otherwise)
+
+
+def openapi_body(form_type: type[BaseModel], json_type: type[BaseModel]) -> dict[str, Any]:
+    """What the OpenAPI says of a body that `read_body` reads."""
+    content = {"multipart/form-data": form_type, "application/json": json_type}
+    schemas = {kind: {"schema": _schema(model)} for kind, model in content.items()}
+    return {"requestBody": {"required": True, "content": schemas}}
+
+
+async def _read_json(request: Request) -> Any:
     try:
         return strict_json.parse(await request.body())
     except json.JSONDecodeError as error:
@@ -31,8 +83,7 @@ async def read_json(request: Request) -> Any:
         raise RequestValidationError([{**fault, "ctx": {"error": error.msg}}]) from error
 
 
-def validated(model: type[Body], values: Any) -> Body:
-    """The body that `values` are. Raises RequestValidationError."""
+def _validated(model: type[Body], values: Any) -> Body:
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -40,16 +91,23 @@ def validated(model: type[Body], values: Any) -> Body:
         raise RequestValidationError(faults) from error
 
 
-def file_of(value: Any) -> UploadFile:
-    """The file that a form's field holds. Raises RequestValidationError where it holds text."""
+def _file_of(value: Any) -> UploadFile:
     if isinstance(value, UploadFile):
         return value
     fault = {"type": "missing", "loc": ("body", "file"), "msg": "Send a file, with its name.", "input": None}
     raise RequestValidationError([fault])
 
 
-def digest(file: BinaryIO) -> str:
-    """SHA-256 of a file from where it stands, which is its beginning; it stands there again afterwards."""
-    found = hashlib.file_digest(cast("io.BufferedIOBase", file), "sha256").hexdigest()
-    file.seek(0)
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The body's schema without references, as it stands outside of the components."""
+    schema = model.model_json_schema()
+    found: dict[str, Any] = _inlined(schema, schema.pop("$defs", {}))
     return found
+
+
+def _inlined(value: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            return _inlined(definitions[value["$ref"].rsplit("/", 1)[1]], definitions)
+        return {name: _inlined(one, definitions) for name, one in value.items() if name != "discriminator"}
+    return [_inlined(one, definitions) for one in value] if isinstance(value, list) else value

@@ -20,6 +20,7 @@ from app.services.models import models
 from app.services.scorings import scorings
 from app.services.scorings.scorings import ScoringRequest
 from engine.errors import EngineError
+from engine.formats.listing import ENDINGS, file_labels
 from engine.sources.registry import SOURCES, need_in_words
 
 router = APIRouter()
@@ -43,6 +44,8 @@ class UploadPage(PageContext):
     folder: str
     skips: bool
     max_upload_mib: int
+    file_types: str
+    accept: str
     problem: str | None
     faults: list[RowFault]
 
@@ -182,6 +185,8 @@ def _upload_page(request: Request, max_upload_mib: int) -> UploadPage:
         folder="",
         skips=False,
         max_upload_mib=max_upload_mib,
+        file_types=file_labels(),
+        accept=",".join(ENDINGS),
         problem=None,
         faults=[],
     )

@@ -18,6 +18,7 @@ from app.pages.parts.numbers import count, shortened
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.services.evaluations import task_suites
 from engine.errors import EngineError
+from engine.formats.listing import ENDINGS, file_labels
 
 SNIPPET = 280
 CHECKERS = {
@@ -56,6 +57,8 @@ class SuitesPage(PageContext):
     problem: str | None
     faults: list[RowFault]
     code_is_allowed: bool
+    file_types: str
+    accept: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ def _page(
         problem=None if error is None else sentence_of(error),
         faults=[] if error is None else faults_of(error),
         code_is_allowed=code_is_allowed,
+        file_types=file_labels(),
+        accept=",".join(ENDINGS),
     )
 
 
