@@ -27,9 +27,10 @@ from app.pages.pairs.pairs import PairFragment
 from app.pages.parts.looks import Look
 from app.pages.parts.pair_view import ViewPanel, drawing_of, figures, legend, side_panel, view_data
 from app.pages.parts.rendering import ENVIRONMENT, static_url
-from app.pages.patterns.samples import SOURCE, Sample, made_up_side, token_offsets
+from app.pages.patterns.samples import Sample, token_offsets
 from app.services.datasets import datasets
 from app.services.pairs import pairs
+from app.services.pairs.made_up import SOURCE, made_up_side
 from app.services.runs import jobs
 from app.services.scorings import scorings
 from app.services.scorings.maps import Agreement, SideView

@@ -31,7 +31,7 @@ from engine.rules import Baseline, SegmentationRequest, SegmentationRule
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
 from engine.segmentation.segmenter import SEGMENTERS, SignalFrom
-from engine.segmentation.segmenters.hysteresis import Hysteresis, zero_crossings
+from engine.segmentation.segmenters.hysteresis import Hysteresis, reaches, zero_crossings
 from engine.segmentation.segments import RaggedSegments, segments
 from engine.segmentation.smoothing import smooth
 from engine.segmentation.statistics import RewardStatistics
@@ -212,6 +212,40 @@ def answer(request: SegmentationRequest) -> dict[str, Any]:
     if request.soft_tau is not None:
         found["weights"] = missing_to_null(cut.weights)
     return found
+
+
+def refused_candidates(cut: Segmentation, rule: SegmentationRule) -> dict[int, float]:
+    """Position of every zero crossing that stayed within the band -> how far it went, in scaled units.
+
+    Crossing t is refused where |s_u| <= delta for all u from t to the next crossing, s the rewards that the
+    rule sees, smoothed if it says so. None is where a rule has no band.
+    """
+    if not isinstance(rule.segmenter, Hysteresis):
+        return {}
+    fields = rule.segmenter
+    signal: np.ndarray = cut.scaled
+    if fields.smoothing != "none":
+        # In the types that segmentation has compiled it for.
+        row = np.array([0, len(cut.scaled)], dtype=np.int64)
+        signal = smooth(cut.scaled.astype(np.float64), row, fields.smoothing)
+    reached = reaches(signal, cut.candidates)
+    within = np.abs(reached) <= np.float32(fields.delta)
+    within &= ~np.isin(cut.candidates, cut.pivots)
+    return dict(zip(cut.candidates[within].tolist(), reached[within].tolist(), strict=True))
+
+
+def dropped_tokens(segments: Sequence[Segment], *, end_kept: bool = False) -> Bool[np.ndarray, " response"]:
+    """True at the tokens of segments that are not kept, but (`end_kept`) for the last one, which may count as
+    an end of sequence whatever its segment does.
+
+    Where a response falls back to counting as a whole, these are still the segments that do not agree.
+    """
+    dropped = np.array([not segment.kept for segment in segments], dtype=np.bool_)
+    lengths = np.array([segment.end - segment.start for segment in segments], dtype=np.int64)
+    tokens = np.repeat(dropped, lengths)
+    if end_kept:
+        tokens[-1:] = False
+    return tokens
 
 
 def warm_up() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64, Int8
+from jaxtyping import Bool, Float64, Int8
 
 Relation = Literal["agree", "mixed", "contradict"]
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
@@ -39,6 +39,11 @@ def relations(
     found[(mine == MIXED) | (theirs == MIXED)] = MIXED
     found[(mine == UNKNOWN) | (theirs == UNKNOWN)] = UNKNOWN
     return found
+
+
+def disagreeing(signals: Int8[np.ndarray, "sources response"]) -> Bool[np.ndarray, " response"]:
+    """True at the tokens that the signal of one source calls good (> 0) and that of another bad (< 0)."""
+    return np.asarray((signals > 0).any(axis=0) & (signals < 0).any(axis=0))
 
 
 def relation_counts(relations: Int8[np.ndarray, " pairs"]) -> list[int]:

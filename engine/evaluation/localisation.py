@@ -111,6 +111,12 @@ def judged_labels(
     return labels
 
 
+def stretch_of(span: Span, offsets: np.ndarray) -> tuple[int, int] | None:
+    """Tokens [first, end) that share a character with the span; None where there is none. offsets: (T, 2)."""
+    inside = np.flatnonzero((offsets[:, 0] < span.end) & (offsets[:, 1] > span.start))
+    return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else None
+
+
 def label_boundaries(labels: np.ndarray) -> list[int]:
     """The tokens whose label differs from the last known one before them: the true pivots."""
     known = np.flatnonzero(~np.isnan(labels))

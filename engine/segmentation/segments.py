@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float64, Int32, Int64
 
 from engine.segmentation.compiled import compiled
 from engine.segmentation.rows import Rows
+from engine.types import Segment
 
 Aggregate = Literal["mean", "sum", "last", "min", "max_abs"]
 MEAN, SUM, LAST, MIN, MAX_ABS = range(5)
@@ -37,6 +39,19 @@ def segments(rows: Rows, cuts: np.ndarray, aggregate: Aggregate) -> RaggedSegmen
     )
     _collect(rows.rewards, rows.starts, rows.baselines, rows.scale, cuts, AGGREGATES[aggregate], *found)
     return found
+
+
+def pivot_ranks(segments: Sequence[Segment]) -> dict[int, int]:
+    """Position of every pivot -> its rank, in the order of ranks: 1 is where the reward turns furthest, which
+    is |reward of the segment that begins there - reward of the one before|.
+
+    A turn to or from a segment without reward counts as 0; of equal turns the first one goes first.
+    """
+    rewards = np.array([segment.reward for segment in segments], dtype=np.float64)
+    starts = np.array([segment.start for segment in segments], dtype=np.int64)
+    turns = np.nan_to_num(np.abs(np.diff(rewards)), nan=0.0)
+    order = np.argsort(-turns, kind="stable")
+    return {position: rank for rank, position in enumerate(starts[1:][order].tolist(), start=1)}
 
 
 @compiled

@@ -71,6 +71,10 @@ class DpoPreview:
     """beta * sigmoid(-margin): how hard the preference pulls at each kept token, up if chosen, else down."""
     clipped: int
     """Kept rejected tokens below the clip, which are pulled no further."""
+    chosen_gradient: float | None
+    """d loss / d logprob of every kept chosen token, in hard masks; None where the loss pulls at none."""
+    rejected_gradient: float | None
+    """d loss / d logprob of every kept rejected token above the clip, likewise."""
     gradients: Mapping[Side, Float64[np.ndarray, " response"]]
     """d loss / d logprob of every token; training moves each logprob against it."""
 
@@ -138,8 +142,18 @@ def dpo_preview(chosen: SeenSide, rejected: SeenSide, method: Dpo) -> DpoPreview
         masked_drift=drift if method.masked_weight else 0.0,
         pull=counts * pull,
         clipped=int(((rejected.weights > 0) & ~above).sum()),
+        chosen_gradient=-(pull + method.sft_weight / kept_chosen) if counts and chosen.kept else None,
+        rejected_gradient=pull if counts and bool(((rejected.weights > 0) & above).any()) else None,
         gradients=gradients,
     )
+
+
+def dpo_pushes(
+    chosen: SeenSide, rejected: SeenSide, method: Dpo
+) -> dict[Side, Float64[np.ndarray, " response"]]:
+    """Where a step of DPO would move the log-probability of every token: -d loss / d logprob. Raises what
+    `dpo_preview` raises."""
+    return {side: -gradient for side, gradient in dpo_preview(chosen, rejected, method).gradients.items()}
 
 
 def rjs_preview(chosen: SeenSide) -> RjsPreview:

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from engine.errors import RequestError
-from engine.masks import answer, segment_response, segment_run, warm_up
+from engine.masks import (
+    answer,
+    dropped_tokens,
+    refused_candidates,
+    segment_response,
+    segment_run,
+    warm_up,
+)
 from engine.rules import AnySegmenter, SegmentationRequest, SegmentationRule
 from engine.segmentation.segmenter import SEGMENTERS
 from engine.segmentation.statistics import RewardStatistics
@@ -459,3 +466,21 @@ def test_warming_up_leaves_nothing_to_compile() -> None:
     ask([1.0, -1.0])
     cut([1.0, -1.0], soft_tau=0.5)
     assert len(_decide.signatures) == compiled  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------ what is drawn of it
+
+
+def test_a_candidate_is_refused_where_it_stays_within_the_band() -> None:
+    rule = SegmentationRule.model_validate({"segmenter": {"name": "hysteresis", "delta": 0.3}})
+    found = cut([1.0, -0.25, -0.125, 0.5, -2.0], segmenter={"name": "hysteresis", "delta": 0.3})
+    assert found.candidates.tolist() == [1, 3, 4]
+    assert refused_candidates(found, rule) == {1: -0.25}
+    assert refused_candidates(found, SegmentationRule.model_validate({"segmenter": {"name": "whole"}})) == {}
+
+
+def test_dropped_tokens_are_those_of_segments_that_do_not_agree() -> None:
+    found = cut([1.0, 1.0, -1.0, -1.0])
+    assert dropped_tokens(found.segments).tolist() == [False, False, True, True]
+    assert dropped_tokens(found.segments, end_kept=True).tolist() == [False, False, True, False]
+    assert dropped_tokens([], end_kept=True).tolist() == []

@@ -10,11 +10,10 @@ from pydantic import BaseModel
 from app.api.parts.common import Id, door
 from app.dependencies import SessionDep
 from app.services.pairs import previews
-from app.services.pairs.previews import PairPreview, Preview, PreviewName
+from app.services.pairs.previews import DpoPreview, PairPreview, Preview, PreviewName
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
 from engine.training.methods.dpo import Dpo
-from engine.training.preview import DpoPreview
 from engine.types import Side, missing_to_null
 
 

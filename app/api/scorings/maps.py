@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import Header, Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
@@ -69,7 +68,9 @@ class RewardMapView(BaseModel):
             prompt_tokens=found.prompt_tokens,
             truncated_prompt_tokens=found.truncated_prompt_tokens,
             logprobs=_lane(found.logprobs),
-            reference_logprobs=_lane(found.reference_logprobs),
+            reference_logprobs=None
+            if found.reference_logprobs is None
+            else missing_to_null(found.reference_logprobs),
             entropies=_lane(found.entropies),
             ranks=None if found.ranks is None else ranks_to_null(found.ranks),
             token_rewards={source: missing_to_null(lane) for source, lane in found.rewards.items()},
@@ -206,7 +207,7 @@ def list_segments(
     return lists.answer(database, paging, fetch, SegmentView, f"segments-{run_id}")
 
 
-def _lane(values: np.ndarray | None) -> Lane | None:
+def _lane(values: Any | None) -> Lane | None:
     return None if values is None else missing_to_null(values)
 
 

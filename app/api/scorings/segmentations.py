@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from app.api.parts.common import door
-from engine import masks
+from app.services.scorings import scores
 from engine.rules import SegmentationRequest
 
 
@@ -39,4 +39,4 @@ router = door("segmentations")
 @router.post("", response_model=SegmentationAnswer)
 def cut(body: SegmentationRequest) -> JSONResponse:
     """Cuts one response and masks it. Stores nothing and needs no model."""
-    return JSONResponse(masks.answer(body))
+    return JSONResponse(scores.segment(body))

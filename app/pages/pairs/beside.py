@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from markupsafe import Markup
 
 from app.pages.parts import minimap
@@ -17,16 +16,14 @@ from app.pages.parts.lanes import ends
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, percent
 from app.pages.parts.pair_view import (
-    Drawing,
     Figure,
     SidePanel,
     drawing_of,
-    drawn_values,
-    end_kept,
     figures,
     side_panel,
     view_data,
 )
+from app.services.pairs.drawing import Drawing, disagreement
 from app.services.scorings.maps import PairView, SideView
 from engine.types import SIDES, Side
 
@@ -141,23 +138,15 @@ def _of(side: Side, view: PairView) -> SideView | None:
 
 
 def _strip(view: PairView, side: SideView, drawing: Drawing) -> Strip:
-    values = drawn_values(side, drawing)
-    cut = side.segmentation
-    picture = minimap.Minimap(drawing.colouring.shares(values), cut.segments, end_kept=end_kept(side))
-    said = f"kept {percent(side.kept)}, pivots {count(len(cut.pivots))}"
+    drawn = drawing.sides[side.side]
+    picture = minimap.Minimap(drawn.strip, drawn.ranks)
+    said = f"kept {percent(side.kept)}, pivots {count(len(side.segmentation.pivots))}"
     return Strip(view.source.label, minimap.draw(picture, "across"), said)
 
 
 def _disagreement(sides: Sequence[SideView]) -> Strip | None:
     if len(sides) < 2:
         return None
-    where = disagreeing(sides)
-    picture = minimap.Minimap(np.zeros(len(where)), (), disagreeing=where)
-    share = float(where.mean()) if len(where) else None
-    return Strip("Sources disagree", minimap.draw(picture, "across"), f"on {percent(share)} of the tokens")
-
-
-def disagreeing(sides: Sequence[SideView]) -> np.ndarray:
-    """True at the tokens that the signal of one source calls good and that of another bad."""
-    signals = np.stack([side.segmentation.signal for side in sides])
-    return np.asarray((signals > 0).any(axis=0) & (signals < 0).any(axis=0))
+    bins, share = disagreement(sides)
+    picture = minimap.draw(minimap.Minimap(bins), "across")
+    return Strip("Sources disagree", picture, f"on {percent(share)} of the tokens")

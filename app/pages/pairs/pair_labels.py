@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 from markupsafe import Markup
 
 from app.pages.parts.highlight import Said
 from app.pages.parts.numbers import counted, shortened
 from app.pages.parts.pair_view import script_json
-from app.services.pairs.labels import VERDICTS, History, Label, Verdict
+from app.services.pairs.labels import VERDICTS, History, Label, Verdict, tokens_of
 from app.services.scorings.maps import PairView, SideView
 from engine.types import Side
 
@@ -143,13 +142,8 @@ def _of(side: Side, found: Sequence[Label]) -> list[Label]:
 
 
 def _said(side: SideView, found: Sequence[Label]) -> list[Said]:
-    starts, ends = side.map.offsets[:, 0], side.map.offsets[:, 1]
-    said = []
-    for label in found:
-        covered = np.flatnonzero((starts < label.end) & (ends > label.start))
-        if covered.size:
-            said.append(Said(int(covered[0]), int(covered[-1]) + 1, label.verdict))
-    return said
+    stretches = [(label, tokens_of(label, side.map.offsets)) for label in found]
+    return [Said(*tokens, label.verdict) for label, tokens in stretches if tokens is not None]
 
 
 def _summary(found: Sequence[Label]) -> str:

@@ -23,10 +23,10 @@ from app.pages.pairs.pair_labels import LabelsPanel, said_of
 from app.pages.pairs.preview import PreviewPanel
 from app.pages.parts.forms import filled
 from app.pages.parts.highlight import plain
-from app.pages.parts.lanes import LaneChoice, choices, lanes_of
+from app.pages.parts.lanes import LaneChoice, choices
 from app.pages.parts.looks import Look, look_from, look_query
 from app.pages.parts.numbers import count
-from app.pages.parts.pair_view import SidePanel, ViewPanel, token_lanes, view_panel
+from app.pages.parts.pair_view import SidePanel, ViewPanel, view_panel
 from app.pages.parts.rendering import Option, PageContext, render, url_of
 from app.pages.parts.rule_controls import (
     RuleForm,
@@ -40,6 +40,7 @@ from app.pages.parts.scoring_runs import default_run, run_options, scoring_runs
 from app.services.datasets import datasets
 from app.services.datasets.datasets import get_pair
 from app.services.pairs import labels, pairs
+from app.services.pairs.drawing import lanes_of, token_lanes
 from app.services.pairs.labels import Label
 from app.services.pairs.pairs import Neighbours, PairQuery
 from app.services.scorings import maps, scorings

@@ -13,7 +13,6 @@ from app.pages.parts.numbers import count, plain_number, signed
 from app.pages.parts.rendering import PageContext, render, url_of
 from app.services.pairs import previews
 from app.services.pairs.previews import PairPreview, Preview, PreviewName
-from engine.training.methods.dpo import Dpo
 from engine.types import Side
 
 NAMES: Mapping[PreviewName, tuple[str, str]] = {
@@ -98,17 +97,14 @@ def preview_panel(found: PairPreview, action: str = "") -> PreviewPanel:
         address="",
         waits=False,
         missing=found.missing,
-        lines=[_line(one, found.method) for one in shown],
+        lines=[_line(one) for one in shown],
         explained=_explained(found),
     )
 
 
-def _line(one: Preview, method: Dpo) -> PreviewLine:
+def _line(one: Preview) -> PreviewLine:
     name, hint = NAMES[one.name]
     plain, guarded = one.plain, one.guarded
-    chosen = one.sides.get("chosen")
-    anchor = method.sft_weight / chosen.kept if chosen is not None and chosen.kept else 0.0
-    pulls = guarded is not None and one.counted
     return PreviewLine(
         name=name,
         hint=hint,
@@ -119,18 +115,12 @@ def _line(one: Preview, method: Dpo) -> PreviewLine:
             signed(guarded.margin if guarded else None),
             plain_number(plain.loss if plain else None),
             plain_number(guarded.loss if guarded else None),
-            signed(-guarded.pull - anchor if guarded and pulls and chosen and chosen.kept else None),
-            signed(guarded.pull if guarded and pulls and _above(one, guarded.clipped) else None),
+            signed(guarded.chosen_gradient if guarded else None),
+            signed(guarded.rejected_gradient if guarded else None),
             count(guarded.clipped) if guarded else "\N{EN DASH}",
             plain_number(one.rjs.loss if one.rjs and one.rjs.kept else None),
         ],
     )
-
-
-def _above(one: Preview, clipped: int) -> bool:
-    """Whether any kept rejected token lies above the clip."""
-    side = one.sides.get("rejected")
-    return side is not None and int((side.weights > 0).sum()) > clipped
 
 
 def _kept(one: Preview, side: Side) -> str:

@@ -12,24 +12,19 @@ import html
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
-from typing import Literal, NamedTuple
+from itertools import accumulate, compress, pairwise, repeat
+from operator import le, lt, ne
+from typing import NamedTuple
 
-import numpy as np
 from markupsafe import Markup
 
 from app.pages.parts.numbers import signed
+from app.services.pairs.drawing import LEVELS
 from engine.types import Segment, Span
 
-Scale = Literal["diverging", "sequential", "logarithmic"]
-"""How values become colours: by sign and size, by size alone, or by the order of size."""
-LEVELS = 10
-"""Classes of colour on each side of zero."""
-CLIP_QUANTILE = 0.99
-"""Values beyond this quantile of |value| of the pair take the strongest colour."""
 GUTTER_CHARACTERS = 72
 """A gutter entry speaks for the segments that begin within about one line of text."""
 GUTTER_SEGMENTS = 2
@@ -51,47 +46,6 @@ _JOINS_BACKWARDS = re.compile(
 _ZERO_WIDTH_JOINER = "\u200d"
 
 
-@dataclass(frozen=True, slots=True)
-class Colouring:
-    """The scale that both sides of a pair share: values at `clip` or beyond take the strongest colour."""
-
-    clip: float
-    scale: Scale = "diverging"
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether colours tell sizes only, from 0 to `LEVELS`."""
-        return self.scale != "diverging"
-
-    def shares(self, values: np.ndarray) -> np.ndarray:
-        """How far each value goes towards the strongest colour, -1 to 1; NaN where it is missing."""
-        if self.clip <= 0:
-            return np.where(np.isnan(values), np.nan, 0.0)
-        if self.scale == "logarithmic":
-            return np.asarray(np.minimum(np.log1p(np.abs(values)) / np.log1p(self.clip), 1.0))
-        if self.scale == "sequential":
-            return np.asarray(np.minimum(np.abs(values) / self.clip, 1.0))
-        return np.asarray(np.clip(values / self.clip, -1.0, 1.0))
-
-    def levels(self, values: np.ndarray) -> list[int | None]:
-        """The class of each value, -10 to 10; None where the value is missing."""
-        shares = self.shares(values)
-        missing = np.isnan(shares)
-        levels: list[int | None] = np.rint(np.where(missing, 0.0, shares) * LEVELS).astype(int).tolist()
-        for position in np.flatnonzero(missing).tolist():
-            levels[position] = None
-        return levels
-
-
-def colouring_of(values: Iterable[np.ndarray], scale: Scale = "diverging") -> Colouring:
-    """The scale of a pair: the 99th percentile of |value| over all its responses, missing values left out."""
-    together = np.abs(
-        np.concatenate([np.asarray(lane, dtype=np.float64) for lane in values] or [np.zeros(0)])
-    )
-    together = together[np.isfinite(together)]
-    return Colouring(float(np.quantile(together, CLIP_QUANTILE)) if together.size else 0.0, scale)
-
-
 class Said(NamedTuple):
     """What a person said of the tokens [first, end)."""
 
@@ -106,15 +60,19 @@ class MarkedResponse:
     """What is drawn of one response. Sequences have one entry a token, EOS included."""
 
     text: str
-    offsets: np.ndarray
-    """Code points [start, end) of `text`, shape (tokens, 2)."""
-    values: np.ndarray
-    """What is coloured; NaN where missing."""
-    segments: Sequence[Segment]
+    starts: Sequence[int]
+    """The code point of `text` at which each token starts."""
+    ends: Sequence[int]
+    """The code point after its last one."""
+    levels: Sequence[int | None]
+    """The class of colour of each token, -10 to 10; None where its value is missing."""
+    segments: Sequence[Segment] = ()
+    ranks: Mapping[int, int] = field(default_factory=dict)
+    """Position of every pivot, and its rank."""
     candidates: Sequence[int] = ()
     refused: Sequence[int] = ()
     """The candidates that did not clear the band."""
-    differing: np.ndarray | None = None
+    differing: Sequence[bool] | None = None
     """True at the tokens that the other side does not have; None where the sides are not compared."""
     spans: Sequence[Span] = ()
     said: Sequence[Said] = ()
@@ -135,12 +93,17 @@ class Pieces:
     """Code points [start, end) of the text; together they cover it."""
     end: list[int]
 
+    @property
+    def are_tokens(self) -> bool:
+        """Whether each piece is one token."""
+        return not self.first or self.first[-1] + self.tokens[-1] == len(self.first)
 
-def highlight(response: MarkedResponse, colouring: Colouring) -> Markup:
+
+def highlight(response: MarkedResponse) -> Markup:
     """The response as blocks of coloured text, to be put into one container."""
-    if not len(response.offsets):
+    if not response.starts:
         return plain(response.text, response.spans)
-    return _Writer(response, colouring).write()
+    return _Writer(response).write()
 
 
 def plain(text: str, spans: Sequence[Span] = ()) -> Markup:
@@ -178,27 +141,29 @@ _visible_piece = lru_cache(maxsize=4096)(visible)
 """The same few pieces with quotes and line breaks come again and again."""
 
 
-def pieces_of(text: str, offsets: np.ndarray, has_eos: bool) -> Pieces:
+def pieces_of(text: str, starts: Sequence[int], ends: Sequence[int], has_eos: bool) -> Pieces:
     """Tokens joined to what can be shown alone: those that share a character, and marks with their letter."""
-    count = len(offsets) - (1 if has_eos else 0)
+    count = len(starts) - (1 if has_eos else 0)
     if count <= 0:
         return Pieces([], [], [], [])
-    starts, ends = offsets[:count, 0], offsets[:count, 1]
-    begins = np.ones(count, dtype=bool)
-    reach = np.maximum.accumulate(ends)
-    begins[1:] = (starts[1:] >= reach[:-1]) & (starts[1:] != starts[:-1])
-    if not text.isascii():
-        for token in np.flatnonzero(begins).tolist():
-            begins[token] = not (token and _continues(text, int(starts[token])))
-    first = np.flatnonzero(begins)
-    edges = starts[first].tolist()
-    edges[0] = 0
-    return Pieces(
-        first=first.tolist(),
-        tokens=np.diff(first, append=count).tolist(),
-        start=edges,
-        end=[*edges[1:], len(text)],
-    )
+    starts, ends = starts[:count], ends[:count]
+    if text.isascii() and all(map(lt, starts, starts[1:])) and all(map(le, ends, starts[1:])):
+        first, tokens, edges = list(range(count)), [1] * count, [0, *starts[1:]]
+    else:
+        first = _begins(text, starts, ends)
+        tokens = [end - begin for begin, end in pairwise([*first, count])]
+        edges = [0, *(starts[token] for token in first[1:])]
+    return Pieces(first=first, tokens=tokens, start=edges, end=[*edges[1:], len(text)])
+
+
+def _begins(text: str, starts: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """The tokens that begin a piece: where no token before reaches, and no mark belongs to what is before."""
+    first = [0]
+    for token, reach in enumerate(accumulate(ends[:-1], max), start=1):
+        start = starts[token]
+        if start >= reach and start != starts[token - 1] and not _continues(text, start):
+            first.append(token)
+    return first
 
 
 def _continues(text: str, start: int) -> bool:
@@ -223,23 +188,14 @@ def _is_flag_half(character: str) -> bool:
     return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 
-def pivot_ranks(segments: Sequence[Segment]) -> dict[int, int]:
-    """Position of every pivot -> its rank: 1 is where the segment reward turns furthest."""
-    turns = []
-    for before, after in pairwise(segments):
-        turn = abs(after.reward - before.reward)
-        turns.append((-turn if turn == turn else 0.0, after.start))
-    return {position: rank for rank, (_, position) in enumerate(sorted(turns), start=1)}
-
-
 class _Writer:
     """Writes one response: a cell for each piece, and between the cells what opens and closes there."""
 
-    def __init__(self, response: MarkedResponse, colouring: Colouring) -> None:
+    def __init__(self, response: MarkedResponse) -> None:
         self.response = response
-        self.levels = colouring.levels(response.values)
-        self.pieces = pieces_of(response.text, response.offsets, response.eos is not None)
-        self.ranks = pivot_ranks(response.segments)
+        self.levels = response.levels
+        self.pieces = pieces_of(response.text, response.starts, response.ends, response.eos is not None)
+        self.ranks = response.ranks
         self.candidates = dict.fromkeys(response.candidates, "c") | dict.fromkeys(response.refused, "x")
 
     def write(self) -> Markup:
@@ -273,7 +229,7 @@ class _Writer:
             if (marked := self._piece_of(token)) is not None:
                 tags[marked] = _PIVOT_TAGS[levels[token]]
                 texts[marked] = _ringed(text[pieces.start[marked] : pieces.end[marked]], rank)
-        if len(pieces.first) < sum(pieces.tokens):
+        if not pieces.are_tokens:
             for piece, tokens in enumerate(pieces.tokens):
                 if tokens > 1:
                     tags[piece] = self._joined_tag(piece)
@@ -295,8 +251,8 @@ class _Writer:
         """The pieces that hold any of these characters."""
         if not characters or not self.pieces.start:
             return []
-        holders: list[int] = np.searchsorted(self.pieces.start, characters, "right").tolist()
-        return [piece - 1 for piece in dict.fromkeys(holders)]
+        after = map(bisect_right, repeat(self.pieces.start), characters)
+        return [piece - 1 for piece in dict.fromkeys(after)]
 
     def _piece_of(self, token: int) -> int | None:
         """The piece that shows a token; None for the EOS."""
@@ -365,12 +321,15 @@ class _Writer:
 
     def _differing_changes(self) -> dict[int, str]:
         """Before which pieces a stretch begins that the other side lacks, and (empty) where it ends."""
-        differing, first = self.response.differing, self.pieces.first
-        if differing is None or not first:
+        differing = self.response.differing
+        if differing is None:
             return {}
-        tokens = first[-1] + self.pieces.tokens[-1]
-        marked = np.logical_or.reduceat(differing[:tokens], first)
-        changes = np.flatnonzero(np.diff(marked, prepend=False)).tolist()
+        pieces = self.pieces
+        marked = differing[: len(pieces.first)]
+        if not pieces.are_tokens:
+            held = zip(pieces.first, pieces.tokens, strict=True)
+            marked = [any(differing[first : first + tokens]) for first, tokens in held]
+        changes = compress(range(len(marked)), map(ne, marked, [False, *marked]))
         return {piece: "<span class=d>" if marked[piece] else "" for piece in changes}
 
     def _block_starts(self) -> Iterator[int]:
@@ -394,7 +353,7 @@ class _Writer:
 
     def _end(self) -> str:
         """The EOS, marked as what it is, with the state that the mask gives it."""
-        position = len(self.response.offsets) - 1
+        position = len(self.response.starts) - 1
         rank = self.ranks.get(position)
         mark = "p" if rank is not None else self.candidates.get(position, "")
         tag = _open_tag(self.levels[position], mark=mark, extra="e")
@@ -406,9 +365,7 @@ class _Writer:
     def _gutter(self) -> dict[int, str]:
         """Position of a segment's first token -> the entry that stands beside it."""
         text, segments = self.response.text, self.response.segments
-        starts = (
-            self.response.offsets[[segment.start for segment in segments], 0].tolist() if segments else []
-        )
+        starts = [self.response.starts[segment.start] for segment in segments]
         entries: dict[int, str] = {}
         group: list[Segment] = []
         group_start = 0

@@ -1,22 +1,12 @@
-"""The lanes that a response can be coloured by: what each is, where its numbers are, how they become colours.
-
-Knows no request and no data base.
-"""
+"""The lanes that a response can be coloured by, in words: what each is, and what its colours end with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-import numpy as np
-
-from app.pages.parts.highlight import Colouring, Scale
 from app.pages.parts.numbers import MISSING, count, plain_number, signed
-from engine.types import RewardMap
-
-LaneName = Literal["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"]
-LANE_NAMES: tuple[LaneName, ...] = get_args(LaneName)
+from app.services.pairs.drawing import Colouring, LaneName
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +16,6 @@ class Lane:
     label: str
     unit: str
     """What the number is, at the legend's ramp."""
-    scale: Scale
     hint: str
     """A sentence that says how to read it."""
     needs: str
@@ -37,49 +26,42 @@ LANES: dict[LaneName, Lane] = {
     "reward": Lane(
         "Reward",
         "reward",
-        "diverging",
         "What the source says of the token, above zero good and below it bad.",
         "a source of token reward",
     ),
     "logprob": Lane(
         "Log-probability",
         "log-probability of the policy, nats",
-        "sequential",
         "The stronger the colour, the less the policy expected the token; 0 is certainty.",
         "the policy's log-probabilities",
     ),
     "reference": Lane(
         "Reference",
         "log-probability of the reference, nats",
-        "sequential",
         "The stronger the colour, the less the reference expected the token; 0 is certainty.",
         "the reference's log-probabilities",
     ),
     "entropy": Lane(
         "Entropy",
         "entropy of the policy, nats",
-        "sequential",
         "The stronger the colour, the more the policy could have said instead.",
         "the policy's entropies",
     ),
     "rank": Lane(
         "Rank",
         "rank of the token, order of size",
-        "logarithmic",
         "How many tokens the policy holds more probable; 0 is its first choice. Colours go by the logarithm.",
         "the policy's ranks",
     ),
     "ratio": Lane(
         "Log-ratio",
         "log-probability, policy less reference, nats",
-        "diverging",
         "Above zero the policy holds the token more probable than the reference does.",
         "log-probabilities of the policy and of the reference",
     ),
     "gradient": Lane(
         "Gradient",
         "\N{MINUS SIGN}d loss / d log p of DPO",
-        "diverging",
         "Where a step of DPO with its safeguards would move each token under the mask that is shown: above "
         "zero up, below zero down. Rejected tokens below the clip stay where they are.",
         "log-probabilities of the policy and of the reference, for both responses",
@@ -108,37 +90,7 @@ class Ends:
     high: str
 
 
-def lane_values(stored: RewardMap, lane: LaneName) -> np.ndarray | None:
-    """The numbers of a stored lane, one a token; None where the run did not store them. `reward` and
-    `gradient` are made of more than one map."""
-    if lane == "ratio":
-        if stored.logprobs is None or stored.reference_logprobs is None:
-            return None
-        return np.asarray(stored.logprobs - stored.reference_logprobs)
-    lanes = {
-        "logprob": stored.logprobs,
-        "reference": stored.reference_logprobs,
-        "entropy": stored.entropies,
-        "rank": None
-        if stored.ranks is None
-        else np.where(stored.ranks < 0, np.nan, stored.ranks).astype(np.float32),
-    }
-    return lanes.get(lane)
-
-
-def lanes_of(maps: Iterable[RewardMap]) -> set[LaneName]:
-    """The lanes that can be shown of these responses."""
-    found: set[LaneName] = {"reward"}
-    stored = list(maps)
-    found |= {
-        name for name in LANE_NAMES if stored and all(lane_values(one, name) is not None for one in stored)
-    }
-    if "ratio" in found and len({one.side for one in stored}) == 2:
-        found.add("gradient")
-    return found
-
-
-def choices(there: set[LaneName], shown: LaneName) -> list[LaneChoice]:
+def choices(there: Collection[LaneName], shown: LaneName) -> list[LaneChoice]:
     """All lanes in the order of their keys; those that the run lacks say what they would need."""
     return [
         LaneChoice(

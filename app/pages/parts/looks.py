@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from app.pages.parts.lanes import LANE_NAMES, LaneName
+from app.services.pairs.drawing import LANE_NAMES, Colour, LaneName
 
-Colour = Literal["scaled", "raw"]
 _TOKEN = re.compile(r"(chosen|rejected)-(0|[1-9][0-9]{0,8})")
 
 

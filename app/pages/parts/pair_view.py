@@ -6,25 +6,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from app.pages.parts import curve, minimap
-from app.pages.parts.highlight import LEVELS, Colouring, MarkedResponse, Said, colouring_of, highlight
-from app.pages.parts.lanes import LANES, LaneName, ends, lane_values, lanes_of, ramp
-from app.pages.parts.looks import Colour, Look
+from app.pages.parts.highlight import MarkedResponse, Said, highlight
+from app.pages.parts.lanes import LANES, ends, ramp
+from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, counted, percent, plain_number, signed
+from app.services.pairs import drawing as drawings
+from app.services.pairs.drawing import LEVELS, Drawing, LaneName
 from app.services.scorings.maps import Agreement, PairView, SideView
-from engine.alignment import differences
 from engine.rules import SegmentationRule
-from engine.segmentation.segmenters.hysteresis import Hysteresis, reaches
-from engine.segmentation.smoothing import smooth
-from engine.training.methods.dpo import Dpo
-from engine.training.preview import dpo_preview, seen_side
-from engine.types import SIGN, Side, Span, ranks_to_null
+from engine.types import SIGN, Side
 
 KEPT = "Share of the response's tokens in segments that agree with the preference; training sees only these."
 
@@ -99,25 +95,6 @@ class ViewPanel:
     """The address that gives exactly this view, whatever becomes of the run's own rule."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """What the sides of a pair share when they are drawn."""
-
-    source: str
-    rule: SegmentationRule
-    colouring: Colouring
-    colour: Colour = "scaled"
-    lane: LaneName = "reward"
-    refused: Mapping[Side, Mapping[int, float]] = field(default_factory=dict)
-    """The candidates of each side that stayed within the band, and how far each went."""
-    differing: Mapping[Side, np.ndarray] = field(default_factory=dict)
-    """True at the tokens that the other side lacks; empty where the sides are not compared."""
-    said: Mapping[Side, Sequence[Said]] = field(default_factory=dict)
-    """What people said of each side."""
-    pushes: Mapping[Side, np.ndarray] = field(default_factory=dict)
-    """Where training would move the log-probability of each token; empty in other lanes than `gradient`."""
-
-
 def view_panel(
     view: PairView,
     look: Look,
@@ -128,9 +105,10 @@ def view_panel(
     said: Mapping[Side, Sequence[Said]] | None = None,
 ) -> ViewPanel:
     """The panel of a pair that a run has scored and a rule has cut."""
-    drawing = replace(drawing_of(view.sides, view.source.name, view.rule, look), said=said or {})
+    drawing = drawing_of(view.sides, view.source.name, view.rule, look)
+    said = said or {}
     return ViewPanel(
-        sides=[side_panel(side, drawing) for side in view.sides],
+        sides=[side_panel(side, drawing, said.get(side.side, ())) for side in view.sides],
         figures=figures(view.agreement),
         warnings=[*warnings(view), *_not_compared(look, drawing, view.sides)],
         legend=legend(view.sides, drawing) if view.sides else None,
@@ -146,119 +124,52 @@ def view_panel(
 
 def drawing_of(sides: Sequence[SideView], source: str, rule: SegmentationRule, look: Look) -> Drawing:
     """How a pair is drawn: a lane that the run did not store gives way to the reward."""
-    lane = look.lane
-    if lane != "reward" and lane not in lanes_of(side.map for side in sides):
-        lane = "reward"
-    pushes = pushes_of(sides) if lane == "gradient" else {}
-    values = [pushes.get(side.side, shown_values(side, source, lane, look.colour)) for side in sides]
-    return Drawing(
-        source=source,
-        rule=rule,
-        colouring=colouring_of(values, LANES[lane].scale),
-        colour=look.colour,
-        lane=lane,
-        refused={side.side: refused_candidates(side, rule) for side in sides},
-        differing=differing_tokens(sides) if look.diff else {},
-        pushes=pushes,
-    )
+    return drawings.drawing_of(sides, source, rule, lane=look.lane, colour=look.colour, compare=look.diff)
 
 
-def pushes_of(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
-    """Where a step of DPO, as trainings do it by default, would move each log-probability under the masks of
-    both sides; empty where the run lacks what that takes."""
-    seen = {side.side: seen_side(side.map, side.segmentation) for side in sides}
-    chosen, rejected = seen.get("chosen"), seen.get("rejected")
-    if chosen is None or rejected is None or chosen.reference_logprobs is None:
-        return {}
-    return {side: -lane for side, lane in dpo_preview(chosen, rejected, Dpo()).gradients.items()}
-
-
-def differing_tokens(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
-    """The tokens of each side that the other lacks; empty where there is no other, or both are too long."""
-    if len(sides) != 2:
-        return {}
-    found = differences(sides[0].map.token_ids, sides[1].map.token_ids)
-    return {} if found is None else {sides[0].side: found.left, sides[1].side: found.right}
-
-
-def shown_values(side: SideView, source: str, lane: LaneName, colour: Colour) -> np.ndarray:
-    """What is coloured: a stored lane; of rewards those that the source gave, or less the baseline and in
-    units of the scale."""
-    stored = None if lane == "reward" else lane_values(side.map, lane)
-    if stored is not None:
-        return stored
-    return np.asarray(side.segmentation.scaled if colour == "scaled" else side.map.rewards[source])
-
-
-def drawn_values(side: SideView, drawing: Drawing) -> np.ndarray:
-    """What is coloured of a side."""
-    stored = shown_values(side, drawing.source, drawing.lane, drawing.colour)
-    return drawing.pushes.get(side.side, stored)
-
-
-def side_panel(side: SideView, drawing: Drawing) -> SidePanel:
-    """One response, marked."""
-    cut, colouring = side.segmentation, drawing.colouring
-    values = drawn_values(side, drawing)
-    differing = drawing.differing.get(side.side)
+def side_panel(side: SideView, drawing: Drawing, said: Sequence[Said] = ()) -> SidePanel:
+    """One response, marked, with what people said of it."""
+    cut, drawn = side.segmentation, drawing.sides[side.side]
     marked = MarkedResponse(
         text=side.text,
-        offsets=side.map.offsets,
-        values=values,
+        starts=side.map.offsets[:, 0].tolist(),
+        ends=side.map.offsets[:, 1].tolist(),
+        levels=drawn.levels,
         segments=cut.segments,
+        ranks=drawn.ranks,
         candidates=cut.candidates.tolist(),
-        refused=list(drawing.refused.get(side.side, ())),
-        differing=differing,
+        refused=list(drawn.refused),
+        differing=drawn.differing,
         spans=side.spans or (),
-        said=drawing.said.get(side.side, ()),
+        said=said,
         eos=side.map.eos,
         eos_kept=bool(cut.mask[-1]) if len(cut.mask) else True,
-    )
-    picture = curve.Curve(
-        values=colouring.shares(values),
-        reach=1.0 if colouring.clip > 0 else 0.0,
-        segments=cut.segments,
-        band=_band(side, drawing),
-        wrong=_wrong(side),
-        name=side.side,
-        lane="rewards" if drawing.lane == "reward" else LANES[drawing.lane].label,
-        is_sequential=colouring.is_sequential,
-        end_kept=end_kept(side),
     )
     return SidePanel(
         side=side.side,
         sign="preferred, +1" if SIGN[side.side] > 0 else "dispreferred, \N{MINUS SIGN}1",
         summary=summary(side),
-        curve=curve.draw(picture),
-        text=highlight(marked, colouring),
+        curve=_curve(side, drawing),
+        text=highlight(marked),
         is_empty=not side.text,
-        minimap=minimap.draw(
-            minimap.Minimap(colouring.shares(values), cut.segments, differing, end_kept=end_kept(side))
-        ),
+        minimap=minimap.draw(minimap.Minimap(drawn.strip, drawn.ranks)),
     )
 
 
-def end_kept(side: SideView) -> bool:
-    """Whether the end of sequence counts although its segment does not."""
-    cut = side.segmentation
-    return side.map.eos is not None and bool(cut.mask[-1]) and not cut.segments[-1].kept
-
-
-def refused_candidates(side: SideView, rule: SegmentationRule) -> dict[int, float]:
-    """Zero crossings that stayed within the band, and how far each went; none where a rule has no band."""
-    cut, segmenter = side.segmentation, rule.segmenter
-    if not isinstance(segmenter, Hysteresis):
-        return {}
-    signal: np.ndarray = cut.scaled
-    if segmenter.smoothing != "none":
-        # In the types that segmentation has compiled it for.
-        row = np.array([0, len(cut.scaled)], dtype=np.int64)
-        signal = smooth(cut.scaled.astype(np.float64), row, segmenter.smoothing)
-    reached = reaches(signal, cut.candidates)
-    within = np.abs(reached) <= np.float32(segmenter.delta)
-    pivots = set(cut.pivots.tolist())
-    found = zip(cut.candidates[within].tolist(), reached[within].tolist(), strict=True)
-    return {position: reach for position, reach in found if position not in pivots}
+def _curve(side: SideView, drawing: Drawing) -> Markup:
+    """The small picture of a side; empty where no value is there to take a scale from."""
+    if drawing.colouring.clip <= 0:
+        return Markup("")
+    return curve.draw(
+        curve.Curve(
+            bins=drawing.sides[side.side].curve,
+            segments=side.segmentation.segments,
+            band=_band(side, drawing),
+            name=side.side,
+            lane="rewards" if drawing.lane == "reward" else LANES[drawing.lane].label,
+            is_sequential=drawing.colouring.is_sequential,
+        )
+    )
 
 
 def summary(side: SideView) -> list[Figure]:
@@ -334,7 +245,7 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
     numbers = ends(drawing.colouring, drawing.lane)
     rule, lane = drawing.rule, LANES[drawing.lane]
     is_scaled = drawing.lane == "reward" and drawing.colour == "scaled"
-    refused = [drawing.refused[side.side].keys() for side in sides]
+    refused = [drawing.sides[side.side].refused.keys() for side in sides]
     crossed = [
         set(side.segmentation.candidates.tolist()) - set(side.segmentation.pivots.tolist()) for side in sides
     ]
@@ -348,7 +259,7 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
         has_missing=any(side.segmentation.missing for side in sides),
         has_candidates=any(found - out for found, out in zip(crossed, refused, strict=True)),
         has_refused=any(refused),
-        band=f"±{rule.segmenter.delta:g}" if isinstance(rule.segmenter, Hysteresis) else "",
+        band="" if drawing.delta is None else f"±{drawing.delta:g}",
         differs=_differs(sides, drawing),
         formula=formula(sides, rule.baseline) if drawing.lane == "reward" else lane.hint.rstrip("."),
     )
@@ -356,17 +267,16 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
 
 def _differs(sides: Sequence[SideView], drawing: Drawing) -> str:
     """How many tokens of each side the other lacks."""
-    if not drawing.differing:
+    if not drawing.is_compared:
         return ""
     shares = ", ".join(
-        f"{percent(float(drawing.differing[side.side].mean()) if side.map.tokens else 0.0)} of {side.side}"
-        for side in sides
+        f"{percent(drawing.sides[side.side].differing_share)} of {side.side}" for side in sides
     )
     return f"not in the other response: {shares}"
 
 
 def _not_compared(look: Look, drawing: Drawing, sides: Sequence[SideView]) -> list[str]:
-    if not look.diff or drawing.differing or not sides:
+    if not look.diff or drawing.is_compared or not sides:
         return []
     if len(sides) == 1:
         return ["There is one response only, so there is nothing that it could differ from."]
@@ -376,46 +286,26 @@ def _not_compared(look: Look, drawing: Drawing, sides: Sequence[SideView]) -> li
 def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
     """What the pointer needs beside the stored lanes: [start, reward, state] of each segment, where state is
     1 for kept plus 2 for disputed; the band, and where the signal is smoothed, how far candidates went."""
-    segmenter = drawing.rule.segmenter
     data: dict[str, Any] = {"sides": {}}
-    if isinstance(segmenter, Hysteresis):
-        data["delta"] = segmenter.delta
+    if drawing.delta is not None:
+        data["delta"] = drawing.delta
     for side in sides:
-        cut = side.segmentation
-        rewards = rounded_list(np.array([segment.reward for segment in cut.segments]), 3)
+        cut, drawn = side.segmentation, drawing.sides[side.side]
         data["sides"][side.side] = found = {
             "baseline": cut.baseline,
             "scale": cut.scale,
             "segments": [
                 [segment.start, reward, segment.kept + 2 * segment.disputed]
-                for segment, reward in zip(cut.segments, rewards, strict=True)
+                for segment, reward in zip(cut.segments, drawn.segment_rewards, strict=True)
             ],
         }
-        if end_kept(side):
+        if drawn.end_kept:
             found["end"] = True
-        if side.side in drawing.pushes:
-            found["pushes"] = rounded_list(drawing.pushes[side.side], 3)
-        if isinstance(segmenter, Hysteresis) and segmenter.smoothing != "none":
-            refused = drawing.refused[side.side]
-            found["reaches"] = {position: _rounded(reach, 3) for position, reach in refused.items()}
+        if drawn.pushes is not None:
+            found["pushes"] = drawn.pushes
+        if drawing.is_smoothed:
+            found["reaches"] = drawn.reaches
     return script_json(data)
-
-
-def token_lanes(view: PairView) -> dict[str, Mapping[str, list[float | None]]]:
-    """The stored numbers of every token, by side and lane; null where a number is missing."""
-    lanes: dict[str, Mapping[str, list[float | None]]] = {}
-    for side in view.sides:
-        stored = {
-            "rewards": side.map.rewards[view.source.name],
-            "logprobs": side.map.logprobs,
-            "reference_logprobs": side.map.reference_logprobs,
-            "entropies": side.map.entropies,
-            "ranks": side.map.ranks,
-        }
-        lanes[side.side] = {
-            name: rounded_list(values) for name, values in stored.items() if values is not None
-        }
-    return lanes
 
 
 def script_json(data: Any) -> Markup:
@@ -447,45 +337,10 @@ def _minus(baseline: float) -> str:
 
 def _band(side: SideView, drawing: Drawing) -> tuple[float, float] | None:
     """The dead band as shares of the clip; None where the curve shows something else than rewards."""
-    segmenter, clip = drawing.rule.segmenter, drawing.colouring.clip
-    if not isinstance(segmenter, Hysteresis) or drawing.lane != "reward" or clip <= 0:
+    delta, clip = drawing.delta, drawing.colouring.clip
+    if delta is None or drawing.lane != "reward" or clip <= 0:
         return None
-    delta, cut = segmenter.delta, side.segmentation
+    cut = side.segmentation
     if drawing.colour == "scaled":
         return -delta / clip, delta / clip
     return (cut.baseline - delta * cut.scale) / clip, (cut.baseline + delta * cut.scale) / clip
-
-
-def _wrong(side: SideView) -> np.ndarray | None:
-    """True at the tokens that touch a span which is labelled as an error."""
-    blamed: list[Span] = [span for span in side.spans or () if span.value is not None and span.value < 0]
-    if not blamed:
-        return None
-    starts, ends = side.map.offsets[:, 0], side.map.offsets[:, 1]
-    wrong = np.zeros(side.map.tokens, dtype=bool)
-    for span in blamed:
-        wrong |= (starts < span.end) & (ends > span.start)
-    return wrong
-
-
-def rounded_list(values: np.ndarray, digits: int = 5) -> list[float | int | None]:
-    """Numbers of a lane with so many significant digits, as JSON has them: null where one is missing."""
-    if values.dtype.kind in "iu":
-        return list(ranks_to_null(values))
-    exact = values.astype(np.float64)
-    sizes = np.abs(exact)
-    # Within these the powers of ten are exact, so that each number is the one nearest to its decimals.
-    common = (sizes > 1e-15) & (sizes < 1e15)
-    known = np.where(common, exact, 1.0)
-    places = digits - 1 - np.floor(np.log10(np.abs(known))).astype(int)
-    up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)
-    rounded: list[float | int | None] = (np.rint(known * up / down) * down / up).tolist()
-    for position in np.flatnonzero(~common).tolist():
-        rounded[position] = _rounded(float(exact[position]), digits)
-    return rounded
-
-
-def _rounded(value: float, digits: int = 5) -> float | int | None:
-    if isinstance(value, int):
-        return value
-    return float(f"{value:.{digits}g}") if value == value and abs(value) != float("inf") else None

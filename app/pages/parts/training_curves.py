@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
 from fastapi import Request
 from markupsafe import Markup
 from sqlalchemy.orm import Session
@@ -223,15 +222,18 @@ def label_of(name: str) -> str:
 
 def spark(points: Points) -> Markup:
     """A curve as a small SVG with classes only: the highest value at the top, the lowest at the bottom."""
-    steps, values = points.steps.astype(float), points.values
+    steps, values = points.steps.tolist(), points.values.tolist()
     if len(steps) < 2:
         return Markup("")
-    x = (steps - steps[0]) / max(1.0, steps[-1] - steps[0]) * SPARK_WIDTH
+    wide = SPARK_WIDTH / max(1, steps[-1] - steps[0])
     # Halved first: the distance of two finite numbers may be infinite.
-    half = values.max() / 2 - values.min() / 2
-    share = np.full_like(values, 0.5) if half == 0 else (values / 2 - values.min() / 2) / half
-    y = 2 + (1 - share) * (SPARK_HEIGHT - 4)
-    path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
+    least = min(values) / 2
+    half = max(values) / 2 - least
+    shares = [(value / 2 - least) / half if half else 0.5 for value in values]
+    path = "M" + "L".join(
+        f"{(step - steps[0]) * wide:.1f} {2 + (1 - share) * (SPARK_HEIGHT - 4):.1f}"
+        for step, share in zip(steps, shares, strict=True)
+    )
     return Markup(  # noqa: S704 -- numbers only
         f'<svg class="spark" viewBox="0 0 {SPARK_WIDTH} {SPARK_HEIGHT}" preserveAspectRatio="none" '
         f'aria-hidden="true"><path vector-effect="non-scaling-stroke" d="{path}"/></svg>'

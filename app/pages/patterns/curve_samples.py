@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
+from random import Random
 from typing import Any
 
-import numpy as np
-
 from app.pages.parts.training_curves import CurveRun, CurvesPanel, curves_data, lines_of
-from app.services.runs.metrics import Points, Series
+from app.services.runs.metrics import Series, points_of
 
 NAMES = (
     "sample",
@@ -33,15 +33,15 @@ def curve_samples() -> list[CurveSample]:
     """One run with all that is told, twelve laid over each other, extremes, a single point, none."""
     many = {_named(number): _learning(number + 10, 150) for number in range(12)}
     extreme = {
-        "train/loss": _series(np.geomspace(1e-30, 1e30, 80)),
-        "train/kl": _series(np.array([-1e-12, 0.0, 5e-13] * 20)),
-        "train/gradient_norm": _series(np.where(np.arange(90) == 45, 1.7e308, 1e-3)),
-        "train/learning_rate": _series(np.full(50, 3e-6)),
+        "train/loss": _series([10 ** (-30 + 60 * step / 79) for step in range(80)]),
+        "train/kl": _series([-1e-12, 0.0, 5e-13] * 20),
+        "train/gradient_norm": _series([1.7e308 if step == 45 else 1e-3 for step in range(90)]),
+        "train/learning_rate": _series([3e-6] * 50),
         "a metric that nobody knows and whose name is much too long for its chart/and goes on": _series(
-            np.arange(7.0)
+            range(7)
         ),
     }
-    single = {"train/loss": _series(np.array([0.69]))}
+    single = {"train/loss": _series([0.69])}
     return [
         CurveSample("Curves of a run", _panel("run", {"run": _everything()}, compares=False)),
         CurveSample("Twelve runs", _panel("twelve", many, compares=True)),
@@ -79,45 +79,48 @@ def _told(series: Series) -> dict[str, Any]:
     }
 
 
-def _series(values: np.ndarray, every: int = 1, count: int | None = None) -> Series:
-    steps = (np.arange(len(values)) + 1) * every
-    return Series(Points(steps.astype(np.int32), values), count or len(values), binned=count is not None)
+def _series(values: Sequence[float], every: int = 1, count: int | None = None) -> Series:
+    points = points_of([(number * every, value) for number, value in enumerate(values, start=1)])
+    return Series(points, count or len(values), binned=count is not None)
 
 
 def _learning(seed: int, steps: int) -> dict[str, Series]:
-    generator = np.random.default_rng(seed)
-    falling = np.exp(-np.arange(steps) / (20 + 6 * (seed % 7)))
-    looks = 1 - falling[9::10] + generator.normal(0, 0.02, len(falling[9::10]))
+    noise = Random(seed)  # noqa: S311 -- draws a picture
+    falling = [exp(-step / (20 + 6 * (seed % 7))) for step in range(steps)]
+    accuracies = [1 - 0.5 * share + noise.gauss(0, 0.08) for share in falling]
     return {
-        "train/loss": _series(0.2 + 0.5 * falling + generator.normal(0, 0.04, steps)),
-        "train/accuracy": _series(np.clip(1 - 0.5 * falling + generator.normal(0, 0.08, steps), 0, 1)),
-        "held_out/accuracy": _series(np.clip(looks, 0, 1), every=10),
+        "train/loss": _series([0.2 + 0.5 * share + noise.gauss(0, 0.04) for share in falling]),
+        "train/accuracy": _series([min(1.0, max(0.0, one)) for one in accuracies]),
+        "held_out/accuracy": _series(
+            [min(1.0, max(0.0, 1 - share + noise.gauss(0, 0.02))) for share in falling[9::10]], every=10
+        ),
     }
 
 
 def _everything() -> dict[str, Series]:
     steps = 240
-    generator = np.random.default_rng(3)
-    falling = np.exp(-np.arange(steps) / 60)
+    noise = Random(3)  # noqa: S311 -- draws a picture
+    falling = [exp(-step / 60) for step in range(steps)]
+    rarely = falling[19::20]
 
-    def noisy(values: np.ndarray, spread: float) -> Series:
-        return _series(values + generator.normal(0, spread, steps))
+    def noisy(values: Sequence[float], spread: float) -> Series:
+        return _series([value + noise.gauss(0, spread) for value in values])
 
     return {
         **_learning(1, steps),
-        "held_out/loss": _series(0.3 + 0.4 * falling[19::20], every=20),
-        "train/margin": noisy(3 * (1 - falling), 0.4),
-        "train/chosen_reward": noisy(1 - falling, 0.3),
-        "train/rejected_reward": noisy(2 * falling - 2, 0.3),
-        "train/kept_chosen": noisy(np.full(steps, 0.81), 0.02),
-        "train/kept_rejected": noisy(np.full(steps, 0.34), 0.03),
-        "train/all_masked": _series(generator.poisson(0.3, steps).astype(float)),
-        "train/kl": noisy(0.08 * (1 - falling), 0.004),
-        "train/gradient_norm": _series(np.exp(generator.normal(0, 0.6, steps))),
-        "train/learning_rate": _series(3e-6 * np.minimum(1, np.arange(1, steps + 1) / 20)),
-        "system/tokens_per_second": noisy(np.full(steps, 15_400.0), 900),
-        "system/memory_bytes": _series(np.full(steps, 3.1 * 2**30), count=100_000),
-        "suite/known errors/all": _series(0.4 + 0.3 * (1 - falling[19::20]), every=20),
-        "suite/known errors/arithmetic": _series(0.3 + 0.4 * (1 - falling[19::20]), every=20),
-        "suite/known errors/geography": _series(0.5 + 0.2 * (1 - falling[19::20]), every=20),
+        "held_out/loss": _series([0.3 + 0.4 * share for share in rarely], every=20),
+        "train/margin": noisy([3 * (1 - share) for share in falling], 0.4),
+        "train/chosen_reward": noisy([1 - share for share in falling], 0.3),
+        "train/rejected_reward": noisy([2 * share - 2 for share in falling], 0.3),
+        "train/kept_chosen": noisy([0.81] * steps, 0.02),
+        "train/kept_rejected": noisy([0.34] * steps, 0.03),
+        "train/all_masked": _series([float(noise.random() < 0.3) for _ in falling]),
+        "train/kl": noisy([0.08 * (1 - share) for share in falling], 0.004),
+        "train/gradient_norm": _series([exp(noise.gauss(0, 0.6)) for _ in falling]),
+        "train/learning_rate": _series([3e-6 * min(1, step / 20) for step in range(1, steps + 1)]),
+        "system/tokens_per_second": noisy([15_400.0] * steps, 900),
+        "system/memory_bytes": _series([3.1 * 2**30] * steps, count=100_000),
+        "suite/known errors/all": _series([0.4 + 0.3 * (1 - share) for share in rarely], every=20),
+        "suite/known errors/arithmetic": _series([0.3 + 0.4 * (1 - share) for share in rarely], every=20),
+        "suite/known errors/geography": _series([0.5 + 0.2 * (1 - share) for share in rarely], every=20),
     }

@@ -15,8 +15,7 @@ from app.pages.pairs.beside import Beside, SourceAddresses, beside
 from app.pages.pairs.pairs import SourceTab
 from app.pages.parts.evaluation_figures import FigureTable
 from app.pages.parts.form_fields import FieldGroup
-from app.pages.parts.highlight import LEVELS, MarkedResponse, colouring_of, highlight
-from app.pages.parts.lanes import LaneName
+from app.pages.parts.highlight import MarkedResponse, highlight
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import MISSING, signed
 from app.pages.parts.pair_view import (
@@ -34,10 +33,12 @@ from app.pages.parts.run_page import LogLine, RunStatus
 from app.pages.parts.run_rows import RunRow
 from app.pages.patterns import training_samples
 from app.pages.patterns.curve_samples import CurveSample, curve_samples
-from app.pages.patterns.samples import SAMPLES, SOURCE, Sample, sample_pair, sample_side
+from app.pages.patterns.samples import SAMPLES, Sample, sample_pair, sample_side
 from app.pages.trainings.token_maps import MappedSide, StepLine, TokenMapFragment, TokenMapPanel
 from app.pages.trainings.training_runs import TrainingRest
+from app.services.pairs.drawing import LEVELS, LaneName
 from app.services.pairs.histograms import Histogram
+from app.services.pairs.made_up import SOURCE
 from app.services.pairs.pairs import PairQuery
 from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
 from engine.rules import SegmentationRule
@@ -153,15 +154,20 @@ def _histograms() -> list[HistogramPanel]:
 def _steps() -> TokenMapFragment:
     """A pair of hard texts at one step of a training."""
     sides = [sample_side(SAMPLES[2], "chosen", 5), sample_side(SAMPLES[4], "rejected", 6)]
-    colouring = colouring_of([side.map.rewards[SOURCE] for side in sides])
+    drawing = drawing_of(sides, SOURCE, SegmentationRule(), Look(colour="raw"))
     mapped = [
         MappedSide(
             side.side,
             "a sign",
             "+1.5",
             highlight(
-                MarkedResponse(side.text, side.map.offsets, side.map.rewards[SOURCE], (), eos=side.map.eos),
-                colouring,
+                MarkedResponse(
+                    text=side.text,
+                    starts=side.map.offsets[:, 0].tolist(),
+                    ends=side.map.offsets[:, 1].tolist(),
+                    levels=drawing.sides[side.side].levels,
+                    eos=side.map.eos,
+                )
             ),
             False,
         )

@@ -17,13 +17,14 @@ from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.pairs.pairs import COLOURS, Controls, SourceTab, Turn
 from app.pages.parts.form_choices import form_choices
 from app.pages.parts.forms import filled, page_number, validated
-from app.pages.parts.lanes import choices, lanes_of
+from app.pages.parts.lanes import choices
 from app.pages.parts.looks import Look, look_from, look_query
-from app.pages.parts.pair_view import ViewPanel, token_lanes, view_panel
+from app.pages.parts.pair_view import ViewPanel, view_panel
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.rule_controls import options, rule_form, rule_from, rule_query, whole_rule_query
 from app.pages.parts.run_rows import percent_done
 from app.services.datasets.datasets import get_pair
+from app.services.pairs.drawing import lanes_of, token_lanes
 from app.services.runs import jobs, runs, workers
 from app.services.runs.workers import Worker
 from app.services.scorings import playground, scores

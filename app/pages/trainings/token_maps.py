@@ -14,14 +14,15 @@ from app.db.tables import JobStatus, Pair, Run
 from app.dependencies import SessionDep
 from app.errors import Conflict
 from app.pages.parts.forms import filled, page_number
-from app.pages.parts.highlight import LEVELS, MarkedResponse, colouring_of, highlight
+from app.pages.parts.highlight import MarkedResponse, highlight
 from app.pages.parts.kind_pages import KIND_PAGES, KindPages, ResultLink, own_page
 from app.pages.parts.numbers import MISSING, count, shortened, signed
-from app.pages.parts.pair_view import rounded_list, script_json
+from app.pages.parts.pair_view import script_json
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_rows import percent_done
 from app.services.datasets.datasets import get_pair
 from app.services.pairs import pairs
+from app.services.pairs.drawing import LEVELS
 from app.services.pairs.pairs import PairQuery
 from app.services.trainings import checkpoints, token_maps
 from app.services.trainings.token_maps import TOKEN_MAPS, StepTotals, TokenMaps, TokenMapsBody
@@ -270,8 +271,6 @@ def _shown_step(request: Request, maps: TokenMaps) -> int:
 
 def _panel(request: Request, session: Session, training_id: int, maps: TokenMaps, step: int) -> TokenMapPanel:
     best = {one.step for one in checkpoints.list_checkpoints(session, training_id) if one.is_best}
-    # One scale for all steps, or nothing could be seen to grow.
-    colouring = colouring_of(lane for side in maps.sides for lane in side.rewards.values())
     totals = next(one for one in maps.totals if one.step == step)
     return TokenMapPanel(
         step=_label(step, maps),
@@ -287,22 +286,21 @@ def _panel(request: Request, session: Session, training_id: int, maps: TokenMaps
                 text=highlight(
                     MarkedResponse(
                         text=side.text,
-                        offsets=side.offsets,
-                        values=side.rewards[step],
-                        segments=(),
+                        starts=side.offsets[:, 0].tolist(),
+                        ends=side.offsets[:, 1].tolist(),
+                        levels=maps.levels(side, step),
                         eos=side.eos,
-                    ),
-                    colouring,
+                    )
                 ),
                 is_empty=not side.text,
             )
             for side in maps.sides
         ],
-        low=signed(-colouring.clip) if colouring.clip else MISSING,
-        high=signed(colouring.clip) if colouring.clip else MISSING,
+        low=signed(-maps.colouring.clip) if maps.colouring.clip else MISSING,
+        high=signed(maps.colouring.clip) if maps.colouring.clip else MISSING,
         levels=list(range(-LEVELS, LEVELS + 1)),
         beta=f"{maps.beta:g}",
-        data=script_json({side.side: rounded_list(side.rewards[step]) for side in maps.sides}),
+        data=script_json({side.side: side.numbers(step) for side in maps.sides}),
     )
 
 

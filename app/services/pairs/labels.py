@@ -21,6 +21,8 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
+from jaxtyping import Int32
 from sqlalchemy import ColumnElement, Select, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
@@ -30,7 +32,7 @@ from app.errors import Conflict, Invalid, NotFound, Problem
 from app.services.datasets.datasets import get_dataset, get_pair
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.scorings.sources import scoring_run, source_names
-from engine.evaluation.localisation import Auroc, LocalisationTally, judged_labels
+from engine.evaluation.localisation import Auroc, LocalisationTally, judged_labels, stretch_of
 from engine.types import SIDES, Side, Span
 
 Verdict = Literal["right", "wrong", "unsure"]
@@ -106,6 +108,12 @@ def labels_of(session: Session, pair_id: int) -> list[Label]:
     return [
         _label(*row) for row in session.execute(_counting(SegmentLabel.pair_id == pair_id).order_by(*order))
     ]
+
+
+def tokens_of(label: Label, offsets: Int32[np.ndarray, "response 2"]) -> tuple[int, int] | None:
+    """Tokens [first, end) of a response that a label is about: those with any character of it; None where
+    there is none. Offsets are those of a reward map."""
+    return stretch_of(label.span, offsets)
 
 
 def history_of(session: Session, pair_id: int) -> History:

@@ -22,13 +22,13 @@ from engine.training.methods import METHODS
 from engine.training.methods.dpo import Dpo
 from engine.training.preview import (
     PLAIN,
-    DpoPreview,
     RjsPreview,
     SeenSide,
     dpo_preview,
     rjs_preview,
     seen_side,
 )
+from engine.training.preview import DpoPreview as DpoPreview
 from engine.types import Side
 
 PreviewName = Literal[Density, "shown"]

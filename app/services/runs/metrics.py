@@ -50,9 +50,7 @@ def store(session: Session, run_id: int, points: Mapping[str, Sequence[tuple[int
     negative or beyond 2^31 - 1.
     """
     new = {
-        (name, number): block
-        for name, curve in points.items()
-        for number, block in _blocks(_ascending(curve))
+        (name, number): block for name, curve in points.items() for number, block in _blocks(points_of(curve))
     }
     if not new:
         return
@@ -159,7 +157,7 @@ def last_step(session: Session, run_id: int) -> int:
 # ----------------------------------------------------------------------------------------------- blocks
 
 
-def _ascending(curve: Sequence[tuple[int, float]]) -> Points:
+def points_of(curve: Sequence[tuple[int, float]]) -> Points:
     """The finite points of a curve in order of their steps, one a step."""
     steps = np.array([step for step, _ in curve], dtype=np.int64)
     values = np.array([value for _, value in curve], dtype=np.float64)

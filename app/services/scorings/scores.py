@@ -25,7 +25,8 @@ from engine.errors import RowError
 from engine.fields import StrictModel
 from engine.formats.maps import map_record
 from engine.formats.rows import row_to_pair
-from engine.rules import SegmentationRule
+from engine.masks import answer
+from engine.rules import SegmentationRequest, SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.types import RewardMap, ScoredChunk, Segmentation, Side
 
@@ -59,6 +60,12 @@ class ScoreTextRequest(ScoringNumbers):
         if self.chosen is None and self.rejected is None:
             raise ValueError("Give a chosen response, a rejected one, or both: there is none to score.")
         return self
+
+
+def segment(request: SegmentationRequest) -> dict[str, Any]:
+    """One response, cut and masked, as plain JSON; nothing is stored and no model asked. Raises RequestError
+    where lengths contradict each other, or where the segmenter needs what is not given."""
+    return answer(request)
 
 
 def submit(session: Session, settings: Settings, request: ScoreTextRequest) -> Run:

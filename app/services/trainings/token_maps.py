@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from app.services.runs import jobs
 from app.services.runs.kinds import RUN_KINDS, RunKind
 from app.services.trainings import checkpoints
 from app.services.trainings.requests import TRAINING, training_request
+from engine.colouring import Colouring, colouring_of
 from engine.fields import StrictModel
+from engine.rounding import rounded_list
 from engine.training.reports import Traced, lane_of
 from engine.types import Side
 
@@ -67,8 +70,12 @@ class TracedSide:
     rewards: Mapping[int, Float32[np.ndarray, " response"]]
     """By step; NaN where missing."""
 
+    def numbers(self, step: int) -> list[float | int | None]:
+        """The rewards of a step to five digits; None where one is missing."""
+        return rounded_list(self.rewards[step])
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class TokenMaps:
     """A pair over the steps of a training."""
 
@@ -81,6 +88,15 @@ class TokenMaps:
     """Chosen first."""
     totals: list[StepTotals]
     """One a step."""
+
+    @cached_property
+    def colouring(self) -> Colouring:
+        """One scale for all steps, or nothing could be seen to grow."""
+        return colouring_of(lane for side in self.sides for lane in side.rewards.values())
+
+    def levels(self, side: TracedSide, step: int) -> list[int | None]:
+        """The class of colour of every token of a side at a step."""
+        return self.colouring.levels(side.rewards[step])
 
 
 def submit(session: Session, training_id: int, body: TokenMapsBody) -> Run:

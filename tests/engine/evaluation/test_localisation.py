@@ -17,6 +17,7 @@ from engine.evaluation.localisation import (
     boundary_f1,
     judged_labels,
     label_boundaries,
+    stretch_of,
     token_labels,
 )
 from engine.types import Span
@@ -221,3 +222,10 @@ def test_of_a_response_that_was_judged_in_part_only_the_judged_tokens_are_known(
     assert judged_labels(spans, offsets).tolist()[1:3] == [0, 1]
     assert np.isnan(judged_labels(spans, offsets)[[0, 3, 4]]).all()
     assert np.isnan(judged_labels([], offsets)).all()
+
+
+def test_a_stretch_is_the_tokens_that_share_a_character_with_a_span() -> None:
+    offsets = np.array([(0, 2), (2, 5), (5, 6), (6, 6)])
+    assert stretch_of(Span(1, 3, "any"), offsets) == (0, 2)
+    assert stretch_of(Span(5, 6, "any"), offsets) == (2, 3)
+    assert stretch_of(Span(6, 9, "any"), offsets) is None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from engine.segmentation.rows import Rows
 from engine.segmentation.segmenters.hysteresis import Hysteresis, turns
-from engine.segmentation.segments import Aggregate, segments
+from engine.segmentation.segments import Aggregate, pivot_ranks, segments
+from engine.types import Segment
 
 NAN = math.nan
 
@@ -123,3 +124,14 @@ def test_a_very_long_response_of_alternating_signs_is_merged_at_once() -> None:
     rows = Rows(curve, np.array([0, len(curve)]), np.zeros(1), 1.0)
     found = turns(rows, Hysteresis(min_len=1000))
     assert np.diff([*np.flatnonzero(found.cuts), len(curve)]).min() >= 1000
+
+
+def test_rank_1_is_where_the_segment_reward_turns_furthest():
+    segments = [Segment(0, 2, 1, 0.1, True), Segment(2, 3, -1, -0.1, True), Segment(3, 5, 1, 5.0, True)]
+    assert pivot_ranks(segments) == {3: 1, 2: 2}
+
+
+def test_a_turn_to_a_segment_without_reward_ranks_last() -> None:
+    segments = [Segment(0, 2, 0, NAN, True), Segment(2, 3, -1, -0.1, True), Segment(3, 5, 1, 0.1, True)]
+    assert pivot_ranks(segments) == {3: 1, 2: 2}
+    assert pivot_ranks(segments[:1]) == pivot_ranks([]) == {}

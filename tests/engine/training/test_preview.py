@@ -14,7 +14,7 @@ import torch
 from engine.training.losses.dpo import SideLogprobs, dpo_loss
 from engine.training.losses.rjs import rjs_loss
 from engine.training.methods.dpo import Dpo
-from engine.training.preview import PLAIN, SeenSide, dpo_preview, rjs_preview, seen_side
+from engine.training.preview import PLAIN, SeenSide, dpo_preview, dpo_pushes, rjs_preview, seen_side
 from engine.types import RewardMap, Segmentation
 
 ORACLE = json.loads((Path(__file__).parents[2] / "oracles.json").read_text())["dpo"]
@@ -73,6 +73,7 @@ def test_a_skipped_pair_has_no_loss_and_no_gradient() -> None:
     expected = dpo_loss(as_torch(chosen), as_torch(rejected), counted=torch.zeros(1))
     found = dpo_preview(chosen, rejected, Dpo())
     assert (found.loss, found.pull) == (expected.loss.item(), 0.0) == (0.0, 0.0)
+    assert (found.chosen_gradient, found.rejected_gradient) == (None, None)
     assert not any(gradient.any() for gradient in found.gradients.values())
 
 
@@ -114,6 +115,19 @@ def test_rjs_is_what_training_computes(kept: float) -> None:
     assert found.loss == pytest.approx(expected.item())
     assert theirs.policy_logprobs.grad is not None
     assert found.gradient == pytest.approx(theirs.policy_logprobs.grad[0].numpy())
+
+
+def test_kept_tokens_share_one_gradient_on_each_side() -> None:
+    chosen, rejected, method = side(3, 9, 0.6), side(4, 9, 0.6), Dpo()
+    found = dpo_preview(chosen, rejected, method)
+    assert rejected.reference_logprobs is not None
+    above = rejected.logprobs - rejected.reference_logprobs >= -(method.rejected_clip or 0.0)
+    assert set(found.gradients["chosen"][chosen.weights > 0]) == {found.chosen_gradient}
+    assert set(found.gradients["rejected"][(rejected.weights > 0) & above]) == {found.rejected_gradient}
+    pushes = dpo_pushes(chosen, rejected, method)
+    assert pushes["chosen"].tolist() == [-one for one in found.gradients["chosen"]]
+    beneath = replace(rejected, logprobs=rejected.logprobs - 100)
+    assert dpo_preview(chosen, beneath, method).rejected_gradient is None
 
 
 def test_other_losses_than_the_sigmoid_are_not_previewed() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from app.db.tables import Pair, Run
 from app.pages.pairs import beside as beside_module
-from app.pages.pairs.beside import SourceAddresses, beside, disagreeing
+from app.pages.pairs.beside import SourceAddresses, beside
 from app.pages.parts.looks import Look
-from app.pages.patterns.samples import SAMPLES, SOURCE, sample_side
+from app.pages.patterns.samples import SAMPLES, sample_side
+from app.services.pairs.drawing import disagreement
+from app.services.pairs.made_up import SOURCE
 from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
 from engine.rules import SegmentationRule
 
@@ -36,13 +38,9 @@ def with_signal(signal):
 
 def test_sources_disagree_where_one_says_good_and_another_bad():
     signals = [[1, 1, -1, 0, 0], [1, -1, -1, 0, 1], [1, 1, 1, 0, 0]]
-    assert disagreeing([with_signal(signal) for signal in signals]).tolist() == [
-        False,
-        True,
-        True,
-        False,
-        False,
-    ]
+    bins, share = disagreement([with_signal(signal) for signal in signals])
+    assert bins.disagreeing == [(1, 3)]
+    assert share == 2 / 5
 
 
 @pytest.fixture

@@ -11,30 +11,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.pages.parts import highlight as highlighting
 from app.pages.parts.highlight import (
-    Colouring,
     MarkedResponse,
     _ringed,
-    colouring_of,
     gutter_entry,
     highlight,
-    pieces_of,
-    pivot_ranks,
     plain,
     readable,
     visible,
 )
 from app.pages.patterns.samples import SAMPLES, Sample, token_offsets
+from engine.colouring import Colouring
+from engine.segmentation.segments import pivot_ranks
 from engine.types import Segment, Span
 
 
 def marked(text, offsets, values=None, segments=None, **more):
-    offsets = np.array(offsets, dtype=np.int32).reshape(-1, 2)
     values = np.zeros(len(offsets)) if values is None else np.array(values, dtype=float)
-    whole = (Segment(0, len(offsets), 1, 0.5, True),)
+    segments = (Segment(0, len(offsets), 1, 0.5, True),) if segments is None else segments
     return MarkedResponse(
-        text=text, offsets=offsets, values=values, segments=whole if segments is None else segments, **more
+        text=text,
+        starts=[start for start, _ in offsets],
+        ends=[end for _, end in offsets],
+        levels=Colouring(1.0).levels(values),
+        segments=segments,
+        ranks=pivot_ranks(segments),
+        **more,
     )
+
+
+def pieces_of(text, offsets):
+    return highlighting.pieces_of(text, [start for start, _ in offsets], [end for _, end in offsets], False)
 
 
 def text_of(markup):
@@ -47,32 +55,17 @@ def text_of(markup):
 
 
 def test_the_class_says_sign_and_strength():
-    shown = str(highlight(marked("ab", [(0, 1), (1, 2)], [1.0, -0.5]), Colouring(1.0)))
+    shown = str(highlight(marked("ab", [(0, 1), (1, 2)], [1.0, -0.5])))
     assert "<i class=b10>a</i><i class=b-5>b</i>" in shown
 
 
-def test_rewards_beyond_the_clip_take_the_strongest_class():
-    assert Colouring(1.0).levels(np.array([9.0, -9.0, 0.0])) == [10, -10, 0]
-
-
 def test_a_missing_reward_is_marked_and_is_not_zero():
-    shown = str(highlight(marked("ab", [(0, 1), (1, 2)], [np.nan, 0.0]), Colouring(1.0)))
+    shown = str(highlight(marked("ab", [(0, 1), (1, 2)], [np.nan, 0.0])))
     assert "<i class=q>a</i><i>b</i>" in shown
 
 
-def test_the_scale_is_the_99th_percentile_of_both_sides():
-    lanes = [np.arange(100.0), -np.arange(100.0, 201.0), np.array([np.nan])]
-    assert colouring_of(lanes).clip == pytest.approx(198.0)
-
-
-def test_without_any_reward_there_is_no_scale_and_no_colour():
-    colouring = colouring_of([np.array([np.nan, np.nan])])
-    assert colouring.clip == 0
-    assert colouring.levels(np.array([np.nan, 0.0])) == [None, 0]
-
-
 def test_markup_of_the_response_is_escaped():
-    shown = str(highlight(marked("<b>&\"'", [(0, 3), (3, 6)]), Colouring(1.0)))
+    shown = str(highlight(marked("<b>&\"'", [(0, 3), (3, 6)])))
     assert "&lt;b&gt;" in shown
     assert "<b>" not in shown
 
@@ -82,28 +75,28 @@ def test_characters_that_turn_or_hide_text_are_written_out():
 
 
 def test_tokens_that_split_a_character_are_one_piece():
-    pieces = pieces_of("a👍b", np.array([(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]), has_eos=False)
+    pieces = pieces_of("a👍b", [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)])
     assert pieces.first == [0, 1, 4]
     assert pieces.tokens == [1, 3, 1]
-    shown = str(highlight(marked("a👍b", [(0, 1), (1, 2), (1, 2), (2, 3)], [0, 0.2, -1, 0]), Colouring(1.0)))
+    shown = str(highlight(marked("a👍b", [(0, 1), (1, 2), (1, 2), (2, 3)], [0, 0.2, -1, 0])))
     assert "<i class=b-10 data-n=2>👍</i>" in shown
 
 
 @pytest.mark.parametrize("text", ["e\u0301", "👍🏽", "👩\u200d👧", "🇨🇭", "कि"])
 def test_marks_stay_with_what_they_belong_to(text):
-    offsets = np.array([(index, index + 1) for index in range(len(text))])
-    assert pieces_of(text, offsets, has_eos=False).first == [0]
+    offsets = [(index, index + 1) for index in range(len(text))]
+    assert pieces_of(text, offsets).first == [0]
 
 
 def test_two_flags_are_two_pieces():
-    offsets = np.array([(index, index + 1) for index in range(4)])
-    assert pieces_of("🇨🇭🇯🇵", offsets, has_eos=False).first == [0, 2]
+    offsets = [(index, index + 1) for index in range(4)]
+    assert pieces_of("🇨🇭🇯🇵", offsets).first == [0, 2]
 
 
 def test_a_pivot_has_a_ring_with_its_rank_and_a_candidate_a_faint_one():
     segments = (Segment(0, 1, 1, 1.0, True), Segment(1, 2, -1, -1.0, False), Segment(2, 4, 1, 0.1, True))
     response = marked("abcd", [(0, 1), (1, 2), (2, 3), (3, 4)], segments=segments, candidates=[3])
-    shown = str(highlight(response, Colouring(1.0)))
+    shown = str(highlight(response))
     assert "<i class=p><em data-p=1>b</em></i>" in shown
     assert "<i class=p><em data-p=2>c</em></i>" in shown
     assert "<i class=c>d</i>" in shown
@@ -111,39 +104,34 @@ def test_a_pivot_has_a_ring_with_its_rank_and_a_candidate_a_faint_one():
 
 def test_a_candidate_that_stayed_within_the_band_is_marked_apart():
     response = marked("abc", [(0, 1), (1, 2), (2, 3)], candidates=[1, 2], refused=[2])
-    shown = str(highlight(response, Colouring(1.0)))
+    shown = str(highlight(response))
     assert "<i class=c>b</i>" in shown
     assert "<i class=x>c</i>" in shown
 
 
 def test_what_differs_is_one_stretch_however_many_tokens_it_has():
-    differing = np.array([False, True, True, False, True])
+    differing = [False, True, True, False, True]
     response = marked("abcd", [(0, 1), (1, 2), (2, 3), (3, 4), (4, 4)], differing=differing, eos="</s>")
-    shown = str(highlight(response, Colouring(1.0)))
+    shown = str(highlight(response))
     assert "<span class=d><i>b</i><i>c</i></span></span><span class=s><i>d</i></span>" in shown
     assert shown.count("class=d") == 1, "the end is no text"
 
 
 def test_a_character_differs_where_any_of_its_tokens_does():
-    response = marked("a👍", [(0, 1), (1, 2), (1, 2)], differing=np.array([False, False, True]))
-    assert "<span class=d><i data-n=2>👍</i>" in str(highlight(response, Colouring(1.0)))
-
-
-def test_rank_1_is_where_the_segment_reward_turns_furthest():
-    segments = [Segment(0, 2, 1, 0.1, True), Segment(2, 3, -1, -0.1, True), Segment(3, 5, 1, 5.0, True)]
-    assert pivot_ranks(segments) == {3: 1, 2: 2}
+    response = marked("a👍", [(0, 1), (1, 2), (1, 2)], differing=[False, False, True])
+    assert "<span class=d><i data-n=2>👍</i>" in str(highlight(response))
 
 
 def test_a_pivot_inside_a_joined_piece_is_shown_on_the_piece():
     segments = (Segment(0, 2, 1, 1.0, True), Segment(2, 3, -1, -1.0, False))
-    shown = str(highlight(marked("a👍", [(0, 1), (1, 2), (1, 2)], segments=segments), Colouring(1.0)))
+    shown = str(highlight(marked("a👍", [(0, 1), (1, 2), (1, 2)], segments=segments)))
     assert "<i class=p data-n=2><em data-p=1>👍</em></i>" in shown
     assert '<span class="s m">' in shown
 
 
 def test_a_masked_segment_is_marked_beyond_colour():
     segments = (Segment(0, 1, 1, 1.0, True), Segment(1, 2, -1, -0.25, False, True))
-    shown = str(highlight(marked("ab", [(0, 1), (1, 2)], segments=segments), Colouring(1.0)))
+    shown = str(highlight(marked("ab", [(0, 1), (1, 2)], segments=segments)))
     assert '<span class="s m"><i class=p><em data-p=1>b</em></i></span>' in shown
     assert "≠−0.25 ✕" in shown
     assert "+1.0 ✓" in shown
@@ -162,15 +150,13 @@ def test_a_segment_without_any_reward_says_so():
 def test_the_end_is_a_mark_of_its_own_with_its_own_state():
     segments = (Segment(0, 2, -1, -1.0, False),)
     response = marked("a", [(0, 1), (1, 1)], [0, 1], segments, eos="</s>", eos_kept=True)
-    assert '<span class=s><i class="b10 e">&lt;/s&gt;</i></span></div>' in str(
-        highlight(response, Colouring(1.0))
-    )
+    assert '<span class=s><i class="b10 e">&lt;/s&gt;</i></span></div>' in str(highlight(response))
 
 
 def test_a_labelled_span_wraps_the_tokens_it_touches():
     spans = (Span(1, 3, "wrong <fact>", -1.0),)
     offsets = [(0, 1), (1, 2), (2, 3), (3, 4)]
-    shown = str(highlight(marked("abcd", offsets, spans=spans), Colouring(1.0)))
+    shown = str(highlight(marked("abcd", offsets, spans=spans)))
     assert (
         '<i>a</i></span><span class=s><span class="l w" title="wrong &lt;fact&gt;"><i>b</i><i>c</i>' in shown
     )
@@ -189,23 +175,21 @@ def test_a_pivot_of_a_far_rank_has_a_ring_without_a_number():
 
 def test_overlapping_spans_share_a_label():
     spans = (Span(0, 2, "one", 1.0), Span(0, 2, "two", -1.0))
-    assert 'class="l w" title="one · two"' in str(
-        highlight(marked("ab", [(0, 2)], spans=spans), Colouring(1.0))
-    )
+    assert 'class="l w" title="one · two"' in str(highlight(marked("ab", [(0, 2)], spans=spans)))
 
 
 def test_a_long_text_falls_into_blocks_at_its_line_breaks():
     line = "word " * 20 + "\n"
     text = line * 12
     offsets = token_offsets(Sample("lines", text))
-    shown = str(highlight(marked(text, offsets), Colouring(1.0)))
+    shown = str(highlight(marked(text, offsets)))
     assert shown.count("<div class=t>") == 3
     assert text_of(shown) == text
 
 
 def test_a_text_without_line_breaks_falls_into_blocks_too():
     text = "word " * 2000
-    shown = highlight(marked(text, token_offsets(Sample("long", text))), Colouring(1.0))
+    shown = highlight(marked(text, token_offsets(Sample("long", text))))
     assert str(shown).count("<div class=t>") == 4
     assert text_of(shown) == text
 
@@ -213,7 +197,7 @@ def test_a_text_without_line_breaks_falls_into_blocks_too():
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.title)
 def test_every_character_of_a_hard_text_is_shown_once(sample):
     response = marked(sample.text, token_offsets(sample), spans=sample.spans)
-    assert text_of(highlight(response, Colouring(1.0))) == sample.text
+    assert text_of(highlight(response)) == sample.text
     assert text_of(plain(sample.text, sample.spans)) == sample.text
 
 
@@ -239,9 +223,9 @@ def test_the_text_survives_any_tokens_segments_and_spans(data):
         for start in data.draw(st.lists(st.integers(0, len(text)), max_size=3))
     ]
     values = data.draw(st.lists(st.floats(-2, 2), min_size=len(offsets), max_size=len(offsets)))
-    differing = np.array(data.draw(st.lists(st.booleans(), min_size=len(offsets), max_size=len(offsets))))
+    differing = data.draw(st.lists(st.booleans(), min_size=len(offsets), max_size=len(offsets)))
     more = {"spans": spans, "eos": "</s>", "candidates": [0], "refused": [1], "differing": differing}
-    shown = highlight(marked(text, offsets, values, segments, **more), Colouring(1.0))
+    shown = highlight(marked(text, offsets, values, segments, **more))
     assert text_of(shown) == text + "</s>"
     for tag in ("span", "div", "i", "b"):
         assert len(re.findall(rf"<{tag}[ >]", shown)) == shown.count(f"</{tag}>")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.pages.parts.lanes import LANE_NAMES
 from app.pages.parts.looks import Look, look_from, look_query
+from app.services.pairs.drawing import LANE_NAMES
 
 LOOKS = st.builds(
     Look,

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.pages.parts.pair_view import rounded_list
+from engine.rounding import rounded_list
 
 NUMBERS = some.lists(some.floats(width=32), max_size=40)
 
