@@ -67,6 +67,8 @@ class DeclaredField:
     path: str
     """Names with dots between, from the request."""
     info: FieldInfo
+    value: Any
+    """What it is where nobody says; None also where somebody must."""
 
     @property
     def title(self) -> str:
@@ -85,7 +87,7 @@ class DeclaredField:
 
     @property
     def blank(self) -> str:
-        """What holds where it is left out and no number stands for that."""
+        """What null stands for."""
         return str(self._extra("blank", ""))
 
     @property
@@ -100,22 +102,28 @@ class DeclaredField:
 
     @property
     def words(self) -> dict[str, str]:
-        """Its choices and what each is called; empty where it has none."""
-        values = get_args(self.type) if get_origin(self.type) is Literal else ()
+        """Its choices, that of the default first, and what each is called; empty where it has none."""
+        if get_origin(self.type) is not Literal:
+            return {}
         words = self._extra("words", {})
-        return {str(value): words.get(str(value), str(value)) for value in values} or dict(words)
+        values = sorted(map(str, get_args(self.type)), key=lambda value: value != str(self.value))
+        return {value: words.get(value, value.replace("_", " ")) for value in values}
 
     @property
     def default(self) -> str:
-        """What holds where it is left out, as one types it; `blank` where no value says so."""
-        value = None if self.info.is_required() else self.info.get_default(call_default_factory=True)
-        if value is None or isinstance(value, BaseModel):
-            return self.blank
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, float):
-            return f"{value:g}"
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        """What holds where it is left out, as one types it, or what null stands for; '' for a part."""
+        match self.value:
+            case None:
+                return self.blank
+            case BaseModel():
+                return ""
+            case bool():
+                return "true" if self.value else "false"
+            case float():
+                return f"{self.value:g}"
+            case list() | tuple():
+                return ", ".join(str(getattr(one, "name", one)) for one in self.value)
+        return str(self.value)
 
     @property
     def bounds(self) -> str:
@@ -136,26 +144,38 @@ class DeclaredField:
 def declared(model: type[BaseModel], path: str) -> DeclaredField:
     """The field at the end of the path. Raises KeyError where there is none."""
     *above, last = path.split(".")
+    default: Any = None
     for name in above:
         inner = part_of(model.model_fields[name])
         if inner is None:
             raise KeyError(path)
-        model = inner
-    return DeclaredField(path, model.model_fields[last])
+        default, model = _default(model, name, default), inner
+    return DeclaredField(path, model.model_fields[last], _default(model, last, default))
 
 
 def declared_fields(
-    model: type[BaseModel], under: str = "", apart: Collection[type] = ()
+    model: type[BaseModel], apart: Collection[type] = (), *, under: str = "", default: BaseModel | None = None
 ) -> Iterator[DeclaredField]:
-    """Every field, those of a part behind it; parts of the classes `apart` count as one field."""
+    """Every field, those of a part instead of it, or behind it where it may be missing.
+
+    Parts of the classes `apart` count as one field. under, default: the path and the value of the part that
+    `model` is of a larger request.
+    """
     for name, info in model.model_fields.items():
+        field = DeclaredField(f"{under}{name}", info, _default(model, name, default))
         inner = part_of(info)
-        if inner is None or inner in apart:
-            yield DeclaredField(f"{under}{name}", info)
-            continue
-        if NoneType in get_args(info.annotation):
-            yield DeclaredField(f"{under}{name}", info)
-        yield from declared_fields(inner, f"{under}{name}.", apart)
+        if inner is None or inner in apart or field.may_be_none:
+            yield field
+        if inner is not None and inner not in apart:
+            yield from declared_fields(inner, apart, under=f"{field.path}.", default=field.value)
+
+
+def _default(model: type[BaseModel], name: str, of: BaseModel | None) -> Any:
+    """The value of a field of `model` where nobody says, in a part that is `of` where nobody says."""
+    if of is not None:
+        return getattr(of, name)
+    info = model.model_fields[name]
+    return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
 def part_of(info: FieldInfo) -> type[BaseModel] | None:
@@ -182,6 +202,6 @@ def title_of(model: type[BaseModel], loc: Collection[str | int]) -> str | None:
     inner: type[BaseModel] | None = model
     for part in loc:
         if inner is not None and part in inner.model_fields:
-            found = DeclaredField(str(part), inner.model_fields[str(part)])
+            found = declared(inner, str(part))
             title, inner = found.title, part_of(found.info)
     return title

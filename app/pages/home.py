@@ -83,7 +83,8 @@ class WorkerLine:
     device: str | None
     """The device that it was told to use; None where it takes the best that it finds."""
     queues: str
-    is_alive: bool
+    state: str
+    """`busy`, `idle` or `gone`."""
     heartbeat_at: datetime
 
 
@@ -206,12 +207,12 @@ def _next_steps(
         steps.append(NextStep("Read the contradicting pairs", reason, address))
     done = next((one for one in compared if one.status == JobStatus.succeeded), None)
     if done is not None:
-        reason = "What each density came to at equal steps, against the base."
+        reason = "What each granularity came to at equal steps, against the base."
         steps.append(NextStep("See whether masking helped", reason, done.address))
     elif scored and not any(one.is_active for one in compared):
         address = url_of(request, "recipe_new", {"dataset": scored[0].dataset_id})
         reason = "Sample, step, token, segment: trained alike, evaluated side by side."
-        steps.append(NextStep("Compare densities", reason, address))
+        steps.append(NextStep("Compare granularities", reason, address))
     reason = "A prompt and a response or two, scored at once."
     steps.append(NextStep("Score a text of your own", reason, url_of(request, "playground")))
     return steps[:SHOWN_STEPS]
@@ -231,7 +232,7 @@ def _activity(request: Request, session: Session) -> Activity:
             name=worker.name,
             device=None if worker.device == "auto" else worker.device,
             queues=", ".join(worker.queues),
-            is_alive=worker.alive,
+            state=worker.state,
             heartbeat_at=worker.heartbeat_at,
         )
         for worker in workers.list_workers(session)
@@ -244,7 +245,7 @@ def _activity(request: Request, session: Session) -> Activity:
             for queue in queues.list_queues(session, limit=1)
         ],
         is_active=any(line.is_active for line in lines),
-        is_served=any(worker.is_alive for worker in present),
+        is_served=any(worker.state != "gone" for worker in present),
     )
 
 

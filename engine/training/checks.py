@@ -56,7 +56,7 @@ def _place(model: ModelReference) -> tuple[str, str | None, str | None]:
 def _check_density(request: TrainingRequest) -> None:
     method = request.method.declared
     if request.supervision.density not in method.densities:
-        raise RequestError(method.why_densities)
+        raise RequestError(method.why_densities, field="supervision.density")
 
 
 def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
@@ -65,30 +65,34 @@ def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:
     given = request.scorer is not None, request.reward_model is not None
     is_rewarded = any(given) or (source is not None and not source.models)
     if source is not None and "policy" in source.needs and same_model(request.scorer, request.model):
-        raise RequestError(OWN_REWARD)
+        raise RequestError(OWN_REWARD, field="scorer")
     if request.method.samples:
         if source is not None and not source.rewards_rollouts:
             able = _any_of(source.name for source in SOURCES.values() if source.rewards_rollouts)
             raise RequestError(
                 f"`{source.name}` rewards are those of the data's responses, and `{request.method.name}` "
-                f"samples its own; choose {able}."
+                f"samples its own; choose {able}.",
+                field="supervision.source",
             )
         if not is_rewarded:
             raise RequestError(
-                f"`{request.method.name}` rewards what the policy says as it learns: name a `reward_model`, "
-                "or a frozen `scorer`."
+                f"{request.method.declared.title} rewards what the policy says as it learns: name a reward "
+                "model, or a frozen scorer.",
+                field="reward_model",
             )
         if has_rewards:
             raise RequestError(
-                f"A scoring run holds rewards of the data's responses, and `{request.method.name}` samples "
-                "its own; name the `scorer` or the `reward_model` that gave them."
+                f"A scoring run holds rewards of the data's responses, and {request.method.declared.title} "
+                "samples its own; name the scorer or the reward model that gave them.",
+                field="scoring_run_id",
             )
     masks = request.supervision.density != "sample" and request.method.declared.masks
     if masks and not (has_rewards or is_rewarded):
         brought = _any_of(source.name for source in SOURCES.values() if source.columns)
         raise RequestError(
             f"`{request.supervision.density}`-wise training needs token rewards for its mask: name a scoring "
-            f"run, a frozen `scorer`, a `reward_model`, or the source {brought} where the data have some."
+            f"run, a frozen scorer, a reward model, or the source {brought} where the data have some.",
+            field="scorer",
         )
     if source is not None and not has_rewards:
         _check_models_of(source, request)
@@ -103,16 +107,20 @@ def _any_of(names: Iterable[str]) -> str:
 def _check_models_of(source: Source, request: TrainingRequest) -> None:
     for need in source.models:
         if getattr(request, STANDS_FOR[need]) is None:
-            frozen = "frozen `scorer`" if STANDS_FOR[need] == "scorer" else f"`{STANDS_FOR[need]}`"
-            raise RequestError(f"The source `{source.name}` needs a {frozen}; name one, or another source.")
+            frozen = "frozen scorer" if STANDS_FOR[need] == "scorer" else "reward model"
+            raise RequestError(
+                f"The source `{source.name}` needs a {frozen}; name one, or another source.",
+                field=STANDS_FOR[need],
+            )
 
 
 def _check_processes(request: TrainingRequest) -> None:
     processes, batch = request.machine.processes, request.optimisation.batch_size
     if batch < processes:
         raise RequestError(
-            f"A batch of {batch} cannot be shared by {processes} processes; take a larger `batch_size` or "
-            "fewer `processes`."
+            f"A batch of {batch} cannot be shared by {processes} processes; take a larger batch or fewer "
+            "processes.",
+            field="optimisation.batch_size",
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import Field
 
-from engine.fields import StrictModel
+from engine.fields import StrictModel, shown
 from engine.model_files import ModelKind
 from engine.registry import Registry
 from engine.rules import SegmentationRule
@@ -33,11 +33,16 @@ LearnsFrom = Literal["pair", "chosen", "prompt"]
 class Sampling(StrictModel):
     """How responses are drawn from the policy."""
 
-    responses: int = Field(4, ge=1, le=256)
+    responses: int = Field(4, ge=1, le=256, title="Group size")
     """Responses to each prompt."""
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, gt=0, title="Temperature")
+    """Of sampling."""
+    top_p: float = Field(1.0, gt=0, le=1, title="Top-p")
+    """Share of the probability that is sampled from."""
+    max_new_tokens: int = Field(
+        256, ge=1, title="Max completion length", json_schema_extra=shown(unit="tokens")
+    )
+    """A longer response is cut off."""
 
 
 class MethodFields(StrictModel):

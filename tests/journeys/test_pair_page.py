@@ -178,7 +178,7 @@ def test_text_that_a_pointer_selects_is_labelled_to_the_letter(watched, server, 
     page.locator("#say-what", has_text="chosen, “certainly the capital”").wait_for()
     page.locator("#say button[data-verdict=wrong]").click()
     page.locator(".response i[data-v=wrong]").nth(2).wait_for()
-    expect(page.get_by_text("said by people")).to_be_visible()
+    expect(page.get_by_text("human label")).to_be_visible()
     with database.session() as session:
         pair_id = int(re.search(r"/pairs/(\d+)", address)[1])
         (said,) = labels.labels_of(session, pair_id)

@@ -108,7 +108,7 @@ def test_a_zoom_brings_the_raw_points_of_its_range(watched, server, database, se
     assert abs(since - 4500) < 100
     low, high = page.evaluate("document.querySelector('[data-curves]').curves.limits()")
     assert (low, high) == (since + 1, until)
-    kept = chart(page, "Share of tokens kept")
+    kept = chart(page, "Kept tokens")
     assert re.sub(r"\D", "", kept.locator(".note").inner_text()) == str(2 * (until - since))
 
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 60)
@@ -179,13 +179,13 @@ def test_the_form_follows_the_method_and_its_preview_what_is_typed(watched, serv
     page.get_by_label("Model", exact=True).fill("base")
     page.get_by_label("Batch", exact=True).focus()
     preview.get_by_text("Cut by segmenter hysteresis").wait_for()
-    page.get_by_label("Density", exact=True).select_option("token")
+    page.get_by_label("Supervision granularity", exact=True).select_option("token")
     preview.get_by_text("Cut by segmenter token").wait_for()
     page.get_by_label("Steps", exact=True).fill("321")
     page.get_by_label("Batch", exact=True).focus()
     preview.get_by_text("321").wait_for()
 
-    page.get_by_text("Numbers of the method").click()
+    page.get_by_text("Hyperparameters").click()
     expect(page.get_by_label("Clip of rejected tokens, nats").first).to_be_visible()
     page.get_by_label("Method", exact=True).select_option("ppo")
     expect(page.get_by_label("Clip of rejected tokens, nats").first).not_to_be_visible()
@@ -208,7 +208,7 @@ def test_the_table_of_a_recipe_fills_while_one_looks_on(watched, server, databas
     page.goto(server.token_url)
     page.goto(f"{server.url}/recipes/{recipe_id}")
     page.get_by_text("0 of 9 runs done").wait_for()
-    table = page.get_by_label("Densities at equal steps")
+    table = page.get_by_label("Granularities at equal steps")
     expect(table).not_to_contain_text("80.0%")
     steps = ("scorer", "scores", "rjs segment", "evaluate base", "evaluate rjs segment")
     for step in steps:

@@ -12,23 +12,22 @@ from app.errors import AppError, problems_of, status_of
 from app.pages.parts.form_choices import FormChoices, form_choices, with_model_names
 from app.pages.parts.form_fields import (
     FieldGroup,
-    FormField,
     Typed,
     TypedDep,
     body_from,
+    field_of,
     headline_of,
     shown,
     typed_from,
 )
 from app.pages.parts.forms import filled, page_number, validated
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
-from app.pages.parts.training_fields import number
+from app.pages.parts.training_fields import fields_of, model_field
 from app.services.evaluations import evaluations
 from app.services.evaluations.evaluations import EvaluationBody
 from app.services.runs import kinds, runs
 from engine.errors import EngineError
-
-DTYPES = (("auto", "bfloat16 on a GPU, else float32"), ("float32", "float32"), ("bfloat16", "bfloat16"))
+from engine.evaluation.request import EvaluationNumbers
 
 router = APIRouter()
 
@@ -81,52 +80,19 @@ def submit_evaluation(
 
 
 def _groups(known: FormChoices) -> list[FieldGroup]:
-    models = "A registered model, a folder, or a name on the hub."
     return [
         FieldGroup(
             "What is measured",
             (
-                FormField("model", "Model", hint=models, listed="causal-models", is_required=True),
-                FormField(
-                    "reference",
-                    "Reference",
-                    hint="What it is compared with: KL, implicit reward, and each figure's change.",
-                    placeholder="none",
-                    listed="causal-models",
-                ),
-                FormField(
-                    "suite_ids",
-                    "Task suites",
-                    "checks",
-                    "Sampled answers, checked by programs.",
-                    choices=known.suites,
-                ),
-                FormField(
-                    "dataset_id",
-                    "Pairs",
-                    "select",
-                    "For accuracies, held-out loss and, where they are labelled, localisation.",
-                    choices=(("", "none"), *known.datasets),
-                ),
-                FormField("name", "Name", placeholder="made of the model and what it is tried on"),
+                model_field(EvaluationBody, "model"),
+                model_field(EvaluationBody, "reference"),
+                field_of(EvaluationBody, "suite_ids", choices=known.suites),
+                field_of(EvaluationBody, "dataset_id", kind="select", choices=known.datasets),
+                field_of(EvaluationBody, "name"),
             ),
             is_open=True,
         ),
-        FieldGroup(
-            "Numbers",
-            (
-                number("samples", "Answers to each task", whole=True, placeholder="4"),
-                number("temperature", "Temperature", "0 takes the likeliest token.", placeholder="1"),
-                number("top_p", "Top p", placeholder="1"),
-                number("seed", "Seed", whole=True, placeholder="0"),
-                number("beta", "Beta of the implicit reward", placeholder="0.1"),
-                number("confidence", "Confidence of intervals", placeholder="0.95"),
-                number("max_response_tokens", "Longest response, tokens", whole=True, placeholder="16384"),
-                number("token_budget", "Tokens in one pass", whole=True, placeholder="8192"),
-                FormField("device", "Device", placeholder="auto"),
-                FormField("dtype", "Precision", "select", choices=DTYPES),
-            ),
-        ),
+        FieldGroup("Settings", fields_of(EvaluationBody, *EvaluationNumbers.model_fields)),
     ]
 
 

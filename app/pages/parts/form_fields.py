@@ -1,4 +1,4 @@
-"""Long forms: fields that are named as in the body they make, so that what was typed becomes that body, and
+"""Long forms: fields as the body declares them, named as in it, so that what was typed becomes that body and
 what is wrong with it stands beside its field.
 
 `a.b` is field b of part a. A switch `a?` stands for a part that may be missing: without it nothing of `a.`
@@ -8,10 +8,9 @@ is sent. Where the body has a choice of methods, `dpo.beta` is field beta of the
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
@@ -19,14 +18,12 @@ from pydantic import BaseModel
 from app.errors import AppError, Invalid, Problem, problems_of, sentence_of
 from app.pages.parts.rendering import Option
 from engine.errors import EngineError
+from engine.fields import DeclaredField, declared, part_of
 
 Kind = Literal["number", "text", "select", "check", "checks", "switch", "json", "area"]
 """`json` is a line, `area` are several lines, of JSON."""
 NONE = "none"
 """What one types where a number has a default and may be left out altogether."""
-
-_NAMED = re.compile(r"`([\w.]+)`")
-"""A field that a sentence names as programs do."""
 
 Typed = Mapping[str, Sequence[str]]
 """What a browser sent: the values of each field."""
@@ -40,6 +37,8 @@ class FormField:
     label: str
     kind: Kind = "text"
     hint: str = ""
+    unit: str = ""
+    """What its number counts or measures."""
     methods: str = ""
     """The methods that have it, with a space between; '' for all of them."""
     choices: tuple[tuple[str, str], ...] = ()
@@ -54,6 +53,10 @@ class FormField:
     may_be_none: bool = False
     value: str = ""
     chosen: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
+    """The checks that are set where nobody set any yet."""
+    is_other: bool = False
+    """Whether another method is chosen than those that have it."""
     error: str = ""
 
     @property
@@ -79,6 +82,56 @@ class FormField:
         return not self.methods or method in self.methods.split()
 
 
+def field_of(model: type[BaseModel], path: str, **changes: Any) -> FormField:
+    """The field of a form for a field of the body, with what the form alone knows, such as `choices` of the
+    data base."""
+    return form_field(declared(model, path), **changes)
+
+
+def form_field(field: DeclaredField, **changes: Any) -> FormField:
+    """The same for a field that was looked up already."""
+    kind = changes.pop("kind", None) or _kind(field)
+    choices = tuple(changes.pop("choices", field.words.items()))
+    may_be_none = field.may_be_none and field.value is not None
+    hint = f"{field.sentence} `{NONE}`: {field.blank}." if may_be_none else field.sentence
+    if kind == "select" and field.may_be_none:
+        choices = (("", field.blank), *choices)
+    made = FormField(
+        name=f"{field.path}?" if kind == "switch" else field.path,
+        label=field.title,
+        kind=kind,
+        hint=hint,
+        unit=field.unit,
+        choices=choices,
+        placeholder=field.default,
+        step="1" if field.type is int else "any",
+        low="0" if field.type is int else "",
+        is_required=field.info.is_required(),
+        may_be_none=may_be_none,
+        begins=_begins(field) if kind in ("check", "checks") else (),
+    )
+    return replace(made, **changes)
+
+
+def _kind(field: DeclaredField) -> Kind:
+    """How a field is typed, by what it holds."""
+    if part_of(field.info) is not None:
+        return "switch"
+    if field.words:
+        return "select"
+    if field.type is bool:
+        return "check"
+    if field.type in (int, float):
+        return "text" if field.may_be_none and field.value is not None else "number"
+    return {tuple: "json", list: "checks"}.get(get_origin(field.type), "text")  # type: ignore[return-value]
+
+
+def _begins(field: DeclaredField) -> tuple[str, ...]:
+    if field.value is None or field.value is False:
+        return ()
+    return tuple(word for word in field.default.split(", ") if word)
+
+
 @dataclass(frozen=True, slots=True)
 class FieldGroup:
     """Fields that stand together; those after the first groups are folded away."""
@@ -93,6 +146,11 @@ class FieldGroup:
         """The methods that have any of its fields; '' where a field is everybody's."""
         names = [field.methods for field in self.fields]
         return "" if "" in names else " ".join(sorted({name for one in names for name in one.split()}))
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the chosen method has none of its fields."""
+        return all(field.is_other for field in self.fields)
 
 
 async def typed_values(request: Request) -> dict[str, list[str]]:
@@ -112,6 +170,11 @@ def first(typed: Typed, name: str) -> str:
     """The value of a field; '' where it was not sent."""
     values = typed.get(name) or [""]
     return values[0]
+
+
+def begun(groups: Iterable[FieldGroup]) -> dict[str, list[str]]:
+    """What a form begins with before anybody typed."""
+    return {field.name: list(field.begins) for group in groups for field in group.fields if field.begins}
 
 
 def body_from(groups: Iterable[FieldGroup], typed: Typed, method: str = "") -> dict[str, Any]:
@@ -165,11 +228,11 @@ def typed_from(groups: Iterable[FieldGroup], body: BaseModel) -> dict[str, list[
 
 def headline_of(error: AppError | EngineError, groups: Iterable[FieldGroup], method: str = "") -> str:
     """What a failure says at the head of its form: which fields are wrong, where each of them says why, or
-    all of it; fields by what they are called there."""
+    all of it."""
     labels = _labels(groups)
     places = [_field_of(problem, list(labels), method) for problem in problems_of(error)]
     if not places or None in places:
-        return in_labels(sentence_of(error), labels)
+        return sentence_of(error)
     wrong = list(dict.fromkeys(labels[place] for place in places if place is not None))
     return f"Not yet: {', '.join(wrong)}. Each of these says beside it what is wrong."
 
@@ -178,9 +241,9 @@ def faults_of(error: AppError | EngineError, groups: Iterable[FieldGroup], metho
     """A sentence for everything that is wrong, where no field is there to stand beside."""
     labels = _labels(groups)
     names = list(labels)
-    lines = [_line(problem, _field_of(problem, names, method), labels) for problem in problems_of(error)]
-    lines = list(dict.fromkeys(lines))
-    return lines or [in_labels(sentence_of(error), labels)]
+    places = [(problem, _field_of(problem, names, method)) for problem in problems_of(error)]
+    lines = [_line(problem, labels.get(place or "")) for problem, place in places]
+    return list(dict.fromkeys(lines)) or [sentence_of(error)]
 
 
 def _labels(groups: Iterable[FieldGroup]) -> dict[str, str]:
@@ -188,16 +251,11 @@ def _labels(groups: Iterable[FieldGroup]) -> dict[str, str]:
     return {field.name: field.label for group in groups for field in group.fields}
 
 
-def _line(problem: Problem, place: str | None, labels: Mapping[str, str]) -> str:
-    """A fault as a sentence by itself, with the name of what it is about."""
-    name = labels[place] if place is not None else ".".join(str(part) for part in problem.loc[1:])
+def _line(problem: Problem, label: str | None) -> str:
+    """A fault as a sentence by itself, behind the name of what it is about."""
+    name = label or ".".join(str(part) for part in problem.loc[1:])
     between = "" if not name else " " if problem.msg[:1].islower() else ": "
-    return in_labels(_sentence(f"{name}{between}{problem.msg}"), labels)
-
-
-def in_labels(text: str, labels: Mapping[str, str]) -> str:
-    """A sentence with the fields that it names in code by what they are called on the page."""
-    return _NAMED.sub(lambda named: labels.get(named[1].strip("?"), named[0]), text)
+    return _sentence(f"{name}{between}{problem.msg}")
 
 
 def words(typed: object) -> list[str]:
@@ -213,20 +271,19 @@ def shown(
     A folded group that holds a fault is opened.
     """
     groups = list(groups)
-    labels = _labels(groups)
-    names = list(labels)
+    names = list(_labels(groups))
     told: dict[str, list[str]] = {}
     rest = []
     for problem in errors:
         name = _field_of(problem, names, method)
         if name is None:
-            rest.append(_line(problem, None, labels))
+            rest.append(_line(problem, None))
         else:
-            told.setdefault(name, []).append(in_labels(problem.msg, labels))
+            told.setdefault(name, []).append(problem.msg)
     filled = [
         replace(
             group,
-            fields=tuple(_with(field, typed, told) for field in group.fields),
+            fields=tuple(_with(field, typed, told, method) for field in group.fields),
             is_open=group.is_open or any(field.name in told for field in group.fields),
         )
         for group in groups
@@ -234,9 +291,10 @@ def shown(
     return filled, rest
 
 
-def _with(field: FormField, typed: Typed, told: Mapping[str, list[str]]) -> FormField:
+def _with(field: FormField, typed: Typed, told: Mapping[str, list[str]], method: str) -> FormField:
     return replace(
         field,
+        is_other=bool(method) and not field.belongs_to(method),
         value=first(typed, field.name),
         chosen=tuple(typed.get(field.name, ())) if field.kind == "checks" else (),
         error=" ".join(_sentence(fault) for fault in told.get(field.name, ())),

@@ -11,7 +11,7 @@ from app.errors import Problem
 from app.pages.parts import training_fields as fields
 from app.pages.parts.evaluation_figures import FigureTable, figure_table
 from app.pages.parts.figures import NOTHING, FigureCell, cell_of
-from app.pages.parts.form_fields import FieldGroup, FormField, shown
+from app.pages.parts.form_fields import FieldGroup, FormField, field_of, shown
 from app.pages.parts.masking import VerdictLine
 from app.pages.parts.numbers import MISSING, signed
 from app.pages.recipes.recipes import (
@@ -26,6 +26,7 @@ from app.pages.recipes.recipes import (
 from app.pages.trainings.training_runs import CheckpointLine, TrainingRest
 from app.pages.trainings.trainings import MemoryPart, TrainingPreview
 from engine.evaluation.request import Figure
+from engine.training.request import TrainingNumbers
 
 LONG = "organisation/a-model-whose-name-goes-on-and-on-and-on-7B-instruct-preference-aligned-v0.3-final-2"
 
@@ -50,14 +51,14 @@ def field_group() -> FieldGroup:
         "Fields of a form",
         (
             FormField("sample.model", "Model", hint="A name.", listed="", is_required=True),
-            fields.number("optimisation.batch_size", "Batch", "Pairs an update.", whole=True),
-            FormField("sample.method", "Method", "select", choices=tuple(fields.METHODS.items())),
+            field_of(TrainingNumbers, "optimisation.batch_size"),
+            FormField("sample.method", "Method", "select", choices=tuple(fields.method_choices())),
             FormField("sample.check", "Whiten advantages", "check", "A hint.", methods="ppo"),
             FormField(
                 "sample.suites", "Task suites", "checks", choices=(("1", LONG), ("2", "sums (2 tasks)"))
             ),
             FormField("sample.none", "Further data sets", "checks"),
-            FormField("sample.rule", "Rule of the cut", "area", placeholder="that of the density"),
+            FormField("sample.rule", "Segmentation rule", "area", placeholder="that of the granularity"),
         ),
         hint="Without a script, a field says which methods have it.",
     )
@@ -98,7 +99,7 @@ def previews() -> list[Previewed]:
     )
     refused = TrainingPreview(
         problem="A part of the data ends after it starts. Correct it and try again.",
-        faults=("Part of the rows, to: too small", "Batch: must be at least 1"),
+        faults=("Part of the rows, to: too small", "Batch size: must be at least 1"),
     )
     return [Previewed(None), Previewed(refused), Previewed(everything)]
 
@@ -111,7 +112,7 @@ def training_rest() -> TrainingRest:
         is_active=False,
         last_values=[
             ("Loss, train", "0.1588"),
-            ("Share of tokens kept, rejected", "0.3333"),
+            ("Kept tokens, rejected", "0.3333"),
             (LONG, signed(-1e-30)),
         ],
         columns=["Loss, held out", "Accuracy, held out", "Margin, held out"],
@@ -152,7 +153,7 @@ def recipe() -> RecipeSample:
         PlanStep("dpo segment", "", "running", 37, None, "scores"),
         PlanStep("dpo step", "", "failed", None, "The loss is NaN at step 58; lower the learning rate.", ""),
         PlanStep("dpo token", None, "waiting", None, None, "scores"),
-        PlanStep("dpo union", None, "refused", None, f"There is no model `{LONG}`.", ""),
+        PlanStep("dpo sample + scorer data", None, "refused", None, f"There is no model `{LONG}`.", ""),
         PlanStep("evaluate dpo step", None, "blocked", None, "It needs `dpo step`, which is failed.", ""),
     ]
     return RecipeSample(

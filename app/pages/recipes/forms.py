@@ -15,11 +15,12 @@ from app.pages.parts import training_fields as fields
 from app.pages.parts.form_choices import FormChoices, form_choices, with_model_names
 from app.pages.parts.form_fields import (
     FieldGroup,
-    FormField,
     Typed,
     TypedDep,
+    begun,
     body_from,
     faults_of,
+    field_of,
     first,
     headline_of,
     shown,
@@ -29,17 +30,17 @@ from app.pages.parts.form_fields import (
 from app.pages.parts.forms import filled, page_number, validated
 from app.pages.parts.numbers import counted
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
+from app.pages.recipes.words import step_label
 from app.services.recipes import recipes
 from app.services.recipes.requests import COMPARED_STEPS, RecipeBody, count_by_kind
 from app.services.runs.views import find_dataset
 from app.settings import Settings
 from engine.errors import EngineError
-from engine.sources import SOURCES
+from engine.fields import declared
 from engine.training.densities import DENSITIES
+from engine.training.request import TrainingNumbers
 
-METHODS = tuple((name, fields.METHODS[name]) for name in ("dpo", "rjs", "sft", "ppo", "grpo", "rloo"))
-DENSITY_CHOICES = tuple((name, fields.DENSITIES[name]) for name in DENSITIES)
-STEPS = str(COMPARED_STEPS)
+SEEDS = "With commas between; several give a mean with an interval."
 MODELS = ("model", "scorer", "reward_model")
 """The fields that name one."""
 
@@ -106,7 +107,9 @@ def show_recipe_form(request: Request, session: SessionDep) -> Response:
     wanted = page_number(values.get("dataset"))
     if wanted is None and known.datasets:
         wanted = int(known.datasets[0][0])
-    return render(request, "recipes/new.html", _page(request, known, groups, _proposed(session, wanted)))
+    return render(
+        request, "recipes/new.html", _page(request, known, groups, _proposed(session, groups, wanted))
+    )
 
 
 @router.post("/recipes/preview", name="pages:recipe_preview")
@@ -140,168 +143,90 @@ def submit_recipe(request: Request, session: SessionDep, settings: SettingsDep, 
 
 
 def _groups(known: FormChoices) -> list[FieldGroup]:
-    lora, data, keeping = fields.lora_group(), fields.data_group(), fields.keeping_group()
-    rates = replace(
-        fields.optimisation_group(),
-        title="Optimisation of the trainings",
-        fields=(
-            fields.number(
-                "optimisation.learning_rate", "Learning rate", placeholder="by method and model size"
-            ),
-            *fields.optimisation_group().fields,
-        ),
-    )
-    return [_compared(known), _masks(known), _tried(known), rates, _scorer(), lora, data, keeping, _numbers()]
+    optimisation = fields.optimisation_group(RecipeBody)
+    rate = field_of(RecipeBody, "optimisation.learning_rate")
+    return [
+        _compared(known),
+        _masks(known),
+        _measured(known),
+        replace(optimisation, title="Optimisation of the trainings", fields=(rate, *optimisation.fields)),
+        _scorer(),
+        fields.lora_group(),
+        fields.data_group(),
+        fields.keeping_group(),
+        _evaluation(),
+    ]
 
 
 def _compared(known: FormChoices) -> FieldGroup:
+    densities = declared(TrainingNumbers, "supervision.density").words
     return FieldGroup(
         "What is compared",
         (
-            FormField(
-                "dataset_id",
-                "Data set",
-                "select",
-                choices=(("", "choose one"), *known.datasets),
-                is_required=True,
-            ),
-            FormField(
-                "model",
-                "Base model",
-                hint="What every training begins with, and their reference.",
-                listed="causal-models",
-                is_required=True,
-            ),
-            FormField("methods", "Methods", "checks", choices=METHODS),
-            FormField("densities", "Densities", "checks", choices=DENSITY_CHOICES),
-            fields.number(
-                "optimisation.steps", "Steps of each training", "Equal for all: equal steps.", whole=True
-            ),
-            fields.number("optimisation.batch_size", "Batch", whole=True),
-            FormField(
-                "seeds",
-                "Seeds",
-                hint="With commas between; several give a mean with an interval.",
-                placeholder="0",
-            ),
-            FormField(
-                "union",
-                "Also sample-wise with the scorer's data",
-                "check",
-                "A fair rival: it sees as much as masking does.",
-            ),
+            field_of(RecipeBody, "dataset_id", kind="select", choices=(("", "choose one"), *known.datasets)),
+            fields.model_field(RecipeBody, "model"),
+            field_of(RecipeBody, "methods", choices=fields.method_choices(lambda method: method.in_recipes)),
+            field_of(RecipeBody, "densities", choices=[(name, densities[name]) for name in DENSITIES]),
+            field_of(RecipeBody, "optimisation.steps", hint="Of every training: equal steps."),
+            field_of(RecipeBody, "optimisation.batch_size"),
+            field_of(RecipeBody, "seeds", kind="text", hint=SEEDS),
+            field_of(RecipeBody, "union"),
         ),
         is_open=True,
     )
 
 
 def _masks(known: FormChoices) -> FieldGroup:
-    sources = [(source.name, source.title) for source in SOURCES.values()]
-    data = (("", "a part of the data set, which trainings leave alone"), *known.datasets)
     return FieldGroup(
         "Where masks come from",
         (
-            FormField(
-                "scorer_dataset_id",
-                "The scorer's data",
-                "select",
-                "What the scorer learns wrong tokens from; best are data that trainings do not see.",
-                choices=data,
-            ),
-            FormField(
-                "scorer",
-                "Scorer",
-                hint="A policy that was trained apart.",
-                placeholder="one is trained first",
-                listed="causal-models",
-            ),
-            FormField(
-                "reward_model",
-                "Reward model",
-                hint="For sampled responses, or instead of a scorer.",
-                listed="reward-models",
-            ),
-            FormField(
-                "source",
-                "Source of token rewards",
-                "select",
-                choices=(("", "the scorer's implicit reward, or the reward model's"), *sources),
-            ),
+            field_of(RecipeBody, "scorer_dataset_id", kind="select", choices=known.datasets),
+            fields.model_field(RecipeBody, "scorer"),
+            fields.model_field(RecipeBody, "reward_model"),
+            field_of(RecipeBody, "source", kind="select", choices=fields.source_choices()),
         ),
         is_open=True,
     )
 
 
-def _tried(known: FormChoices) -> FieldGroup:
+def _measured(known: FormChoices) -> FieldGroup:
     return FieldGroup(
-        "What is measured",
+        "Evaluation",
         (
-            FormField(
-                "suite_ids",
-                "Task suites",
-                "checks",
-                "Success on them, of the base and of every training.",
-                choices=known.suites,
-            ),
-            FormField(
-                "held_out_dataset_id",
-                "Held-out pairs",
-                "select",
-                "For accuracies and loss; nothing is trained on them.",
-                choices=(("", "none"), *known.datasets),
-            ),
-            FormField("name", "Name", placeholder="made of the data set and the methods"),
+            field_of(RecipeBody, "suite_ids", choices=known.suites),
+            field_of(RecipeBody, "held_out_dataset_id", kind="select", choices=known.datasets),
+            field_of(RecipeBody, "name"),
         ),
         is_open=True,
     )
 
 
 def _scorer() -> FieldGroup:
-    def number(name: str, label: str, **more: Any) -> FormField:
-        return fields.number(name, label, **more)
-
     return FieldGroup(
         "Training of the scorer",
-        (
-            number("scorer_optimisation.steps", "Steps", whole=True, placeholder=STEPS),
-            number("scorer_optimisation.batch_size", "Batch", whole=True, placeholder="16"),
-            number("scorer_optimisation.learning_rate", "Learning rate", placeholder="by model size"),
-            number("scorer_share", "Part of the data set that it learns from", placeholder="0.5"),
-            number("scorer_method.beta", "Beta", placeholder=fields.default_of("scorer.beta")),
-            number(
-                "scorer_method.rejected_clip",
-                "Clip of rejected tokens, nats",
-                placeholder=fields.default_of("scorer.rejected_clip"),
-            ),
-            number(
-                "scorer_method.sft_weight",
-                "Weight of the anchor",
-                placeholder=fields.default_of("scorer.sft_weight"),
-            ),
+        fields.fields_of(
+            RecipeBody,
+            "scorer_optimisation.steps",
+            "scorer_optimisation.batch_size",
+            "scorer_optimisation.learning_rate",
+            "scorer_share",
+            "scorer_method.beta",
+            "scorer_method.rejected_clip",
+            "scorer_method.sft_weight",
         ),
     )
 
 
-def _numbers() -> FieldGroup:
+def _evaluation() -> FieldGroup:
+    parts = ("samples", "temperature", "top_p", "seed")
     return FieldGroup(
-        "Numbers of the evaluations",
-        (
-            fields.number("evaluation.samples", "Answers to each task", whole=True, placeholder="4"),
-            fields.number("evaluation.temperature", "Temperature", placeholder="1"),
-            fields.number("evaluation.top_p", "Top p", placeholder="1"),
-            fields.number("evaluation.seed", "Seed", whole=True, placeholder="0"),
-        ),
+        "Sampling of the evaluations", fields.fields_of(RecipeBody, *(f"evaluation.{part}" for part in parts))
     )
 
 
-def _proposed(session: Session, dataset_id: int | None) -> dict[str, list[str]]:
+def _proposed(session: Session, groups: Sequence[FieldGroup], dataset_id: int | None) -> dict[str, list[str]]:
     """What the form begins with."""
-    typed = {
-        "methods": ["dpo", "rjs"],
-        "densities": list(fields.DENSITIES),
-        "union": ["true"],
-        "optimisation.steps": [STEPS],
-    }
+    typed = begun(groups) | {"optimisation.steps": [str(COMPARED_STEPS)]}
     dataset = None if dataset_id is None else find_dataset(session, dataset_id)
     if dataset is None:
         return typed
@@ -365,7 +290,7 @@ def _page(
     filled_in, faults = shown(groups, typed, problems_of(error))
     always_open = {group.title for group in groups if group.is_open}
     return RecipeForm(
-        title="Compare densities",
+        title="Compare granularities",
         section="recipes",
         choices=known,
         open_groups=[group for group in filled_in if group.title in always_open],
@@ -395,6 +320,9 @@ def _preview(
         nested.rollback()
     return RecipePreview(
         runs=tuple(counted(number, kind) for kind, number in count_by_kind(found.steps).items()),
-        steps=tuple(PreviewStep(step.name, step.kind, ", ".join(step.needs)) for step in found.steps),
+        steps=tuple(
+            PreviewStep(step_label(step.name), step.kind, ", ".join(map(step_label, step.needs)))
+            for step in found.steps
+        ),
         warnings=tuple(found.warnings),
     )

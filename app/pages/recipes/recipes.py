@@ -21,6 +21,7 @@ from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_facts import facts
 from app.pages.parts.run_rows import percent_done
 from app.pages.parts.training_curves import CurvesPanel, as_json, curve_runs, curves_panel
+from app.pages.recipes.words import row_label, step_label
 from app.services.recipes import recipes
 from app.services.recipes import tables as recipe_tables
 from app.services.recipes.recipes import RecipeState, StepState
@@ -32,17 +33,9 @@ BROKEN = ("failed", "crashed", "cancelled", "refused", "deleted", "blocked")
 STAGES = (
     ("Scorer", "learns which tokens are wrong"),
     ("Scores", "a reward for every token"),
-    ("Trainings", "one for each method and density"),
+    ("Trainings", "one for each method and granularity"),
     ("Evaluations", "of base and trained models"),
 )
-DENSITIES = {
-    "base": "base, untrained",
-    "sample": "sample",
-    "step": "step",
-    "token": "token",
-    "segment": "segment",
-    "union": "union: sample, with the scorer's data",
-}
 
 router = APIRouter()
 
@@ -305,7 +298,7 @@ def recipe_status(request: Request, state: RecipeState) -> RecipeStatus:
         total=len(state.steps),
         share=100 * state.done // max(1, len(state.steps)),
         reasons=[
-            f"{step.name}: {step.reason}"
+            f"{step_label(step.name)}: {step.reason}"
             for step in state.steps
             if step.status in ("failed", "crashed", "refused") and step.reason
         ],
@@ -332,7 +325,7 @@ def _trainings(state: RecipeState) -> list[Run]:
 
 def _curve_names(state: RecipeState) -> dict[int, str]:
     """What the line of each training is called: its step, as all of them begin with the recipe's name."""
-    return {run.id: name for name, run in state.runs.items()}
+    return {run.id: step_label(name) for name, run in state.runs.items()}
 
 
 def _stages(request: Request, state: RecipeState) -> list[Stage]:
@@ -354,12 +347,12 @@ def _stages(request: Request, state: RecipeState) -> list[Stage]:
 
 def _plan_step(request: Request, step: StepState, run: Run | None) -> PlanStep:
     return PlanStep(
-        name=step.name,
+        name=step_label(step.name),
         address=url_of(request, "run", run_id=run.id) if run is not None else None,
         status=step.status,
         share=percent_done(run.job) if run is not None and step.status == "running" else None,
         reason=step.reason,
-        needs=", ".join(step.needs),
+        needs=", ".join(map(step_label, step.needs)),
     )
 
 
@@ -398,7 +391,7 @@ def _row(
     leads_to = row.run_ids or row.evaluation_ids
     loss = row.held_out_loss
     return CompareRow(
-        density=DENSITIES.get(row.density, row.density),
+        density=row_label(row.density),
         address=url_of(request, "run", run_id=leads_to[0]) if len(leads_to) == 1 else None,
         status=row.status,
         is_done=row.status == "succeeded",

@@ -101,7 +101,8 @@ class WorkerLine:
     memory_bytes: int | None
     queues: str
     version: str
-    is_alive: bool
+    state: str
+    """`busy`, `idle` or `gone`."""
     heartbeat_at: datetime
     started_at: datetime
     does: list[RunRow]
@@ -282,7 +283,7 @@ def _worker_line(request: Request, worker: Worker, found: Sequence[Queue]) -> Wo
         memory_bytes=worker.memory_bytes,
         queues=", ".join(worker.queues),
         version=worker.version,
-        is_alive=worker.alive,
+        state=worker.state,
         heartbeat_at=worker.heartbeat_at,
         started_at=worker.started_at,
         does=[

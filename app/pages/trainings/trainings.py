@@ -18,6 +18,7 @@ from app.pages.parts.form_fields import (
     FieldGroup,
     Typed,
     TypedDep,
+    begun,
     body_from,
     faults_of,
     first,
@@ -39,6 +40,7 @@ from app.services.trainings.trainings import Preview, TrainingBody
 from app.settings import Settings
 from engine.errors import EngineError
 from engine.rules import SegmentationRule
+from engine.training.methods import METHODS
 
 FIRST_METHOD = "dpo"
 NAME_CHARACTERS = 60
@@ -116,7 +118,8 @@ def show_training_form(request: Request, session: SessionDep) -> Response:
     dataset_id = page_number(values.get("dataset")) or (run.dataset_id if run else None)
     groups = _groups(session, dataset_id)
     if run is not None and run.kind == TRAINING:
-        typed = with_model_names(session, typed_from(groups, body_of(session, run)), MODELS)
+        again = begun(groups) | typed_from(groups, body_of(session, run))
+        typed = with_model_names(session, again, MODELS)
         typed["cloned_from"] = [str(run.id)]
     else:
         typed = _proposed(session, groups, dataset_id, values.get("method", FIRST_METHOD))
@@ -196,10 +199,9 @@ def _proposed(
     session: Session, groups: Sequence[FieldGroup], dataset_id: int | None, method: str
 ) -> dict[str, list[str]]:
     """What the form begins with: the newest scoring's masks, and the model it compared with as the base."""
-    typed = {
-        "method.name": [method if method in fields.METHODS else FIRST_METHOD],
+    typed = begun(groups) | {
+        "method.name": [method if method in METHODS else FIRST_METHOD],
         "supervision.density": ["segment"],
-        "ppo.whiten": ["true"],
         "dataset_id": [] if dataset_id is None else [str(dataset_id)],
     }
     scored = [
@@ -233,7 +235,7 @@ def _page(
         title="Train",
         section="home",
         choices=form_choices(session),
-        method=method if method in fields.METHODS else FIRST_METHOD,
+        method=method if method in METHODS else FIRST_METHOD,
         open_groups=[group for group in filled_in if group.title in fields.OPEN],
         folded_groups=[group for group in filled_in if group.title not in fields.OPEN],
         action=url_of(request, "training_create"),

@@ -72,13 +72,13 @@ def plan_recipe(session: Session, settings: Settings, body: RecipeBody) -> Recip
     warnings += _check_trainings(session, settings, steps, base)
     if body.union and not union:
         warnings.append(
-            "There is no row `union`: sample-wise training on the scorer's data as well needs data that only "
-            "the scorer has seen. Name them as `scorer_dataset_id`."
+            "There is no row of sample + scorer data: sample-wise training on these as well needs data that "
+            "only the scorer has seen. Name them as the scorer's data."
         )
     if not body.suite_ids:
         warnings.append(
             "Without a task suite nobody sees whether answers get better: the table compares losses and "
-            "accuracies only. Name one in `suite_ids`."
+            "accuracies only. Name one."
         )
     return RecipePlan(name, steps, list(dict.fromkeys(warnings)))
 

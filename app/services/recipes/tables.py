@@ -206,7 +206,7 @@ def _compute(state: RecipeState) -> str:
         "same base policy."
     )
     if any(step.density == "union" for step in state.steps):
-        sentence += " The rows `union` see the scorer's data as well, in as many updates."
+        sentence += " The rows of sample + scorer data see those as well, in as many updates."
     if len(request["seeds"]) > 1:
         sentence += (
             f" Figures are means over {len(request['seeds'])} seeds, with Student's 95% interval of the mean."

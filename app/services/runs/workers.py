@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.tables import WorkerRow
+from app.db.tables import Job, JobStatus, WorkerRow
 
 ALIVE_SECONDS = 15
 """A worker whose last sign of life is older counts as gone."""
@@ -33,6 +34,13 @@ class Worker:
     started_at: datetime
     heartbeat_at: datetime
     alive: bool
+    is_busy: bool = False
+    """Whether it does a job."""
+
+    @property
+    def state(self) -> Literal["busy", "idle", "gone"]:
+        """What a person reads of it."""
+        return "gone" if not self.alive else "busy" if self.is_busy else "idle"
 
 
 def beat(
@@ -80,7 +88,8 @@ def list_workers(session: Session) -> list[Worker]:
     """Every worker that joined, those that are alive first, then by name."""
     age = func.extract("epoch", func.now() - WorkerRow.heartbeat_at)
     alive = (age < ALIVE_SECONDS).label("alive")
-    rows = session.execute(select(WorkerRow, alive).order_by(alive.desc(), WorkerRow.name))
+    busy = select(Job.id).where(Job.worker_name == WorkerRow.name, Job.status == JobStatus.running).exists()
+    rows = session.execute(select(WorkerRow, alive, busy).order_by(alive.desc(), WorkerRow.name))
     return [
         Worker(
             name=row.name,
@@ -93,8 +102,9 @@ def list_workers(session: Session) -> list[Worker]:
             started_at=row.started_at,
             heartbeat_at=row.heartbeat_at,
             alive=is_alive,
+            is_busy=is_busy,
         )
-        for row, is_alive in rows
+        for row, is_alive, is_busy in rows
     ]
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Model, Pair, StoredMap
-from app.errors import Invalid, Problem, StorageFull
+from app.errors import Invalid, Problem, StorageFull, problems_of
 from app.services.datasets.datasets import check_disk
 from app.services.models.models import reference_of
 from app.services.runs import workers
@@ -167,31 +167,11 @@ def memory_parts(memory: MemoryEstimate) -> dict[str, int]:
 
 
 def _checked(request: TrainingRequest, *, has_rewards: bool) -> list[str]:
-    """What the engine warns of. Raises Invalid, with the field that its sentence names, where it refuses."""
+    """What the engine warns of. Raises Invalid, with the field that is at fault, where it refuses."""
     try:
         return check_training(request, has_rewards=has_rewards)
     except RequestError as error:
-        raise Invalid(
-            str(error), code=error.code, errors=[Problem(_place(str(error)), str(error))]
-        ) from error
-
-
-def _place(sentence: str) -> tuple[str, ...]:
-    """The field of the body that a sentence of the engine speaks of: the first that it names."""
-    named = sentence.split("`")[1::2]
-    inside = {
-        "batch_size": ("optimisation", "batch_size"),
-        "processes": ("machine", "processes"),
-        "minibatches": ("method", "minibatches"),
-        "reading": ("method", "reading"),
-        "supervision.density": ("supervision", "density"),
-    }
-    for name in named:
-        if name in inside:
-            return ("body", *inside[name])
-        if name in ("scorer", "reward_model", "reference"):
-            return ("body", name)
-    return ("body", "method")
+        raise Invalid(str(error), code=error.code, errors=problems_of(error)) from error
 
 
 def _memory(session: Session, asked: Asked, settled: TrainingRequest) -> MemoryEstimate:

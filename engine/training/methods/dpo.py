@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates
 
 if TYPE_CHECKING:
@@ -18,14 +19,28 @@ class Dpo(MethodFields):
     """Preference loss on kept tokens. The three safeguards are on by default (METHOD section 8)."""
 
     name: Literal["dpo"] = "dpo"
-    beta: float = Field(0.1, gt=0)
-    preference: Literal["sigmoid", "ipo", "hinge", "cdpo", "robust"] = "sigmoid"
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    length_normalised: bool = False
-    rejected_clip: float | None = Field(2.0, ge=0)
-    """Nats; None for no clip."""
-    sft_weight: float = Field(0.5, ge=0)
-    masked_weight: float = Field(0.05, ge=0)
+    beta: float = Field(0.1, gt=0, title="Beta")
+    """Scale of log-ratios: the higher, the closer the policy stays to the reference."""
+    preference: Literal["sigmoid", "ipo", "hinge", "cdpo", "robust"] = Field(
+        "sigmoid",
+        title="Loss type",
+        json_schema_extra=shown(
+            words={"sigmoid": "sigmoid: DPO", "ipo": "IPO", "hinge": "hinge: SLiC", "cdpo": "cDPO"}
+        ),
+    )
+    """Of the margin between chosen and rejected."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, title="Label smoothing")
+    """Share of preferences that are taken to be the wrong way round: for cDPO and robust."""
+    length_normalised: bool = Field(False, title="Length normalisation")
+    """Log-ratios are means over kept tokens instead of sums."""
+    rejected_clip: float | None = Field(
+        2.0, ge=0, title="Rejected clip", json_schema_extra=shown(unit="nats", blank="no clip")
+    )
+    """A rejected token's log-ratio counts down to minus this: keeps masked training from collapsing."""
+    sft_weight: float = Field(0.5, ge=0, title="SFT coefficient")
+    """Of the likelihood of kept chosen tokens."""
+    masked_weight: float = Field(0.05, ge=0, title="Dropped-token coefficient")
+    """Of the squared log-ratio of dropped tokens: holds them where they were."""
 
     @model_validator(mode="after")
     def _smoothing_has_a_loss(self) -> Dpo:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from engine.errors import RequestError
+from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates, Sampling
 
 if TYPE_CHECKING:
@@ -19,23 +20,46 @@ class Ppo(MethodFields):
     """Rollouts, GAE over dense rewards, a critic, the clipped surrogate on the mask."""
 
     name: Literal["ppo"] = "ppo"
-    sampling: Sampling = Sampling()
-    epochs: int = Field(2, ge=1)
+    sampling: Sampling = Field(Sampling(), title="Sampling")
+    """How responses are drawn from the policy."""
+    epochs: int = Field(2, ge=1, title="PPO epochs")
     """Passes over each batch of rollouts."""
-    minibatches: int = Field(2, ge=1)
-    """Updates a pass."""
-    clip: float = Field(0.2, gt=0)
-    value_clip: float | None = Field(0.2, gt=0)
-    value_weight: float = Field(0.5, ge=0)
-    kl_coef: float = Field(0.05, ge=0)
+    minibatches: int = Field(2, ge=1, title="Minibatches")
+    """Updates in each PPO epoch."""
+    clip: float = Field(0.2, gt=0, title="Clip range")
+    """How far the probability ratio of a token may leave 1 before its gradient stops."""
+    value_clip: float | None = Field(
+        0.2, gt=0, title="Value clip range", json_schema_extra=shown(blank="no clip")
+    )
+    """How far the critic may leave its values of the rollouts in one update."""
+    value_weight: float = Field(0.5, ge=0, title="Value coefficient")
+    """Of the critic's loss."""
+    kl_coef: float = Field(0.05, ge=0, title="KL coefficient")
     """Of the k1 estimate that is taken from every token's reward."""
-    gamma: float = Field(1.0, gt=0, le=1)
-    lambda_: float = Field(0.95, ge=0, le=1)
-    whiten: bool = True
-    dense: Literal["reward", "mask", "both"] = "reward"
-    """Where the density enters: in r_t, in the surrogate's mask, or in both."""
-    placing: Literal["ends", "spread"] = "ends"
-    """A segment's reward stands at its last token, or evenly on its tokens."""
+    gamma: float = Field(1.0, gt=0, le=1, title="Gamma")
+    """Discount of later rewards."""
+    lambda_: float = Field(0.95, ge=0, le=1, title="GAE lambda")
+    """Between the critic's word alone (0) and the rewards' alone (1)."""
+    whiten: bool = Field(True, title="Whiten advantages")
+    """To mean 0 and deviation 1 over a batch."""
+    dense: Literal["reward", "mask", "both"] = Field(
+        "reward",
+        title="Granularity enters in",
+        json_schema_extra=shown(
+            words={
+                "reward": "the reward of each token",
+                "mask": "the mask of the surrogate",
+                "both": "both of them",
+            }
+        ),
+    )
+    """Where token rewards enter."""
+    placing: Literal["ends", "spread"] = Field(
+        "ends",
+        title="Segment reward placement",
+        json_schema_extra=shown(words={"ends": "at its last token", "spread": "evenly on its tokens"}),
+    )
+    """Where the reward of a segment stands."""
 
 
 def _loop(data: PromptData) -> MethodLoop[Any]:
@@ -50,8 +74,9 @@ def _check(request: TrainingRequest) -> None:
     rollouts = request.optimisation.batch_size * method.sampling.responses
     if rollouts < method.minibatches:
         raise RequestError(
-            f"{rollouts} rollouts cannot be cut into {method.minibatches} minibatches; take a larger "
-            "`batch_size` or fewer `minibatches`."
+            f"{rollouts} rollouts cannot be cut into {method.minibatches} minibatches; take a larger batch "
+            "or fewer minibatches.",
+            field="optimisation.batch_size",
         )
 
 

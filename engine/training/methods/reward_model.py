@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from engine.errors import RequestError
+from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates
 
 if TYPE_CHECKING:
@@ -19,9 +20,20 @@ class RewardModel(MethodFields):
     """Bradley-Terry on the last token, on the sum of token outputs, or on the mean of segment ends."""
 
     name: Literal["reward_model"] = "reward_model"
-    reading: Literal["last", "sum", "segment"] = "last"
-    centre: float = Field(0.01, ge=0)
-    """Weight of the squared mean output over a pair, which gives the rewards a zero [ours]."""
+    reading: Literal["last", "sum", "segment"] = Field(
+        "last",
+        title="Reward pooling",
+        json_schema_extra=shown(
+            words={
+                "last": "the last token",
+                "sum": "the sum of all tokens",
+                "segment": "the mean of segment ends",
+            }
+        ),
+    )
+    """Which outputs of the head are a response's reward."""
+    centre: float = Field(0.01, ge=0, title="Centring coefficient")
+    """Of the squared mean output over a pair, which gives the rewards a zero [ours]."""
 
 
 def _loop(data: OfflineData) -> MethodLoop[Any]:
@@ -37,8 +49,9 @@ def _check(request: TrainingRequest) -> None:
     assert isinstance(method, RewardModel)
     if request.supervision.density != "sample" and method.reading != "segment":
         raise RequestError(
-            f"A reward model read at `{method.reading}` knows no segments; set its `reading` to "
-            "`segment`, or `supervision.density` to `sample`."
+            f"A reward that is pooled by `{method.reading}` knows no segments; choose the pooling `segment`, "
+            "or the granularity `sample`.",
+            field="method.reading",
         )
 
 

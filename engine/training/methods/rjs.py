@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates, Sampling
 from engine.training.methods.sft import likelihood_loop
 
@@ -19,7 +22,10 @@ class Rjs(MethodFields):
     """
 
     name: Literal["rjs"] = "rjs"
-    sampling: Sampling | None = None
+    sampling: Sampling | None = Field(
+        None, title="Sample responses", json_schema_extra=shown(blank="the chosen ones of the data")
+    )
+    """And keep the best by the reward model; else the chosen ones of the data are learned from."""
 
 
 def _best_of_sampled(data: PromptData) -> MethodLoop[Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates
 from engine.training.methods.dpo import Dpo
 
@@ -18,10 +19,12 @@ class Scorer(MethodFields):
     """The clipped, anchored DPO whose implicit reward finds wrong tokens; frozen then, it gives masks."""
 
     name: Literal["scorer"] = "scorer"
-    beta: float = Field(0.02, gt=0)
-    """Small, so that every pair stays in the straight part of the loss [ours]."""
-    rejected_clip: float = Field(4.0, ge=0)
-    sft_weight: float = Field(0.05, ge=0)
+    beta: float = Field(0.02, gt=0, title="Beta")
+    """Small, so that every pair stays in the straight part of the loss and keeps teaching [ours]."""
+    rejected_clip: float = Field(4.0, ge=0, title="Rejected clip", json_schema_extra=shown(unit="nats"))
+    """A rejected token's log-ratio counts down to minus this."""
+    sft_weight: float = Field(0.05, ge=0, title="SFT coefficient")
+    """Of the likelihood of chosen tokens."""
 
     def as_dpo(self) -> Dpo:
         """The preference loss that it learns by."""
@@ -53,6 +56,6 @@ METHODS.register(
         compares=True,
         in_recipes=False,
         densities=("sample",),
-        why_densities="A scorer learns from whole responses; set `supervision.density` to `sample`.",
+        why_densities="A scorer learns from whole responses; choose the granularity `sample`.",
     )
 )

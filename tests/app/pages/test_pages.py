@@ -139,7 +139,7 @@ def test_home_says_what_to_do_next_and_what_the_queue_holds(browser_client, worl
     assert [label for _, label in steps] == [
         "Score bare",
         "Read the contradicting pairs",
-        "Compare densities",
+        "Compare granularities",
     ]
     for address, _ in steps:
         get(browser_client, html.unescape(address))

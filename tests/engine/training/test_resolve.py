@@ -80,7 +80,7 @@ REFUSED = [
     ({"supervision": {"density": "segment"}, "scorer": {"path": "policy/"}}, "feeds on itself"),
     ({"method": {"name": "sft"}, "supervision": {"density": "token"}}, "choose `rjs`"),
     ({"method": {"name": "scorer"}, "supervision": {"density": "step"}}, "learns from whole responses"),
-    ({"method": {"name": "ppo"}}, "name a `reward_model`, or a frozen `scorer`"),
+    ({"method": {"name": "ppo"}}, "name a reward model, or a frozen scorer"),
     (
         {"method": {"name": "grpo"}, "scorer": {"path": "s"}, "supervision": {"source": "spans"}},
         "samples its own",
@@ -100,7 +100,7 @@ REFUSED = [
     ({"machine": {"processes": 4}, "optimisation": {"batch_size": 2}}, "cannot be shared by 4 processes"),
     (
         {"supervision": {"density": "segment", "source": "rm_prefix"}, "scorer": {"path": "s"}},
-        "needs a `reward_model`",
+        "needs a reward model",
     ),
     ({"method": {"name": "reward_model"}, "supervision": {"density": "segment"}}, "knows no segments"),
 ]

@@ -16,6 +16,7 @@ from app.pages.parts.form_fields import (
     typed_from,
 )
 from app.services.trainings.requests import TrainingBody
+from engine.training.methods import METHODS
 from engine.training.request import Optimisation, TrainingNumbers
 
 GROUPS = [
@@ -40,7 +41,7 @@ def paths(values, under=""):
             yield path
 
 
-@pytest.mark.parametrize("method", list(fields.METHODS))
+@pytest.mark.parametrize("method", list(METHODS))
 def test_the_form_has_every_number_of_a_training(method):
     body = TrainingNumbers.model_validate({"method": {"name": method}, "lora": {}})
     names = {field.name for group in GROUPS for field in group.fields if field.belongs_to(method)}
@@ -51,7 +52,7 @@ def test_the_form_has_every_number_of_a_training(method):
         assert name in names or path == "method.name" or f"{name}?" in names, path
 
 
-@pytest.mark.parametrize("method", list(fields.METHODS))
+@pytest.mark.parametrize("method", list(METHODS))
 def test_a_body_is_typed_and_read_back(method):
     body = TrainingBody.model_validate(
         {
@@ -114,7 +115,7 @@ def test_a_fault_finds_its_field(place, name):
 
 def failed(*problems: Problem) -> Invalid:
     """A request that could not be used."""
-    return Invalid("`model` cannot be used: it is missing.", errors=problems)
+    return Invalid("Model cannot be used: it is missing.", errors=problems)
 
 
 def test_the_head_of_a_form_names_the_fields_whose_faults_stand_beside_them():
@@ -125,7 +126,7 @@ def test_the_head_of_a_form_names_the_fields_whose_faults_stand_beside_them():
     )
     # A fault that no field shows is told at the head.
     assert (
-        headline_of(failed(Problem(("body",), "Give `model`.")), GROUPS)
+        headline_of(failed(Problem(("body",), "Give a model.")), GROUPS)
         == f"{labels['model']} cannot be used: it is missing."
     )
 
@@ -133,13 +134,13 @@ def test_the_head_of_a_form_names_the_fields_whose_faults_stand_beside_them():
 def test_a_preview_says_each_fault_with_the_name_of_its_field():
     error = failed(
         Problem(("body", "model"), "is missing"),
-        Problem(("body", "dpo", "beta"), "Give `model` too"),
+        Problem(("body", "dpo", "beta"), "Give a model too"),
         Problem(("body",), "Nothing would be left"),
     )
     labels = {field.name: field.label for group in GROUPS for field in group.fields}
     assert faults_of(error, GROUPS, "dpo") == [
         f"{labels['model']} is missing.",
-        f"{labels['dpo.beta']}: Give {labels['model']} too.",
+        f"{labels['dpo.beta']}: Give a model too.",
         "Nothing would be left.",
     ]
 

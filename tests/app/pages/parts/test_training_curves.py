@@ -54,7 +54,7 @@ def test_json_ends_no_script():
 
 def test_metrics_have_names_that_people_read():
     assert label_of("held_out/loss") == "Loss, held out"
-    assert label_of("train/gradient_norm") == "Gradient norm"
+    assert label_of("train/gradient_norm") == "Grad norm"
     assert label_of("suite/known errors/all") == "known errors: all"
     assert label_of("train/brand_new") == "train: brand new"
 

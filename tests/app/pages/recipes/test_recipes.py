@@ -94,7 +94,7 @@ def test_the_form_previews_the_runs_that_it_makes(browser_client, database, sett
     assert "rjs segment, seed 1" in told
     answer = browser_client.post("/recipes/new", data=data)
     assert answer.status_code == 200
-    assert "Densities at equal steps" in answer.text
+    assert "Granularities at equal steps" in answer.text
     with database.session() as session:
         (state,) = recipes.list_recipes(session).items
         assert state.recipe.request["optimisation"]["steps"] == 50
@@ -132,12 +132,12 @@ def test_a_recipe_shows_its_plan_and_what_waits_for_what(browser_client, recipe_
 def test_the_table_tells_figures_intervals_and_the_difference_to_the_base(browser_client, recipe_id, succeed):
     succeed(*ALL)
     page = get(browser_client, f"/recipes/{recipe_id}")
-    table = page.split('aria-label="Densities at equal steps"')[1].split("</table>")[0]
+    table = page.split('aria-label="Granularities at equal steps"')[1].split("</table>")[0]
     rows = {
         re.sub(r"<.*?>", "", name).strip(): rest
         for name, rest in re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', table, re.S)
     }
-    union = "union: sample, with the scorer&#39;s data"
+    union = "sample + scorer data"
     assert list(rows) == ["base, untrained", "sample", "segment", union]
     assert "<b>50.0%</b>" in rows["base, untrained"]
     assert "<b>80.0%</b>" in rows["segment"]
@@ -196,11 +196,11 @@ def test_a_refresh_brings_new_trainings_to_the_curves_without_drawing_them_anew(
     before = browser_client.get(f"/recipes/{recipe_id}/status").text
     assert "data-curves" not in before
     named = json.loads(re.search(r'data-runs-of="curves">(.*?)</script>', before)[1])
-    assert [run["name"] for run in named] == ["rjs sample", "rjs union"]
+    assert [run["name"] for run in named] == ["rjs sample", "rjs sample + scorer data"]
     succeed("scorer", "scores")
     after = browser_client.get(f"/recipes/{recipe_id}/status").text
     named = json.loads(re.search(r'data-runs-of="curves">(.*?)</script>', after)[1])
-    assert [run["name"] for run in named] == ["rjs sample", "rjs segment", "rjs union"]
+    assert [run["name"] for run in named] == ["rjs sample", "rjs segment", "rjs sample + scorer data"]
     assert after.strip() in get(browser_client, f"/recipes/{recipe_id}")
 
 

@@ -63,8 +63,10 @@ def test_home_data_sets_and_models_lead_to_training_in_one_click(browser_client,
 
 def test_fields_say_which_methods_have_them(browser_client, scored):
     page = get(browser_client, "/trainings/new?method=ppo")
-    assert 'data-method="ppo"' in page
     assert re.search(r'data-methods="ppo">\s*<label for="field-ppo-gamma"', page)
+    assert re.search(r'data-methods="dpo" data-other>\s*<label for="field-dpo-beta"', page), (
+        "hidden with a script"
+    )
     assert "Only for ppo." in field(page, "ppo.gamma")
 
 
@@ -123,7 +125,7 @@ def test_a_fault_stands_beside_its_field_and_nothing_is_lost(browser_client, dat
     assert 'aria-invalid="true"' in field(answer.text, "dpo.beta")
     assert 'value="-1"' in field(answer.text, "dpo.beta")
     assert '<details class="group" data-methods' in answer.text
-    assert re.search(r'<details class="group"[^>]* open><summary>Numbers of the method', answer.text)
+    assert re.search(r'<details class="group"[^>]* open><summary>Hyperparameters', answer.text)
     assert 'value="my name"' in field(answer.text, "name")
     assert 'value="8"' in field(answer.text, "lora.rank")
     assert "checked" in field(answer.text, "lora?")

@@ -445,7 +445,7 @@ def test_a_scorer_that_is_there_is_not_trained(session: Session, settings: Setti
     found = recipes.preview(session, settings, world.body(scorer=scorer.id))
     names = [step.name for step in found.steps]
     assert "scorer" not in names
-    assert any("no row `union`" in warning for warning in found.warnings)
+    assert any("no row of sample + scorer data" in warning for warning in found.warnings)
     recipe = recipes.submit(session, settings, world.body(scorer="scorer"))
     assert recipes.get_recipe(session, recipe.id).runs["scores"].request["policy"]["id"] == scorer.id
 
