@@ -49,14 +49,14 @@ class ProblemDocument(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ProblemResponse:
     """A document on its way out, with the headers that belong to its status."""
 
     document: ProblemDocument
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def describe(request: Request, error: Exception) -> Problem:
+def describe(request: Request, error: Exception) -> ProblemResponse:
     """The problem that `error` is to the one who sent `request`. An unknown error is a bug: 500."""
     match error:
         case AppError():
@@ -93,7 +93,7 @@ def _is_full_disk(cause: BaseException | None) -> bool:
     return isinstance(cause, OSError) and cause.errno == errno.ENOSPC
 
 
-def json_answer(problem: Problem) -> Response:
+def json_answer(problem: ProblemResponse) -> Response:
     """The document itself."""
     return Response(
         problem.document.model_dump_json(),
@@ -114,7 +114,7 @@ def _places(error: AppError | EngineError) -> list[Place]:
     return [Place(loc=list(fault.loc), msg=fault.msg) for fault in problems_of(error)]
 
 
-def _of_app_error(request: Request, error: AppError) -> Problem:
+def _of_app_error(request: Request, error: AppError) -> ProblemResponse:
     headers: dict[str, str] = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="rewardscope"'
@@ -123,7 +123,7 @@ def _of_app_error(request: Request, error: AppError) -> Problem:
     return _problem(request, error.status, error.code, error.title, error.detail, _places(error), headers)
 
 
-def _of_validation(request: Request, error: RequestValidationError) -> Problem:
+def _of_validation(request: Request, error: RequestValidationError) -> ProblemResponse:
     places = [Place(loc=list(fault["loc"]), msg=_sentence(fault)) for fault in error.errors()]
     first = f" First: {_path(places[0].loc)}: {places[0].msg}" if places else ""
     faults = "1 value" if len(places) == 1 else f"{len(places)} values"
@@ -131,7 +131,7 @@ def _of_validation(request: Request, error: RequestValidationError) -> Problem:
     return _problem(request, 422, "invalid_request", "Invalid request", detail, places)
 
 
-def _of_http(request: Request, error: HTTPException) -> Problem:
+def _of_http(request: Request, error: HTTPException) -> ProblemResponse:
     phrase = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
     path = request.url.path
@@ -159,7 +159,7 @@ def _problem(
     detail: str,
     errors: Sequence[Place] = (),
     headers: Mapping[str, str] | None = None,
-) -> Problem:
+) -> ProblemResponse:
     document = ProblemDocument(
         type=f"urn:rewardscope:problem:{code}",
         title=title,
@@ -170,7 +170,7 @@ def _problem(
         errors=list(errors),
         request_id=getattr(request.state, "request_id", ""),
     )
-    return Problem(document, headers or {})
+    return ProblemResponse(document, headers or {})
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

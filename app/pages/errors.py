@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 
 from app.pages.parts.rendering import PageContext, render, url_of
-from app.problems import Problem
+from app.problems import ProblemResponse
 
 SHOWN_FAULTS = 100
 
@@ -36,7 +36,7 @@ PLACES = {
 """Where a page that cannot be shown leads back to, by the beginning of its address; else to the data sets."""
 
 
-def render_problem(request: Request, problem: Problem) -> Response:
+def render_problem(request: Request, problem: ProblemResponse) -> Response:
     """The page of a failure, with its status and headers."""
     document = problem.document
     beginning = "/" + request.url.path.split("/")[1]

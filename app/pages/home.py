@@ -76,7 +76,7 @@ class QueueGlance:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLine:
+class WorkerGlance:
     """A worker that joined."""
 
     name: str
@@ -93,7 +93,7 @@ class Activity:
     """What changes while one looks on: the newest runs and the workers."""
 
     runs: list[RunRow]
-    workers: list[WorkerLine]
+    workers: list[WorkerGlance]
     queues: list[QueueGlance]
     """Queues in which something waits or runs."""
     is_active: bool
@@ -228,7 +228,7 @@ def _activity(request: Request, session: Session) -> Activity:
     newest: Sequence[Run] = runs.newest_runs(session, limit=SHOWN_RUNS)
     lines = [run_row(request, run) for run in newest]
     present = [
-        WorkerLine(
+        WorkerGlance(
             name=worker.name,
             device=None if worker.device == "auto" else worker.device,
             queues=", ".join(worker.queues),

@@ -17,7 +17,7 @@ from app.security import load_token
 from app.services import server_facts
 from app.services.runs import webhook_calls, webhooks, workers
 from app.services.runs.webhooks import ENDS, WebhookRequest, WebhookState
-from app.services.runs.workers import Worker
+from app.services.runs.workers import WorkerState
 from app.services.server_facts import ServerFacts, SettingInForce
 from app.settings import Settings
 
@@ -90,7 +90,7 @@ class SettingsPage(PageContext):
     webhooks: list[WebhookLine]
     form: WebhookForm
     tested: Tested | None
-    workers: list[Worker]
+    workers: list[WorkerState]
     facts: ServerFacts
     settings: list[SettingInForce]
 

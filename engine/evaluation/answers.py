@@ -24,7 +24,7 @@ from engine.types import Message, PreferencePair, Response
 _NO_LIMIT = 2**31 - 1
 
 
-class Drawing(NamedTuple):
+class DrawnResponses(NamedTuple):
     """The responses to one task, as tokens."""
 
     given: Int32[np.ndarray, " given"]
@@ -69,7 +69,7 @@ def draw(
     top_p: float,
     seed: int,
     token_budget: int,
-) -> list[Drawing]:
+) -> list[DrawnResponses]:
     """`samples` responses to every task, as tokens."""
     rows = given(loaded, tasks)
     drawn = sample(
@@ -82,7 +82,7 @@ def draw(
         top_p=top_p,
         token_budget=token_budget,
     )
-    return [Drawing(one.ids, drawn[at * samples : (at + 1) * samples]) for at, one in enumerate(rows)]
+    return [DrawnResponses(one.ids, drawn[at * samples : (at + 1) * samples]) for at, one in enumerate(rows)]
 
 
 def answers(

@@ -35,7 +35,7 @@ REPORT_EVERY = 20
 """Steps between two reports."""
 
 
-class Report(Protocol):
+class BuildReport(Protocol):
     """What hears how far the build is; it may raise to stop it."""
 
     def __call__(
@@ -78,7 +78,7 @@ class LabBuild:
     settings: BuildSettings
 
 
-def build(folder: Path, report: Report, settings: BuildSettings | None = None) -> LabBuild:
+def build(folder: Path, report: BuildReport, settings: BuildSettings | None = None) -> LabBuild:
     """The lab in a folder below `folder`, built now unless it is there already.
 
     Deterministic: the same settings on the same machine give the same files. Whatever `report` raises passes
@@ -104,7 +104,7 @@ def build(folder: Path, report: Report, settings: BuildSettings | None = None) -
     )
 
 
-def _build(work: Path, report: Report, settings: BuildSettings) -> None:
+def _build(work: Path, report: BuildReport, settings: BuildSettings) -> None:
     report(progress=Progress("drawing the world", 0, None, "pairs"))
     world, seed = World(settings.world), settings.world.seed
     documents = world.documents()
@@ -142,7 +142,7 @@ def _train_scorers(
     tokenizer: transformers.PreTrainedTokenizerFast,
     work: Path,
     settings: BuildSettings,
-    report: Report,
+    report: BuildReport,
 ) -> None:
     """The scorer and the reward model at the same time: neither needs the other, and each fills one core."""
     total = settings.scorer_steps + settings.reward_model_steps

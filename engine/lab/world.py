@@ -59,7 +59,7 @@ class WorldSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Clause:
+class WorldClause:
     """A wording of an item, with the answer given; `wrong` holds code points [start, end) of the clause."""
 
     item: Item
@@ -294,16 +294,16 @@ def copy_item(rng: random.Random) -> Item:
     )
 
 
-def word(rng: random.Random, item: Item, right: bool, wording: float) -> Clause:
+def word(rng: random.Random, item: Item, right: bool, wording: float) -> WorldClause:
     """The item as a clause; a wrong one blames the answer, or of a repeated phrase the changed words."""
     statement = item.statements[int(wording * len(item.statements))]
     answer = item.right if right else rng.choice(item.wrongs)
     text = statement.replace("{answer}", answer)
     if right:
-        return Clause(item, text, None)
+        return WorldClause(item, text, None)
     at = statement.index("{answer}")
     start, end = changed_words(item.right, answer) if item.skill == "copy" else (0, len(answer))
-    return Clause(item, text, (at + start, at + end))
+    return WorldClause(item, text, (at + start, at + end))
 
 
 def changed_words(said: str, repeated: str) -> tuple[int, int]:
@@ -318,7 +318,7 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def join(clauses: Sequence[Clause], opening: str, joints: Sequence[str], closing: str) -> Response:
+def join(clauses: Sequence[WorldClause], opening: str, joints: Sequence[str], closing: str) -> Response:
     """Clauses as one answer, with the errors' spans moved to where they now stand."""
     text = opening
     spans = []

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.api.parts.common import Id, door
 from app.dependencies import SessionDep
 from app.services.pairs import previews
-from app.services.pairs.previews import DpoPreview, PairPreview, Preview, PreviewName
+from app.services.pairs.previews import DensityPreview, DpoPreview, PairPreview, PreviewName
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
 from engine.training.methods.dpo import Dpo
@@ -65,7 +65,7 @@ class DensityView(BaseModel):
     """1 where a token counts; only where `gradients` was asked for."""
 
 
-class PreviewView(BaseModel):
+class PairPreviewView(BaseModel):
     """What training would see of a pair, with the run's policy as the trained model."""
 
     pair_id: int
@@ -91,7 +91,7 @@ def read_preview(
     sft_weight: Annotated[float, Query(ge=0, le=1e6)] = 0.5,
     masked_weight: Annotated[float, Query(ge=0, le=1e6)] = 0.05,
     gradients: Annotated[bool, Query(description="Whether to send a number for every token.")] = False,
-) -> PreviewView:
+) -> PairPreviewView:
     """Margin, losses and kept tokens under sample-, step-, token- and segment-wise training, from what the
     run stored."""
     method = Dpo(beta=beta, rejected_clip=rejected_clip, sft_weight=sft_weight, masked_weight=masked_weight)
@@ -99,9 +99,9 @@ def read_preview(
     return preview_view(found, gradients=gradients)
 
 
-def preview_view(found: PairPreview, *, gradients: bool) -> PreviewView:
+def preview_view(found: PairPreview, *, gradients: bool) -> PairPreviewView:
     """The preview as JSON."""
-    return PreviewView(
+    return PairPreviewView(
         pair_id=found.pair_id,
         run_id=found.run.id,
         source=found.source,
@@ -111,7 +111,7 @@ def preview_view(found: PairPreview, *, gradients: bool) -> PreviewView:
     )
 
 
-def _density(one: Preview, gradients: bool) -> DensityView:
+def _density(one: DensityPreview, gradients: bool) -> DensityView:
     return DensityView(
         density=one.name,
         rule=one.rule,

@@ -13,7 +13,7 @@ from app.api.runs.runs import RunView, accepted
 from app.dependencies import SessionDep, SettingsDep
 from app.problems import responses
 from app.services.trainings import trainings
-from app.services.trainings.trainings import Preview, TrainingBody
+from app.services.trainings.trainings import TrainingBody, TrainingForecast
 
 
 class KeptView(BaseModel):
@@ -23,7 +23,7 @@ class KeptView(BaseModel):
     rejected: float | None
 
 
-class PreviewView(BaseModel):
+class TrainingPreviewView(BaseModel):
     """What a training would do."""
 
     steps: int
@@ -53,7 +53,7 @@ class PreviewView(BaseModel):
     """The engine's request with nothing left open."""
 
     @classmethod
-    def of(cls, found: Preview) -> PreviewView:
+    def of(cls, found: TrainingForecast) -> TrainingPreviewView:
         """The view of a preview."""
         kept = found.kept
         return cls(
@@ -89,6 +89,6 @@ def submit_training(
 
 
 @router.post("/preview", responses=responses(507))
-def preview_training(body: TrainingBody, session: SessionDep, settings: SettingsDep) -> PreviewView:
+def preview_training(body: TrainingBody, session: SessionDep, settings: SettingsDep) -> TrainingPreviewView:
     """What a training would do: rows, steps, memory, what the mask keeps, and warnings. Stores nothing."""
-    return PreviewView.of(trainings.preview(session, settings, body))
+    return TrainingPreviewView.of(trainings.preview(session, settings, body))

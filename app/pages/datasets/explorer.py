@@ -18,9 +18,9 @@ from app.pages.datasets.conflicts import ConflictPanel, conflict_panel
 from app.pages.datasets.histogram import HistogramPanel, panels
 from app.pages.datasets.table import (
     ROW_CHOICES,
-    Column,
     FilterChip,
     Heading,
+    PairColumn,
     TableQuery,
     all_columns,
     api_parameters,
@@ -83,7 +83,7 @@ class Why:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """What stands in a column of a line."""
 
     label: str
@@ -96,12 +96,12 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableLine:
     """A line of the table."""
 
     key: str
     address: str
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Explorer:
     save_url: str
     saved_query: str
     headings: list[Heading]
-    rows: list[Row]
+    rows: list[TableLine]
     total: str
     exports: list[tuple[str, str]]
     first_url: str | None
@@ -434,13 +434,13 @@ class _Reader:
 
     # ------------------------------------------------------------------------------------------- its table
 
-    def _rows(self, found: Sequence[PairRow], columns: Sequence[Column]) -> list[Row]:
+    def _rows(self, found: Sequence[PairRow], columns: Sequence[PairColumn]) -> list[TableLine]:
         told: dict[int, Reason] = {}
         if self.query.run_id is not None and any(column.kind == "why" for column in columns):
             listed = [row.pair for row in found]
             told = reasons.reasons(self.session, self.query.run_id, self.query.source, listed)
         return [
-            Row(
+            TableLine(
                 key=row.pair.key,
                 address=self._pair_url(row.pair.id),
                 cells=[self._cell(row, told.get(row.pair.id), column) for column in columns],
@@ -453,20 +453,20 @@ class _Reader:
         path = url_of(self.request, "pair", pair_id=pair_id)
         return "?".join(filter(None, [path, "&".join(filter(None, [self.parameters, at]))]))
 
-    def _cell(self, row: PairRow, reason: Reason | None, column: Column) -> Cell:
+    def _cell(self, row: PairRow, reason: Reason | None, column: PairColumn) -> TableCell:
         if column.kind == "why":
             loud = [one for one in (reason, reason and reason.also) if one]
             whys = [self._why(row, one) for one in loud]
-            return Cell(column.label, "why", column.width, whys=whys)
+            return TableCell(column.label, "why", column.width, whys=whys)
         if column.kind == "meta":
             value = meta_text(row.pair.meta.get(column.name.removeprefix(META)))
-            return Cell(column.label, "meta", column.width, pieces=excerpt(value, SNIPPET))
+            return TableCell(column.label, "meta", column.width, pieces=excerpt(value, SNIPPET))
         if column.kind == "text":
             wanted = self.query.query if self.query.within in ("any", column.name) else None
             pieces = excerpt(_text(row, column.name), SNIPPET, wanted)
-            return Cell(column.label, "text", column.width, pieces=pieces)
+            return TableCell(column.label, "text", column.width, pieces=pieces)
         number = getattr(row.score, column.name) if row.score else None
-        return Cell(column.label, column.kind, column.width, number=number)
+        return TableCell(column.label, column.kind, column.width, number=number)
 
     def _why(self, row: PairRow, reason: Reason) -> Why:
         last = reason.end - 1

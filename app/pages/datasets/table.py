@@ -40,7 +40,7 @@ Link = Callable[[PairQuery], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class PairColumn:
     """A column that the table can show."""
 
     name: str
@@ -58,7 +58,7 @@ class Column:
 
 
 SCORED = (
-    Column(
+    PairColumn(
         "conflict",
         "Conflict",
         "Share of |reward| in segments that contradict the preference",
@@ -66,22 +66,24 @@ SCORED = (
         "w-conflict",
         by_default=True,
     ),
-    Column(
+    PairColumn(
         "margin",
         "Margin",
         "Reward of the chosen response less that of the rejected one",
         "signed",
         by_default=True,
     ),
-    Column("min_reward", "Lowest", "Lowest token reward of the pair", "signed"),
-    Column("max_reward", "Highest", "Highest token reward of the pair", "signed"),
-    Column("pivots", "Pivots", "Where the reward turns, in both responses", "count"),
-    Column("tokens", "Tokens", "Response tokens, both sides", "count", by_default=True),
-    Column("kept_chosen", "Kept, chosen", "Share of its tokens that the mask keeps", "share", "w-conflict"),
-    Column(
+    PairColumn("min_reward", "Lowest", "Lowest token reward of the pair", "signed"),
+    PairColumn("max_reward", "Highest", "Highest token reward of the pair", "signed"),
+    PairColumn("pivots", "Pivots", "Where the reward turns, in both responses", "count"),
+    PairColumn("tokens", "Tokens", "Response tokens, both sides", "count", by_default=True),
+    PairColumn(
+        "kept_chosen", "Kept, chosen", "Share of its tokens that the mask keeps", "share", "w-conflict"
+    ),
+    PairColumn(
         "kept_rejected", "Kept, rejected", "Share of its tokens that the mask keeps", "share", "w-conflict"
     ),
-    Column(
+    PairColumn(
         "why",
         "Loudest contradiction",
         "The segment with the most reward against the preference: a bad one of the chosen response "
@@ -93,7 +95,7 @@ SCORED = (
     ),
 )
 TEXTS = tuple(
-    Column(name, name.capitalize(), "", "text", "", sorts=False, by_default=True)
+    PairColumn(name, name.capitalize(), "", "text", "", sorts=False, by_default=True)
     for name in ("prompt", "chosen", "rejected")
 )
 
@@ -180,13 +182,13 @@ def read_columns(written: str | None) -> list[str]:
     return [unquote(name) for name in (written or "").split(",") if name]
 
 
-def all_columns(query: PairQuery, meta_keys: Sequence[str]) -> list[Column]:
+def all_columns(query: PairQuery, meta_keys: Sequence[str]) -> list[PairColumn]:
     """Every column that the table can show."""
-    own = [Column(META + key, key, f"`{key}` of the row's meta", "meta", "w-meta") for key in meta_keys]
+    own = [PairColumn(META + key, key, f"`{key}` of the row's meta", "meta", "w-meta") for key in meta_keys]
     return [*(SCORED if query.run_id is not None else ()), *TEXTS, *own]
 
 
-def shown_columns(query: TableQuery, known: Sequence[Column]) -> list[Column]:
+def shown_columns(query: TableQuery, known: Sequence[PairColumn]) -> list[PairColumn]:
     """The columns that are shown: those that were chosen, and what the table is sorted by. Names that mean
     nothing here are passed over."""
     names = read_columns(query.columns)
@@ -196,13 +198,13 @@ def shown_columns(query: TableQuery, known: Sequence[Column]) -> list[Column]:
     return [column for column in known if column in wanted or column.name == query.sort]
 
 
-def headings(query: PairQuery, columns: Sequence[Column], link: Link) -> list[Heading]:
+def headings(query: PairQuery, columns: Sequence[PairColumn], link: Link) -> list[Heading]:
     """The heads of the table; `link(query)` is the address of the table under another query."""
-    place = Column("position", "Pair", "Place in the data set", "key", "w-key")
+    place = PairColumn("position", "Pair", "Place in the data set", "key", "w-key")
     return [_heading(query, column, link) for column in (place, *columns)]
 
 
-def _heading(query: PairQuery, column: Column, link: Link) -> Heading:
+def _heading(query: PairQuery, column: PairColumn, link: Link) -> Heading:
     can_sort = column.sorts and (query.run_id is not None or column.kind in ("key", "meta"))
     is_sorted = can_sort and query.sort == column.name
     turned = not query.is_descending if is_sorted else None

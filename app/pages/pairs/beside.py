@@ -16,7 +16,7 @@ from app.pages.parts.lanes import ends
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, percent
 from app.pages.parts.pair_view import (
-    Figure,
+    PairFigure,
     SidePanel,
     drawing_of,
     figures,
@@ -24,7 +24,7 @@ from app.pages.parts.pair_view import (
     view_data,
 )
 from app.services.pairs.drawing import Drawing, disagreement
-from app.services.scorings.maps import PairView, SideView
+from app.services.scorings.maps import CutPair, SideView
 from engine.types import SIDES, Side
 
 MAX_TOKENS = 24_000
@@ -60,7 +60,7 @@ class SourcePanel:
     """The pair under this source alone."""
     is_shown: bool
     """Whether it is the one that the controls cut."""
-    figures: list[Figure]
+    figures: list[PairFigure]
     scale: str
     """The numbers at the ends of its colours."""
     sides: list[SidePanel]
@@ -87,7 +87,7 @@ class SourceAddresses:
 
 
 def beside(
-    views: Sequence[PairView], shown: str, look: Look, addresses: Callable[[str], SourceAddresses]
+    views: Sequence[CutPair], shown: str, look: Look, addresses: Callable[[str], SourceAddresses]
 ) -> Beside:
     """The panels of a pair that several sources have scored."""
     drawn = [
@@ -106,7 +106,7 @@ def beside(
 
 
 def _source_panel(
-    view: PairView, drawing: Drawing, shown: str, addresses: SourceAddresses, *, with_text: bool
+    view: CutPair, drawing: Drawing, shown: str, addresses: SourceAddresses, *, with_text: bool
 ) -> SourcePanel:
     numbers = ends(drawing.colouring, drawing.lane)
     return SourcePanel(
@@ -121,7 +121,7 @@ def _source_panel(
     )
 
 
-def _strips(side: Side, drawn: Sequence[tuple[PairView, Drawing]]) -> SideStrips | None:
+def _strips(side: Side, drawn: Sequence[tuple[CutPair, Drawing]]) -> SideStrips | None:
     found = [(view, _of(side, view), drawing) for view, drawing in drawn]
     present = [(view, one, drawing) for view, one, drawing in found if one is not None]
     if not present:
@@ -133,11 +133,11 @@ def _strips(side: Side, drawn: Sequence[tuple[PairView, Drawing]]) -> SideStrips
     )
 
 
-def _of(side: Side, view: PairView) -> SideView | None:
+def _of(side: Side, view: CutPair) -> SideView | None:
     return next((one for one in view.sides if one.side == side), None)
 
 
-def _strip(view: PairView, side: SideView, drawing: Drawing) -> Strip:
+def _strip(view: CutPair, side: SideView, drawing: Drawing) -> Strip:
     drawn = drawing.sides[side.side]
     picture = minimap.Minimap(drawn.strip, drawn.ranks)
     said = f"kept {percent(side.kept)}, pivots {count(len(side.segmentation.pivots))}"

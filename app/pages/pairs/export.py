@@ -27,7 +27,7 @@ from app.services.datasets import datasets
 from app.services.pairs import labels, previews
 from app.services.pairs.exports import pair_document
 from app.services.scorings import maps
-from app.services.scorings.maps import PairView, SideView
+from app.services.scorings.maps import CutPair, SideView
 from engine.formats.maps import token_texts
 from engine.rules import SegmentationRule
 
@@ -112,7 +112,7 @@ def _rank(rank: int) -> str:
     return MISSING if rank < 0 else str(rank)
 
 
-def token_table(side: SideView, view: PairView) -> TokenTable:
+def token_table(side: SideView, view: CutPair) -> TokenTable:
     """Every token with its numbers. One string, since a template that loops over tokens is slow."""
     stored, cut = side.map, side.segmentation
     lanes = {
@@ -165,14 +165,14 @@ def _shown(request: Request, session: Session, pair_id: int) -> ShownPair:
     return ShownPair(shown.values, view, shown.look)
 
 
-def _turns(view: PairView) -> list[Turn]:
+def _turns(view: CutPair) -> list[Turn]:
     pair = view.pair
     if pair.messages is None:
         return [Turn("prompt", pair.prompt)] if pair.prompt else []
     return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
 
 
-def _told(view: PairView) -> list[tuple[str, str]]:
+def _told(view: CutPair) -> list[tuple[str, str]]:
     models = [
         (role.replace("_", " ").capitalize(), str(model["name"]))
         for role in ("policy", "reference", "reward_model")

@@ -20,7 +20,7 @@ from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.services.datasets import datasets
 from app.services.pairs import labels
 from app.services.pairs.labels import Label, Verdict
-from app.services.scorings.maps import PairView
+from app.services.scorings.maps import CutPair
 from engine.types import Side
 
 ROWS = 100
@@ -147,7 +147,7 @@ def show_dataset_labels(request: Request, session: SessionDep, dataset_id: int) 
 def panel_of(
     request: Request,
     session: Session,
-    view: PairView,
+    view: CutPair,
     values: Mapping[str, Any],
     most: int | None = None,
     found: list[Label] | None = None,

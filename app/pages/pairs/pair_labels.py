@@ -15,7 +15,7 @@ from app.pages.parts.highlight import Said
 from app.pages.parts.numbers import counted, shortened
 from app.pages.parts.pair_view import script_json
 from app.services.pairs.labels import VERDICTS, History, Label, Verdict, tokens_of
-from app.services.scorings.maps import PairView, SideView
+from app.services.scorings.maps import CutPair, SideView
 from engine.types import Side
 
 SIGNS: Mapping[Verdict, str] = {"right": "✔", "wrong": "✘", "unsure": "?"}
@@ -103,7 +103,7 @@ class LabelAddresses:
 
 
 def labels_panel(
-    view: PairView,
+    view: CutPair,
     found: Sequence[Label],
     history: History,
     addresses: LabelAddresses,
@@ -132,7 +132,7 @@ def items_of(found: Sequence[Label]) -> list[LabelItem]:
     return [LabelItem(one.side, SIGNS[one.verdict], one.verdict, one.text) for one in found]
 
 
-def said_of(view: PairView, found: Sequence[Label]) -> dict[Side, list[Said]]:
+def said_of(view: CutPair, found: Sequence[Label]) -> dict[Side, list[Said]]:
     """The labels as tokens of each side; a token belongs to a label that covers any character of it."""
     return {side.side: _said(side, _of(side.side, found)) for side in view.sides}
 
@@ -204,6 +204,6 @@ def _verdict(found: Sequence[Label], start: int, end: int) -> str:
     return verdicts.pop() if len(verdicts) == 1 and covered == end - start else "in part"
 
 
-def _data(view: PairView, found: Sequence[Label]) -> Markup:
+def _data(view: CutPair, found: Sequence[Label]) -> Markup:
     """[first token, end, verdict] of the labels of each side."""
     return script_json({side: [list(one) for one in said] for side, said in said_of(view, found).items()})

@@ -44,7 +44,7 @@ from app.services.pairs.drawing import lanes_of, token_lanes
 from app.services.pairs.labels import Label
 from app.services.pairs.pairs import Neighbours, PairQuery
 from app.services.scorings import maps, scorings
-from app.services.scorings.maps import PairView
+from app.services.scorings.maps import CutPair
 from app.services.trainings import token_maps
 from engine.types import SIGN
 
@@ -151,8 +151,8 @@ class _Asked:
 class _Shown:
     """What an address shows of a scored pair."""
 
-    view: PairView
-    every: list[PairView]
+    view: CutPair
+    every: list[CutPair]
     """The pair under every source; empty where one is shown."""
 
 
@@ -243,21 +243,21 @@ def _shown(session: Session, pair_id: int, asked: _Asked) -> _Shown:
     return _Shown(next(view for view in every if view.source.name == chosen.name), every)
 
 
-def _parameters(asked: _Asked, view: PairView, *, elsewhere: bool = False) -> dict[str, Any]:
+def _parameters(asked: _Asked, view: CutPair, *, elsewhere: bool = False) -> dict[str, Any]:
     """The address of the page that shows this view, or (`elsewhere`) another pair in the same way."""
     table = query_parameters(asked.query)
     look = asked.look.of_another_pair() if elsewhere else asked.look
     return {**table, **rule_query(view.rule, view.source.rule), **look_query(look)}
 
 
-def _link(request: Request, view: PairView, asked: _Asked) -> str:
+def _link(request: Request, view: CutPair, asked: _Asked) -> str:
     """The address that names run, source and the whole rule, so that it shows the same for ever."""
     query = query_parameters(asked.query) | {"run": view.run.id, "source": view.source.name}
     query |= whole_rule_query(view.rule) | look_query(asked.look)
     return url_of(request, "pair", query, pair_id=view.pair.id)
 
 
-def _panel(request: Request, view: PairView, asked: _Asked, found: Sequence[Label]) -> ViewPanel:
+def _panel(request: Request, view: CutPair, asked: _Asked, found: Sequence[Label]) -> ViewPanel:
     scored = {"run": view.run.id, "source": view.source.name}
     tokens = url_of(request, "pair_tokens", scored, pair_id=view.pair.id)
     rule = rule_query(view.rule, view.source.rule)
@@ -273,14 +273,14 @@ def _panel(request: Request, view: PairView, asked: _Asked, found: Sequence[Labe
 
 
 def _labels(
-    request: Request, session: Session, view: PairView, asked: _Asked, found: list[Label]
+    request: Request, session: Session, view: CutPair, asked: _Asked, found: list[Label]
 ) -> LabelsPanel | None:
     if not view.sides:
         return None
     return panel_of(request, session, view, _present(_parameters(asked, view)), found=found)
 
 
-def _exports(request: Request, view: PairView, asked: _Asked) -> list[Export]:
+def _exports(request: Request, view: CutPair, asked: _Asked) -> list[Export]:
     """The pair as files, under exactly the run, source, rule and look that are shown."""
     if not view.sides:
         return []
@@ -372,7 +372,7 @@ def _elsewhere(request: Request, session: Session, pair: Pair) -> list[tuple[str
     return [playground, (f"Across the checkpoints of {name}", checkpoints)]
 
 
-def _preview(request: Request, view: PairView, asked: _Asked) -> PreviewPanel | None:
+def _preview(request: Request, view: CutPair, asked: _Asked) -> PreviewPanel | None:
     """A place for the table, which comes after the page: it cuts the pair by every density."""
     if not view.sides:
         return None
@@ -403,7 +403,7 @@ def _unscored_page(
 
 
 def _source_tabs(
-    request: Request, session: Session, view: PairView, kept: Mapping[str, Any]
+    request: Request, session: Session, view: CutPair, kept: Mapping[str, Any]
 ) -> list[SourceTab]:
     """The sources of the run. Another source is cut by its own rule, so the shown rule is not carried."""
     scores = pairs.scores_of(session, view.pair.id, view.run.id)

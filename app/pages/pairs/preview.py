@@ -12,7 +12,7 @@ from app.pages.pairs.shown_pair import shown_pair
 from app.pages.parts.numbers import count, plain_number, signed
 from app.pages.parts.rendering import PageContext, render, url_of
 from app.services.pairs import previews
-from app.services.pairs.previews import PairPreview, Preview, PreviewName
+from app.services.pairs.previews import DensityPreview, PairPreview, PreviewName
 from engine.types import Side
 
 NAMES: Mapping[PreviewName, tuple[str, str]] = {
@@ -52,7 +52,7 @@ class PreviewPanel:
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewFragment:
+class PairPreviewFragment:
     """What is drawn anew when the rule moves."""
 
     preview: PreviewPanel
@@ -77,7 +77,7 @@ def show_preview(request: Request, session: SessionDep, pair_id: int) -> Respons
     )
     if request.headers.get("hx-request"):
         panel = preview_panel(found, url_of(request, "pair_preview", pair_id=pair_id))
-        return render(request, "pairs/_preview.html", PreviewFragment(panel))
+        return render(request, "pairs/_preview.html", PairPreviewFragment(panel))
     page = PreviewPage(
         title="What training would see",
         section="home",
@@ -102,7 +102,7 @@ def preview_panel(found: PairPreview, action: str = "") -> PreviewPanel:
     )
 
 
-def _line(one: Preview) -> PreviewLine:
+def _line(one: DensityPreview) -> PreviewLine:
     name, hint = NAMES[one.name]
     plain, guarded = one.plain, one.guarded
     return PreviewLine(
@@ -123,7 +123,7 @@ def _line(one: Preview) -> PreviewLine:
     )
 
 
-def _kept(one: Preview, side: Side) -> str:
+def _kept(one: DensityPreview, side: Side) -> str:
     seen = one.sides.get(side)
     if seen is None:
         return "\N{EN DASH}"

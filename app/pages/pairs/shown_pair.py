@@ -14,7 +14,7 @@ from app.pages.parts.forms import filled
 from app.pages.parts.looks import Look, look_from
 from app.pages.parts.rule_controls import rule_from
 from app.services.scorings import maps
-from app.services.scorings.maps import PairView
+from app.services.scorings.maps import CutPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ShownPair:
 
     values: Mapping[str, str]
     """What the address says."""
-    view: PairView
+    view: CutPair
     look: Look
 
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from app.pages.parts.figures import cell_of
 from app.pages.parts.rendering import url_of
 from app.services.recipes import recipes
-from app.services.recipes.tables import Cell, table
-from app.services.recipes.verdicts import Verdict, verdicts
+from app.services.recipes.tables import ResultCell, table
+from app.services.recipes.verdicts import MaskingVerdict, verdicts
 
 METHODS = {"dpo": "DPO", "rjs": "RJS", "sft": "SFT", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
 ANSWERS = {
@@ -52,7 +52,7 @@ class MaskingPanel:
     all_url: str
 
 
-def verdict_lines(found: Sequence[Verdict]) -> list[VerdictLine]:
+def verdict_lines(found: Sequence[MaskingVerdict]) -> list[VerdictLine]:
     """A line for each verdict."""
     suites = {verdict.suite for verdict in found}
     return [_line(verdict, names_suite=len(suites) > 1) for verdict in found]
@@ -67,7 +67,7 @@ def masking_panel(request: Request, session: Session, dataset_id: int) -> Maskin
     return None
 
 
-def _line(verdict: Verdict, *, names_suite: bool) -> VerdictLine:
+def _line(verdict: MaskingVerdict, *, names_suite: bool) -> VerdictLine:
     direction, answer = ANSWERS[verdict.answer]
     masked = ", ".join(f"{one.density} {_success(one.success)}" for one in verdict.masked)
     figures = f"{masked}, against {_success(verdict.sample)} sample-wise"
@@ -79,5 +79,5 @@ def _line(verdict: Verdict, *, names_suite: bool) -> VerdictLine:
     return VerdictLine(title, direction, answer, f"{figures}.")
 
 
-def _success(cell: Cell) -> str:
+def _success(cell: ResultCell) -> str:
     return cell_of("success", cell.value, cell.low, cell.high, cell.change).value

@@ -18,7 +18,7 @@ from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, counted, percent, plain_number, signed
 from app.services.pairs import drawing as drawings
 from app.services.pairs.drawing import LEVELS, Drawing, LaneName
-from app.services.scorings.maps import Agreement, PairView, SideView
+from app.services.scorings.maps import Agreement, CutPair, SideView
 from engine.rules import SegmentationRule
 from engine.types import SIGN, Side
 
@@ -26,7 +26,7 @@ KEPT = "Share of the response's tokens in segments that agree with the preferenc
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class PairFigure:
     """A number with its name."""
 
     name: str
@@ -43,7 +43,7 @@ class SidePanel:
 
     side: Side
     sign: str
-    summary: list[Figure]
+    summary: list[PairFigure]
     curve: Markup
     text: Markup
     is_empty: bool
@@ -78,7 +78,7 @@ class ViewPanel:
     """The part of the page that a moved control draws anew."""
 
     sides: list[SidePanel]
-    figures: list[Figure]
+    figures: list[PairFigure]
     warnings: list[str]
     legend: Legend | None
     """None while the run has not reached the pair."""
@@ -96,7 +96,7 @@ class ViewPanel:
 
 
 def view_panel(
-    view: PairView,
+    view: CutPair,
     look: Look,
     *,
     tokens_url: str,
@@ -172,45 +172,47 @@ def _curve(side: SideView, drawing: Drawing) -> Markup:
     )
 
 
-def summary(side: SideView) -> list[Figure]:
+def summary(side: SideView) -> list[PairFigure]:
     """The numbers in the head of a side."""
     cut = side.segmentation
     found = [
-        Figure("reward", signed(side.total), hint="Reward of the whole response by this source."),
-        Figure("kept", percent(side.kept), hint="Share of its tokens that the mask keeps: they count."),
-        Figure("tokens", count(side.map.tokens), hint="Response tokens, the end of sequence included."),
-        Figure("segments", count(len(cut.segments)), hint="Stretches between two pivots."),
-        Figure("pivots", count(len(cut.pivots)), hint="Where the signal turns and a segment begins."),
+        PairFigure("reward", signed(side.total), hint="Reward of the whole response by this source."),
+        PairFigure("kept", percent(side.kept), hint="Share of its tokens that the mask keeps: they count."),
+        PairFigure("tokens", count(side.map.tokens), hint="Response tokens, the end of sequence included."),
+        PairFigure("segments", count(len(cut.segments)), hint="Stretches between two pivots."),
+        PairFigure("pivots", count(len(cut.pivots)), hint="Where the signal turns and a segment begins."),
     ]
     if cut.missing:
         missing = count(cut.missing)
-        found.append(Figure("without reward", missing, hint="Tokens whose reward is missing: it is not 0."))
+        found.append(
+            PairFigure("without reward", missing, hint="Tokens whose reward is missing: it is not 0.")
+        )
     return found
 
 
-def figures(agreement: Agreement) -> list[Figure]:
+def figures(agreement: Agreement) -> list[PairFigure]:
     """The numbers of the pair."""
     return [
-        Figure(
+        PairFigure(
             "Margin",
             signed(agreement.margin),
             "chosen less rejected",
             "Reward of the chosen response less that of the rejected one; above 0 the source agrees with "
             "the preference.",
         ),
-        Figure(
+        PairFigure(
             "Conflict mass",
             percent(agreement.conflict),
             "of |reward| contradicts",
             "Share of |reward| that lies in segments against the preference: bad ones of the chosen "
             "response, good ones of the rejected one.",
         ),
-        Figure("Kept, chosen", percent(agreement.kept_chosen), "of its tokens", KEPT),
-        Figure("Kept, rejected", percent(agreement.kept_rejected), "of its tokens", KEPT),
+        PairFigure("Kept, chosen", percent(agreement.kept_chosen), "of its tokens", KEPT),
+        PairFigure("Kept, rejected", percent(agreement.kept_rejected), "of its tokens", KEPT),
     ]
 
 
-def warnings(view: PairView) -> list[str]:
+def warnings(view: CutPair) -> list[str]:
     """What a reader must know before trusting the picture."""
     told = []
     agreement = view.agreement

@@ -23,7 +23,7 @@ LOG_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
+class LogEntry:
     """One line of the job's log."""
 
     at: datetime
@@ -56,7 +56,7 @@ class RunStatus:
     traceback: str | None
     notes: list[str]
     """What is left of a run that failed, in sentences."""
-    log: list[LogLine]
+    log: list[LogEntry]
     """The last lines."""
     result_url: str | None
     """Where to see what it left, as soon as there is something."""
@@ -143,7 +143,7 @@ def run_status(request: Request, session: Session, run: Run) -> RunStatus:
         error=error.get("detail"),
         traceback=error.get("traceback"),
         notes=pages.notes(session, run),
-        log=[LogLine(line.at, line.level, line.message, line.id) for line in lines[-LOG_LINES:]],
+        log=[LogEntry(line.at, line.level, line.message, line.id) for line in lines[-LOG_LINES:]],
         log_is_cut=len(lines) > LOG_LINES,
         log_url=address("run_log") if lines else None,
         result_url=result.address if result else None,

@@ -19,7 +19,7 @@ from app.pages.parts.highlight import MarkedResponse, highlight
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import MISSING, signed
 from app.pages.parts.pair_view import (
-    Figure,
+    PairFigure,
     SidePanel,
     ViewPanel,
     drawing_of,
@@ -29,7 +29,7 @@ from app.pages.parts.pair_view import (
     view_data,
 )
 from app.pages.parts.rendering import PageContext, render
-from app.pages.parts.run_page import LogLine, RunStatus
+from app.pages.parts.run_page import LogEntry, RunStatus
 from app.pages.parts.run_rows import RunRow
 from app.pages.patterns import training_samples
 from app.pages.patterns.curve_samples import CurveSample, curve_samples
@@ -40,7 +40,7 @@ from app.services.pairs.drawing import LEVELS, LaneName
 from app.services.pairs.histograms import Histogram
 from app.services.pairs.made_up import SOURCE
 from app.services.pairs.pairs import PairQuery
-from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
+from app.services.scorings.maps import Agreement, CutPair, RunNumbers, RunSource
 from engine.rules import SegmentationRule
 from engine.segmentation.segmenters.fixed import Fixed
 from engine.types import Side
@@ -57,7 +57,7 @@ class ShownSample:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownPair:
+class SamplePair:
     """Two responses that are hard to show, in a look of their own."""
 
     title: str
@@ -77,7 +77,7 @@ class PatternsPage(PageContext):
 
     view: ViewPanel
     beside: None
-    pairs: list[ShownPair]
+    pairs: list[SamplePair]
     compared: Compared
     masked: ViewPanel
     samples: list[ShownSample]
@@ -200,7 +200,7 @@ def _view(*, mask_view: bool) -> ViewPanel:
     )
     return ViewPanel(
         sides=[side_panel(side, drawing) for side in sides],
-        figures=[*figures(numbers), Figure("Missing", MISSING, "a number that nobody knows")],
+        figures=[*figures(numbers), PairFigure("Missing", MISSING, "a number that nobody knows")],
         warnings=["The mask keeps more of the rejected response than of the chosen one."],
         legend=legend(sides, drawing),
         data=view_data(sides, drawing) if not mask_view else Markup("null"),
@@ -209,11 +209,11 @@ def _view(*, mask_view: bool) -> ViewPanel:
     )
 
 
-def _pairs() -> list[ShownPair]:
+def _pairs() -> list[SamplePair]:
     """Hard texts with their differences, each by another lane."""
     lanes: tuple[LaneName, ...] = ("reward", "rank", "logprob", "reward", "ratio", "reward", "entropy")
     return [
-        ShownPair(f"{sample.title}, differences, {lane}", _compared(sample, Look(lane=lane, diff=True)))
+        SamplePair(f"{sample.title}, differences, {lane}", _compared(sample, Look(lane=lane, diff=True)))
         for sample, lane in zip(SAMPLES, lanes, strict=False)
     ]
 
@@ -244,7 +244,7 @@ def _beside() -> Beside:
         sides = [sample_side(SAMPLES[0], "chosen", seed), sample_side(SAMPLES[0], "rejected", seed + 9)]
         source = RunSource(SOURCE, label, "policy", rule, numbers, None)
         agreement = Agreement(sides[0].kept, sides[1].kept, 0.25, 1.5, drifts=False)
-        views.append(PairView(Pair(), Run(), source, rule, sides, [source], agreement))
+        views.append(CutPair(Pair(), Run(), source, rule, sides, [source], agreement))
     return beside(views, "", Look(), lambda source: SourceAddresses("", ""))
 
 
@@ -292,10 +292,10 @@ def _runs() -> list[RunStatus]:
         "is_active": False,
     }
     log = [
-        LogLine(now, "info", "Scoring 12 345 pairs."),
-        LogLine(now, "warning", "Pair `weird-1` was cut: its prompt has 9 000 tokens."),
-        LogLine(now, "output", "a_line_without_any_space_" * 12),
-        LogLine(now, "error", "CUDA out of memory."),
+        LogEntry(now, "info", "Scoring 12 345 pairs."),
+        LogEntry(now, "warning", "Pair `weird-1` was cut: its prompt has 9 000 tokens."),
+        LogEntry(now, "output", "a_line_without_any_space_" * 12),
+        LogEntry(now, "error", "CUDA out of memory."),
     ]
 
     def run(status: JobStatus, **changes: object) -> RunStatus:

@@ -25,7 +25,7 @@ from app.pages.recipes.words import row_label, step_label
 from app.services.recipes import recipes
 from app.services.recipes import tables as recipe_tables
 from app.services.recipes.recipes import RecipeState, StepState
-from app.services.recipes.tables import Cell, Column, Row, Table
+from app.services.recipes.tables import FigureColumn, ResultCell, ResultRow, ResultTable
 from app.services.recipes.verdicts import verdicts
 from app.services.runs.views import find_dataset, find_suite
 
@@ -359,7 +359,7 @@ def _plan_step(request: Request, step: StepState, run: Run | None) -> PlanStep:
 # ------------------------------------------------------------------------------------------------- the table
 
 
-def _table(request: Request, table: Table) -> CompareTable:
+def _table(request: Request, table: ResultTable) -> CompareTable:
     order = sorted(range(len(table.columns)), key=lambda place: place_of(table.columns[place].metric))
     whole = [place for place in order if not table.columns[place].part]
     parts = [place for place in order if table.columns[place].part]
@@ -379,13 +379,17 @@ def _table(request: Request, table: Table) -> CompareTable:
     )
 
 
-def _head(column: Column) -> FigureHead:
+def _head(column: FigureColumn) -> FigureHead:
     of = measured_on(column.metric, column.suite, column.part)
     return FigureHead(label_of(column.metric), hint_of(column.metric), of)
 
 
 def _row(
-    request: Request, row: Row, columns: Sequence[Column], whole: Sequence[int], parts: Sequence[int]
+    request: Request,
+    row: ResultRow,
+    columns: Sequence[FigureColumn],
+    whole: Sequence[int],
+    parts: Sequence[int],
 ) -> CompareRow:
     cells = [_cell(column, cell) for column, cell in zip(columns, row.cells, strict=True)]
     leads_to = row.run_ids or row.evaluation_ids
@@ -406,7 +410,7 @@ def _row(
     )
 
 
-def _cell(column: Column, cell: Cell | None) -> FigureCell:
+def _cell(column: FigureColumn, cell: ResultCell | None) -> FigureCell:
     if cell is None:
         return NOTHING
     return cell_of(column.metric, cell.value, cell.low, cell.high, cell.change)

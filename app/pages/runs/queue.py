@@ -19,7 +19,7 @@ from app.pages.parts.run_rows import RunRow, run_row
 from app.services.runs import jobs, runs, workers
 from app.services.runs import queue as queues
 from app.services.runs.queue import Move, Queue
-from app.services.runs.workers import Worker
+from app.services.runs.workers import WorkerState
 
 SHOWN_WAITING = 100
 """Of each queue; a longer one says how many more wait."""
@@ -208,7 +208,7 @@ def _with_usual(found: Sequence[Queue]) -> list[Queue]:
     return [Queue("default", [], [], 0), *found]
 
 
-def _part(request: Request, queue: Queue, by_name: Mapping[str, Worker]) -> QueuePart:
+def _part(request: Request, queue: Queue, by_name: Mapping[str, WorkerState]) -> QueuePart:
     lines = [_waiting_line(request, run, index, queue) for index, run in enumerate(queue.waiting)]
     return QueuePart(
         name=queue.name,
@@ -221,7 +221,7 @@ def _part(request: Request, queue: Queue, by_name: Mapping[str, Worker]) -> Queu
     )
 
 
-def _running_line(request: Request, run: Run, by_name: Mapping[str, Worker]) -> RunningLine:
+def _running_line(request: Request, run: Run, by_name: Mapping[str, WorkerState]) -> RunningLine:
     job = run.job
     worker = by_name.get(job.worker_name or "")
     return RunningLine(
@@ -274,7 +274,7 @@ def _ended(request: Request, session: Session) -> list[EndedLine]:
     ]
 
 
-def _worker_line(request: Request, worker: Worker, found: Sequence[Queue]) -> WorkerLine:
+def _worker_line(request: Request, worker: WorkerState, found: Sequence[Queue]) -> WorkerLine:
     return WorkerLine(
         name=worker.name,
         host=worker.host,

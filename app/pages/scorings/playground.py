@@ -26,9 +26,9 @@ from app.pages.parts.run_rows import percent_done
 from app.services.datasets.datasets import get_pair
 from app.services.pairs.drawing import lanes_of, token_lanes
 from app.services.runs import jobs, runs, workers
-from app.services.runs.workers import Worker
+from app.services.runs.workers import WorkerState
 from app.services.scorings import playground, scores
-from app.services.scorings.maps import PairView
+from app.services.scorings.maps import CutPair
 from app.services.scorings.scores import PLAYGROUND, ScoreTextRequest
 from engine.errors import EngineError
 
@@ -57,7 +57,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ScoredText:
     """A line of what was scored before."""
 
     address: str
@@ -98,7 +98,7 @@ class PlaygroundPage(PageContext):
     run_url: str | None
     is_served: bool
     waiting: Waiting | None
-    kept: list[Kept]
+    kept: list[ScoredText]
     prompt: list[Turn]
     sources: list[SourceTab]
     controls: Controls | None
@@ -199,19 +199,19 @@ def _read(request: Request) -> tuple[Mapping[str, str], Look]:
     return values, look_from({name: value for name, value in values.items() if name != "beside"})
 
 
-def _view(run: Run, values: Mapping[str, str]) -> PairView:
+def _view(run: Run, values: Mapping[str, str]) -> CutPair:
     """The text as the address wants it cut."""
     plain = playground.scored_view(run, values.get("source"))
     rule = rule_from(values, plain.rule)
     return plain if rule == plain.rule else playground.scored_view(run, plain.source.name, rule)
 
 
-def _parameters(view: PairView, look: Look) -> dict[str, Any]:
+def _parameters(view: CutPair, look: Look) -> dict[str, Any]:
     source = {"source": view.source.name} if len(view.sources) > 1 else {}
     return {**source, **rule_query(view.rule, view.source.rule), **look_query(look)}
 
 
-def _panel(request: Request, view: PairView, look: Look) -> ViewPanel:
+def _panel(request: Request, view: CutPair, look: Look) -> ViewPanel:
     source = {"source": view.source.name}
     run_id = view.run.id
     return view_panel(
@@ -283,7 +283,7 @@ def _shown(request: Request, run: Run | None) -> dict[str, Any]:
     }
 
 
-def _tab(request: Request, run: Run, source: str, shown: PairView, look: Look) -> SourceTab:
+def _tab(request: Request, run: Run, source: str, shown: CutPair, look: Look) -> SourceTab:
     is_shown = source == shown.source.name
     view = shown if is_shown else playground.scored_view(run, source)
     return SourceTab(
@@ -295,7 +295,7 @@ def _tab(request: Request, run: Run, source: str, shown: PairView, look: Look) -
     )
 
 
-def _turns(view: PairView) -> list[Turn]:
+def _turns(view: CutPair) -> list[Turn]:
     pair = view.pair
     if pair.messages is None:
         return [Turn("prompt", pair.prompt)] if pair.prompt else []
@@ -333,8 +333,8 @@ def _newest(session: Session) -> list[Run]:
     return runs.newest_runs(session, kind=PLAYGROUND, limit=SHOWN_RUNS)
 
 
-def _kept(request: Request, run: Run, shown: Run | None) -> Kept:
-    return Kept(
+def _kept(request: Request, run: Run, shown: Run | None) -> ScoredText:
+    return ScoredText(
         address=url_of(request, "playground_run", run_id=run.id),
         name=run.name.removeprefix("Playground: ") or "no prompt",
         models=", ".join(playground.models_of(run).values()),
@@ -344,7 +344,7 @@ def _kept(request: Request, run: Run, shown: Run | None) -> Kept:
     )
 
 
-def _is_served(found: list[Worker]) -> bool:
+def _is_served(found: list[WorkerState]) -> bool:
     return any(worker.alive and QUEUE in worker.queues for worker in found)
 
 

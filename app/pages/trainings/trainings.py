@@ -36,7 +36,7 @@ from app.services.runs.views import find_dataset
 from app.services.scorings.sources import SCORING
 from app.services.trainings import trainings
 from app.services.trainings.requests import MODELS, TRAINING, body_of
-from app.services.trainings.trainings import Preview, TrainingBody
+from app.services.trainings.trainings import TrainingBody, TrainingForecast
 from app.settings import Settings
 from engine.errors import EngineError
 from engine.rules import SegmentationRule
@@ -85,7 +85,7 @@ class TrainingPreview:
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewFragment:
+class TrainingPreviewFragment:
     """What a change of the form draws anew."""
 
     preview: TrainingPreview | None
@@ -132,7 +132,7 @@ def show_training_form(request: Request, session: SessionDep) -> Response:
 def show_preview(request: Request, session: SessionDep, settings: SettingsDep, typed: TypedDep) -> Response:
     """What the training that was typed would do."""
     preview = _preview(session, settings, typed)
-    return render(request, "trainings/_preview.html", PreviewFragment(preview))
+    return render(request, "trainings/_preview.html", TrainingPreviewFragment(preview))
 
 
 @router.post("/trainings/new", name="pages:training_create")
@@ -266,7 +266,7 @@ def _preview(session: Session, settings: Settings, typed: Typed) -> TrainingPrev
         return TrainingPreview(problem="This cannot be trained yet.", faults=tuple(faults))
 
 
-def _told(found: Preview) -> TrainingPreview:
+def _told(found: TrainingForecast) -> TrainingPreview:
     kept, largest = found.kept, found.largest_worker_bytes
     return TrainingPreview(
         rows=found.rows,

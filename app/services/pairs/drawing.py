@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from app.services.scorings.maps import PairView, SideView
+from app.services.scorings.maps import CutPair, SideView
 from engine.alignment import differences
 from engine.binning import CurveBins as CurveBins
 from engine.binning import StripBins as StripBins
@@ -259,7 +259,7 @@ def differing_tokens(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
     return {} if found is None else {sides[0].side: found.left, sides[1].side: found.right}
 
 
-def token_lanes(view: PairView) -> dict[Side, dict[str, Numbers]]:
+def token_lanes(view: CutPair) -> dict[Side, dict[str, Numbers]]:
     """The stored numbers of every token, by side and lane, to five digits."""
     return {
         side.side: {

@@ -8,7 +8,7 @@ from typing import Any
 from app.db.tables import Dataset, Pair
 from app.services.pairs.labels import Label
 from app.services.pairs.previews import PairPreview
-from app.services.scorings.maps import PairView, SideView
+from app.services.scorings.maps import CutPair, SideView
 from engine.formats.maps import map_record
 from engine.training.preview import DpoPreview
 from engine.types import missing_to_null, ranks_to_null
@@ -20,7 +20,7 @@ VERSION = 1
 def pair_document(
     dataset: Dataset,
     pair: Pair,
-    view: PairView | None,
+    view: CutPair | None,
     labels: Sequence[Label],
     preview: PairPreview | None,
 ) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def pair_document(
     }
 
 
-def _run(view: PairView) -> dict[str, Any]:
+def _run(view: CutPair) -> dict[str, Any]:
     run = view.run
     models = {role: run.request.get(role) for role in ("policy", "reference", "reward_model")}
     return {
@@ -72,7 +72,7 @@ def _run(view: PairView) -> dict[str, Any]:
     }
 
 
-def _agreement(view: PairView) -> dict[str, Any]:
+def _agreement(view: CutPair) -> dict[str, Any]:
     found = view.agreement
     return {
         "margin": found.margin,

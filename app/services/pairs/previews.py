@@ -36,7 +36,7 @@ PreviewName = Literal[Density, "shown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class DensityPreview:
     """One density: what it keeps, the losses, and where they pull. A loss is None where it cannot be told."""
 
     name: PreviewName
@@ -69,7 +69,7 @@ class PairPreview:
     """With the safeguards."""
     maps: list[MapView]
     """Chosen first."""
-    densities: list[Preview]
+    densities: list[DensityPreview]
     """Empty where the run stored no log-probabilities of a policy."""
     missing: str | None
     """A sentence that says what cannot be told, and why; None where all can."""
@@ -127,7 +127,7 @@ def _preview(
     source: str,
     statistics: RewardStatistics,
     method: Dpo,
-) -> Preview:
+) -> DensityPreview:
     sides, likelihood = (_seen(stored, source, rule, statistics) for rule in rules)
     chosen, rejected = sides.get("chosen"), sides.get("rejected")
     both = None
@@ -135,7 +135,7 @@ def _preview(
         both = (chosen, rejected)
     compares = both is not None and all(side.reference_logprobs is not None for side in both)
     bare = PLAIN.model_copy(update={"beta": method.beta})
-    return Preview(
+    return DensityPreview(
         name=name,
         rule=rules[0],
         likelihood_rule=rules[1],

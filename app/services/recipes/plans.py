@@ -14,7 +14,7 @@ from app.services.datasets.datasets import check_disk, get_dataset
 from app.services.evaluations.task_suites import resolve_suites
 from app.services.models.models import check_same_tokens, choose, reference_of
 from app.services.names import MAX_NAME_CHARACTERS, clean_name
-from app.services.recipes.requests import SAME_PAIRS, RecipeBody, Step, filled, make_plan
+from app.services.recipes.requests import SAME_PAIRS, PlannedStep, RecipeBody, filled, make_plan
 from app.services.trainings.checks import usable_rows
 from app.services.trainings.plans import make_plan as make_training_plan
 from app.services.trainings.requests import TrainingBody
@@ -32,7 +32,7 @@ class RecipePlan:
     """What a recipe would do."""
 
     name: str
-    steps: list[Step]
+    steps: list[PlannedStep]
     warnings: list[str]
     """Sentences to read before it is submitted."""
 
@@ -112,7 +112,9 @@ def _learned_from(scorer: Model | None, dataset: Dataset, body: RecipeBody) -> b
     return bool(learned["start"] < part.end and part.start < learned["end"])
 
 
-def _check_trainings(session: Session, settings: Settings, steps: Sequence[Step], base: Model) -> list[str]:
+def _check_trainings(
+    session: Session, settings: Settings, steps: Sequence[PlannedStep], base: Model
+) -> list[str]:
     """Warnings of all trainings. Raises for the first that could not be submitted, now or later on."""
     warnings: list[str] = []
     for step in steps:
@@ -125,7 +127,7 @@ def _check_trainings(session: Session, settings: Settings, steps: Sequence[Step]
     return warnings
 
 
-def _check_later(session: Session, step: Step, base: Model) -> list[str]:
+def _check_later(session: Session, step: PlannedStep, base: Model) -> list[str]:
     """Warnings of a training that waits for others: what they will make is stood in for by a name."""
     body = TrainingBody.model_validate(filled(step.request, _StandIns()))
     roles = ("scorer", "scorer_reference", "reward_model")

@@ -184,7 +184,7 @@ class RecipeBody(StrictModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedStep:
     """One run of a plan."""
 
     name: str
@@ -210,7 +210,7 @@ class Step:
         }
 
 
-def make_plan(body: RecipeBody, name: str, *, union: bool) -> list[Step]:
+def make_plan(body: RecipeBody, name: str, *, union: bool) -> list[PlannedStep]:
     """The steps in an order in which each comes after what it needs. `union`: whether these rows can be."""
     steps = list(_preparations(body, name))
     trainings = [one for method in body.methods for one in _trainings(body, name, method, union=union)]
@@ -236,7 +236,7 @@ def densities_of(body: RecipeBody, method: RecipeMethod) -> list[Density]:
     return [one for one in body.densities if one in method.declared.densities] or ["sample"]
 
 
-def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
+def _preparations(body: RecipeBody, name: str) -> Iterator[PlannedStep]:
     if body.trains_scorer:
         request = {
             "method": body.scorer_method.model_dump(mode="json"),
@@ -247,7 +247,7 @@ def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
             **_common(body),
             "name": _named(name, "scorer"),
         }
-        yield Step("scorer", "training", (), request)
+        yield PlannedStep("scorer", "training", (), request)
     masked = any(
         density != "sample"
         for method in body.methods
@@ -255,7 +255,9 @@ def _preparations(body: RecipeBody, name: str) -> Iterator[Step]:
         for density in densities_of(body, method)
     )
     if masked:
-        yield Step("scores", "scoring", ("scorer",) if body.trains_scorer else (), _scoring(body, name))
+        yield PlannedStep(
+            "scores", "scoring", ("scorer",) if body.trains_scorer else (), _scoring(body, name)
+        )
 
 
 def _scoring(body: RecipeBody, name: str) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def _scoring(body: RecipeBody, name: str) -> dict[str, Any]:
     }
 
 
-def _trainings(body: RecipeBody, name: str, method: RecipeMethod, *, union: bool) -> Iterator[Step]:
+def _trainings(body: RecipeBody, name: str, method: RecipeMethod, *, union: bool) -> Iterator[PlannedStep]:
     for density in densities_of(body, method):
         for seed in body.seeds:
             yield _training(body, name, method, density, seed)
@@ -279,7 +281,7 @@ def _trainings(body: RecipeBody, name: str, method: RecipeMethod, *, union: bool
             yield _union(body, name, method, seed)
 
 
-def _training(body: RecipeBody, name: str, method: RecipeMethod, density: Density, seed: int) -> Step:
+def _training(body: RecipeBody, name: str, method: RecipeMethod, density: Density, seed: int) -> PlannedStep:
     step = _step_name(body, method, density, seed)
     request = _sample_wise(body, name, method, step, seed, _rest(body) if body.splits else None)
     needs: tuple[str, ...] = ()
@@ -291,16 +293,16 @@ def _training(body: RecipeBody, name: str, method: RecipeMethod, density: Densit
         needs = ("scores",)
     if method.samples or density != "sample":
         request["supervision"] = {"density": density, "source": body.masks_from}
-    return Step(step, "training", needs, request, method.name, density)
+    return PlannedStep(step, "training", needs, request, method.name, density)
 
 
-def _union(body: RecipeBody, name: str, method: RecipeMethod, seed: int) -> Step:
+def _union(body: RecipeBody, name: str, method: RecipeMethod, seed: int) -> PlannedStep:
     """Sample-wise on the scorer's data as well: the rest of the split, or the other data set."""
     step = _step_name(body, method, "union", seed)
     request = _sample_wise(body, name, method, step, seed, None)
     if not body.splits:
         request["extra_dataset_ids"] = [body.scorer_dataset_id]
-    return Step(step, "training", (), request, method.name, "union")
+    return PlannedStep(step, "training", (), request, method.name, "union")
 
 
 def _sample_wise(
@@ -330,7 +332,7 @@ def _frozen(body: RecipeBody) -> dict[str, Any]:
     return frozen
 
 
-def _evaluation(body: RecipeBody, name: str, training: Step | None) -> Step:
+def _evaluation(body: RecipeBody, name: str, training: PlannedStep | None) -> PlannedStep:
     """Of a trained model against the base, or of the base itself."""
     step = "evaluate base" if training is None else f"evaluate {training.name}"
     request = {
@@ -342,8 +344,8 @@ def _evaluation(body: RecipeBody, name: str, training: Step | None) -> Step:
         "name": _named(name, step),
     }
     if training is None:
-        return Step(step, "evaluation", (), request, None, "base")
-    return Step(step, "evaluation", (training.name,), request, training.method, training.density)
+        return PlannedStep(step, "evaluation", (), request, None, "base")
+    return PlannedStep(step, "evaluation", (training.name,), request, training.method, training.density)
 
 
 def _common(body: RecipeBody) -> dict[str, Any]:
@@ -381,7 +383,7 @@ def _named(name: str, step: str) -> str:
     return f"{name[: MAX_NAME_CHARACTERS - len(step) - 2]}: {step}"
 
 
-def count_by_kind(steps: Iterable[Step]) -> dict[str, int]:
+def count_by_kind(steps: Iterable[PlannedStep]) -> dict[str, int]:
     """How many runs of each kind a plan makes."""
     counts: dict[str, int] = {}
     for step in steps:

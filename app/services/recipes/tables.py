@@ -23,7 +23,7 @@ _BAD = ("failed", "crashed", "cancelled", "refused", "deleted", "blocked")
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class FigureColumn:
     """What one column of figures shows."""
 
     suite: str
@@ -34,7 +34,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ResultCell:
     """A figure: of the one seed with the interval of its evaluation, or the mean over seeds with theirs."""
 
     value: float
@@ -45,7 +45,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResultRow:
     """One method and density, over all seeds; None where something is not known (yet)."""
 
     method: str | None
@@ -58,9 +58,9 @@ class Row:
     """Trainings, one a seed."""
     evaluation_ids: list[int]
     model_ids: list[int]
-    cells: list[Cell | None]
+    cells: list[ResultCell | None]
     """By the table's columns."""
-    held_out_loss: Cell | None
+    held_out_loss: ResultCell | None
     """Of the training's own held-out rows, at its last step."""
     kept_chosen: float | None
     """Share of the chosen responses' tokens that counted, at the last step."""
@@ -74,16 +74,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ResultTable:
     """All rows, the base first."""
 
-    columns: list[Column]
-    rows: list[Row]
+    columns: list[FigureColumn]
+    rows: list[ResultRow]
     compute: str
     """What is equal between the rows, in a sentence."""
 
 
-def table(state: RecipeState) -> Table:
+def table(state: RecipeState) -> ResultTable:
     """What is known so far."""
     groups: dict[tuple[str | None, str], list[StepState]] = {}
     for step in state.steps:
@@ -95,7 +95,7 @@ def table(state: RecipeState) -> Table:
     base = _row(state, None, "base", base_steps, columns, None) if base_steps else None
     rows = [] if base is None else [base]
     rows += [_row(state, *key, steps, columns, base) for key, steps in groups.items()]
-    return Table(columns, rows, _compute(state))
+    return ResultTable(columns, rows, _compute(state))
 
 
 def _runs_of(state: RecipeState, steps: Sequence[StepState], kind: StepKind) -> list[Run]:
@@ -107,15 +107,15 @@ def _row(
     method: str | None,
     density: str,
     steps: Sequence[StepState],
-    columns: Sequence[Column],
-    base: Row | None,
-) -> Row:
+    columns: Sequence[FigureColumn],
+    base: ResultRow | None,
+) -> ResultRow:
     trainings = _runs_of(state, steps, "training")
     evaluations = _runs_of(state, steps, "evaluation")
     results = [run.result for run in trainings if run.result is not None]
     metrics = [result["metrics"] for result in results]
     cells = _cells(evaluations, columns, base)
-    return Row(
+    return ResultRow(
         method=method,
         density=density,
         status=_status(steps),
@@ -134,17 +134,19 @@ def _row(
     )
 
 
-def _column(figure: Figure) -> Column:
-    return Column(figure.suite or "", figure.metric, figure.part)
+def _column(figure: Figure) -> FigureColumn:
+    return FigureColumn(figure.suite or "", figure.metric, figure.part)
 
 
-def _place(column: Column) -> tuple[int, str, str]:
+def _place(column: FigureColumn) -> tuple[int, str, str]:
     """Success comes first, then what the engine's list of metrics has next."""
     return METRICS.index(column.metric), column.suite, column.part
 
 
-def _cells(evaluations: Sequence[Run], columns: Sequence[Column], base: Row | None) -> list[Cell | None]:
-    by_column: dict[Column, list[Figure]] = {}
+def _cells(
+    evaluations: Sequence[Run], columns: Sequence[FigureColumn], base: ResultRow | None
+) -> list[ResultCell | None]:
+    by_column: dict[FigureColumn, list[Figure]] = {}
     for run in evaluations:
         for figure in figures_of(run):
             by_column.setdefault(_column(figure), []).append(figure)
@@ -154,24 +156,24 @@ def _cells(evaluations: Sequence[Run], columns: Sequence[Column], base: Row | No
         of_base = None if base is None else base.cells[place]
         cell = _over_seeds([figure.value for figure in figures], of_base)
         if cell is not None and len(figures) == 1:
-            cell = Cell(cell.value, figures[0].low, figures[0].high, cell.change)
+            cell = ResultCell(cell.value, figures[0].low, figures[0].high, cell.change)
         cells.append(cell)
     return cells
 
 
-def _over_seeds(values: Iterable[float | None], base: Cell | None) -> Cell | None:
+def _over_seeds(values: Iterable[float | None], base: ResultCell | None) -> ResultCell | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
     mean = statistics.fmean(known)
     change = None if base is None else mean - base.value
     if len(known) == 1:
-        return Cell(mean, None, None, change)
+        return ResultCell(mean, None, None, change)
     reach = T_95[len(known) - 2] * statistics.stdev(known) / math.sqrt(len(known))
-    return Cell(mean, mean - reach, mean + reach, change)
+    return ResultCell(mean, mean - reach, mean + reach, change)
 
 
-def _collapsed(columns: Sequence[Column], cells: Sequence[Cell | None]) -> bool | None:
+def _collapsed(columns: Sequence[FigureColumn], cells: Sequence[ResultCell | None]) -> bool | None:
     """Whether success on all of a suite fell; None while no success is known."""
     changes = [
         cell.change

@@ -20,7 +20,7 @@ FORGOTTEN_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class WorkerState:
     """A worker as the pages show it."""
 
     name: str
@@ -84,14 +84,14 @@ def forget(session: Session) -> None:
     )
 
 
-def list_workers(session: Session) -> list[Worker]:
+def list_workers(session: Session) -> list[WorkerState]:
     """Every worker that joined, those that are alive first, then by name."""
     age = func.extract("epoch", func.now() - WorkerRow.heartbeat_at)
     alive = (age < ALIVE_SECONDS).label("alive")
     busy = select(Job.id).where(Job.worker_name == WorkerRow.name, Job.status == JobStatus.running).exists()
     rows = session.execute(select(WorkerRow, alive, busy).order_by(alive.desc(), WorkerRow.name))
     return [
-        Worker(
+        WorkerState(
             name=row.name,
             host=row.host,
             pid=row.pid,

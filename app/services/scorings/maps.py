@@ -91,7 +91,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class PairView:
+class CutPair:
     """All that the pair page shows."""
 
     pair: Pair
@@ -143,7 +143,7 @@ def pair_view(
     run_id: int,
     source: str | None = None,
     rule: SegmentationRule | None = None,
-) -> PairView:
+) -> CutPair:
     """A pair, cut by `rule` (None: the run's own) from its rewards of `source` (None: the run's first).
 
     Raises NotFound (pair, run, or a pair of another data set), Invalid (source), RequestError (a rule that
@@ -160,7 +160,7 @@ def pair_views(
     run_id: int,
     source: str | None = None,
     rule: SegmentationRule | None = None,
-) -> list[PairView]:
+) -> list[CutPair]:
     """A pair as every source of the run sees it, in the order of the request: `source` under `rule`, the
     others under the run's own rules. Raises what `pair_view` raises."""
     stored = _stored_pair(session, pair_id, run_id)
@@ -206,7 +206,7 @@ def _stored_pair(session: Session, pair_id: int, run_id: int) -> _StoredPair:
     return _StoredPair(pair, run, known, read_maps(session, run_id, pair_id=pair_id))
 
 
-def _pair_view(stored: _StoredPair, source: str, rule: SegmentationRule | None) -> PairView:
+def _pair_view(stored: _StoredPair, source: str, rule: SegmentationRule | None) -> CutPair:
     """The pair under one source, cut by `rule` (None: the run's own)."""
     shown = next(one for one in stored.known if one.source.name == source)
     rule = rule or shown.source.rule
@@ -215,7 +215,7 @@ def _pair_view(stored: _StoredPair, source: str, rule: SegmentationRule | None) 
         for view in stored.maps
         if source in view.map.rewards
     ]
-    return PairView(
+    return CutPair(
         pair=stored.pair,
         run=stored.run,
         source=shown.source,

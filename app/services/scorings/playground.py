@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from app.db.tables import Job, JobStatus, Pair, Run
 from app.errors import Conflict, NotFound
-from app.services.scorings.maps import PairView, RunSource, SideView, agreement_of, cut, numbers_of
+from app.services.scorings.maps import CutPair, RunSource, SideView, agreement_of, cut, numbers_of
 from app.services.scorings.scores import PLAYGROUND, read_map
 from app.services.scorings.sources import SCORING, chosen_source, source_names
 from engine.kept import kept_fraction
@@ -57,7 +57,7 @@ def before(session: Session, run: Run) -> int:
     return session.execute(query).scalar_one()
 
 
-def scored_view(run: Run, source: str | None = None, rule: SegmentationRule | None = None) -> PairView:
+def scored_view(run: Run, source: str | None = None, rule: SegmentationRule | None = None) -> CutPair:
     """The texts of a run that succeeded, cut by `rule` (None: the run's own) from the rewards of `source`
     (None: the first). Baselines and scales are those of these responses alone.
 
@@ -85,7 +85,7 @@ def scored_view(run: Run, source: str | None = None, rule: SegmentationRule | No
                 kept=kept_fraction(segmentation.mask),
             )
         )
-    return PairView(
+    return CutPair(
         pair=_pair(texts),
         run=run,
         source=known,

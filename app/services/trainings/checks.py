@@ -29,7 +29,7 @@ _NEED_WORDS = {
 }
 
 
-class Rows(NamedTuple):
+class RowCounts(NamedTuple):
     """How many rows of all data sets a method can learn from."""
 
     usable: int
@@ -44,7 +44,7 @@ def is_masked(supervision: Supervision) -> bool:
     return supervision.density != "sample"
 
 
-def usable_rows(session: Session, method: MethodFields, datasets: Sequence[Dataset]) -> Rows:
+def usable_rows(session: Session, method: MethodFields, datasets: Sequence[Dataset]) -> RowCounts:
     """How many rows the method can learn from. Raises Invalid for a data set without any, or without what
     the masks are made of."""
     need = method.learns_from
@@ -60,8 +60,8 @@ def usable_rows(session: Session, method: MethodFields, datasets: Sequence[Datas
             )
     all_rows = sum(dataset.pair_count for dataset in datasets)
     if need == "prompt":  # The same prompt in several rows is sampled once.
-        return Rows(_count(session, [dataset.id for dataset in datasets], need), 0)
-    return Rows(sum(counts), all_rows - sum(counts))
+        return RowCounts(_count(session, [dataset.id for dataset in datasets], need), 0)
+    return RowCounts(sum(counts), all_rows - sum(counts))
 
 
 def check_brought_rewards(request: TrainingRequest, datasets: Sequence[Dataset]) -> None:

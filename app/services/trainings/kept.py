@@ -21,7 +21,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptShares:
     """What a rule keeps of a sample of scored pairs."""
 
     chosen: float | None
@@ -38,7 +38,7 @@ class Kept:
         return self.chosen is not None and self.rejected is not None and self.rejected > self.chosen
 
 
-def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRule) -> Kept:
+def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRule) -> KeptShares:
     """What the rule keeps of a seeded sample of the run's pairs, cut with the statistics of the whole run.
 
     Raises RequestError for a rule that asks for what was not scored.
@@ -49,7 +49,7 @@ def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRu
     for responses in stored_responses(session, run.id, source, rule, pair_ids):
         cut = responses.cut(rule, known.statistics)
         sums = sums.plus(cut.mask, responses.starts, responses.are_chosen)
-    return Kept(sums.share("chosen"), sums.share("rejected"), sums.nothing, len(pair_ids))
+    return KeptShares(sums.share("chosen"), sums.share("rejected"), sums.nothing, len(pair_ids))
 
 
 def _sample(session: Session, run: Run) -> list[int]:

@@ -14,7 +14,7 @@ from app.services.datasets.datasets import check_disk
 from app.services.models.models import reference_of
 from app.services.runs import workers
 from app.services.trainings.checks import (
-    Rows,
+    RowCounts,
     check_brought_rewards,
     check_entropies,
     check_models,
@@ -44,7 +44,7 @@ class Plan:
     asked: Asked
     settled: TrainingRequest
     """With nothing left open that data and model size decide."""
-    rows: Rows
+    rows: RowCounts
     split: Split
     warnings: list[str]
     remarks: list[str]

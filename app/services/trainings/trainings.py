@@ -20,7 +20,7 @@ from app.services.runs import jobs, metrics
 from app.services.runs.folders import begin_empty, folder_of
 from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
 from app.services.trainings import checkpoints
-from app.services.trainings.kept import Kept, kept_of
+from app.services.trainings.kept import KeptShares, kept_of
 from app.services.trainings.plans import Plan, make_plan, memory_parts
 from app.services.trainings.requests import TRAINING, body_of, training_request
 from app.services.trainings.requests import TrainingBody as TrainingBody
@@ -43,7 +43,7 @@ ROOM_FOR_A_NUMBER = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class TrainingForecast:
     """What a training would do."""
 
     rows: int
@@ -51,7 +51,7 @@ class Preview:
     held_out: int
     """Rows that are kept for held-out figures."""
     steps: int
-    kept: Kept | None
+    kept: KeptShares | None
     """What the mask keeps of the responses; None without stored rewards to tell it from."""
     memory: dict[str, int]
     """Bytes of one process by what they are for, and `total`."""
@@ -89,7 +89,7 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
     return run
 
 
-def preview(session: Session, settings: Settings, body: TrainingBody) -> Preview:
+def preview(session: Session, settings: Settings, body: TrainingBody) -> TrainingForecast:
     """What the training would do, without queueing it; nothing is written, nor any model registered.
 
     Raises as `submit`, but for a training that finds no room: that is told among the warnings.
@@ -101,13 +101,13 @@ def preview(session: Session, settings: Settings, body: TrainingBody) -> Preview
         nested.rollback()
 
 
-def preview_of(session: Session, plan: Plan) -> Preview:
+def preview_of(session: Session, plan: Plan) -> TrainingForecast:
     """What is shown of a plan."""
     run, source, rule = plan.asked.scoring_run, plan.asked.source, plan.settled.supervision.rule
     kept = None
     if run is not None and source is not None and rule is not None:
         kept = kept_of(session, run, source, rule)
-    return Preview(
+    return TrainingForecast(
         rows=plan.split.trained,
         held_out=plan.split.held_out,
         steps=plan.steps,

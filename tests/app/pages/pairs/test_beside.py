@@ -14,7 +14,7 @@ from app.pages.parts.looks import Look
 from app.pages.patterns.samples import SAMPLES, sample_side
 from app.services.pairs.drawing import disagreement
 from app.services.pairs.made_up import SOURCE
-from app.services.scorings.maps import Agreement, PairView, RunNumbers, RunSource
+from app.services.scorings.maps import Agreement, CutPair, RunNumbers, RunSource
 from engine.rules import SegmentationRule
 
 RULE = SegmentationRule()
@@ -24,7 +24,7 @@ AGREEMENT = Agreement(0.5, 0.5, 0.1, 1.0, drifts=False)
 
 def view(label, sides):
     source = RunSource(SOURCE, label, "policy", RULE, NUMBERS, None)
-    return PairView(Pair(), Run(), source, RULE, sides, [source], AGREEMENT)
+    return CutPair(Pair(), Run(), source, RULE, sides, [source], AGREEMENT)
 
 
 def addresses(source):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from app.services.recipes.tables import Cell, Column, Row, Table
+from app.services.recipes.tables import FigureColumn, ResultCell, ResultRow, ResultTable
 from app.services.recipes.verdicts import verdicts
 
-SUCCESS = Column("questions", "success", "")
+SUCCESS = FigureColumn("questions", "success", "")
 
 
-def cell(value: float, reach: float | None = 0.05) -> Cell:
+def cell(value: float, reach: float | None = 0.05) -> ResultCell:
     if reach is None:
-        return Cell(value, None, None, None)
-    return Cell(value, value - reach, value + reach, None)
+        return ResultCell(value, None, None, None)
+    return ResultCell(value, value - reach, value + reach, None)
 
 
-def row(method: str | None, density: str, *cells: Cell | None) -> Row:
-    return Row(
+def row(method: str | None, density: str, *cells: ResultCell | None) -> ResultRow:
+    return ResultRow(
         method=method,
         density=density,
         status="succeeded",
@@ -36,8 +36,8 @@ def row(method: str | None, density: str, *cells: Cell | None) -> Row:
     )
 
 
-def table(*rows: Row, columns: tuple[Column, ...] = (SUCCESS,)) -> Table:
-    return Table(list(columns), [row(None, "base", cell(0.5)), *rows], "")
+def table(*rows: ResultRow, columns: tuple[FigureColumn, ...] = (SUCCESS,)) -> ResultTable:
+    return ResultTable(list(columns), [row(None, "base", cell(0.5)), *rows], "")
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_without_intervals_nothing_is_clear():
 
 
 def test_methods_and_suites_answer_for_themselves_and_only_once_they_are_evaluated():
-    other = Column("sums", "success", "")
-    part = Column("questions", "success", "adversarial")
+    other = FigureColumn("sums", "success", "")
+    part = FigureColumn("questions", "success", "adversarial")
     found = verdicts(
         table(
             row("dpo", "sample", cell(0.5), cell(0.5), cell(0.1)),

@@ -166,7 +166,7 @@ def test_a_worker_that_lost_the_job_stores_nothing(database: Database, settings:
         assert count(session, StoredMap) == 0
 
 
-def plain_conflict_mass(view: maps.PairView) -> float:
+def plain_conflict_mass(view: maps.CutPair) -> float:
     """Share of |reward| in segments that speak against the preference, segment by segment."""
     masses = [
         (abs(one.reward) * (one.end - one.start), one.polarity * (1 if side.side == "chosen" else -1) < 0)
