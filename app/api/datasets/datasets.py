@@ -23,7 +23,9 @@ from app.problems import responses
 from app.services.datasets import datasets
 from app.services.paging import Page
 from app.services.pairs import histograms, pairs, saved_views, stances
+from app.services.pairs.histograms import Histogram
 from app.services.pairs.pairs import PairQuery, PairRow
+from app.services.pairs.stances import StanceCount
 from engine.fields import StrictModel, shown
 
 OnError = Literal["fail", "skip"]
@@ -122,47 +124,17 @@ class PairView(BaseModel):
         return cls(**columns, score=None if row.score is None else ScoreView.model_validate(row.score))
 
 
-class HistogramView(BaseModel):
-    """One column of a run's pairs in bars."""
-
-    model_config = ConfigDict(from_attributes=True)
-    column: str
-    edges: list[float]
-    """One more than there are bars, each bar [low, high); the last takes its high end too."""
-    whole: list[int]
-    """Pairs of the run in each bar."""
-    selected: list[int] | None
-    """Those among them that pass the filters; null where saying it would mean reading every text."""
-    opens_low: bool
-    """Whether the first bar also holds what lies below its edge."""
-    opens_high: bool
-    missing: int
-    """Pairs of the run of which the number cannot be said."""
-
-
 class HistogramsView(BaseModel):
     """The spread of what the table of pairs sorts by."""
 
-    data: list[HistogramView]
-
-
-class StanceView(BaseModel):
-    """On how many pairs a source agrees with the preference, or with another source, and on how many not."""
-
-    model_config = ConfigDict(from_attributes=True)
-    source: str
-    against: str
-    """`preference`, or the name of a source."""
-    agree: int
-    mixed: int
-    contradict: int
+    data: list[Histogram]
 
 
 class ConflictMatrix(BaseModel):
     """Every source of a run against the preference and against those asked for before it. The pairs of a
     number are listed with `source`, `against` and `relation`."""
 
-    data: list[StanceView]
+    data: list[StanceCount]
 
 
 class SavedViewBody(StrictModel):
@@ -294,8 +266,7 @@ def read_histograms(
     dataset_id: Id, query: Annotated[PairQuery, Depends(pair_query)], session: SessionDep
 ) -> HistogramsView:
     """The spread of a run's numbers, of all its pairs and of those that the filters of the table leave."""
-    found = histograms.histograms(session, dataset_id, query)
-    return HistogramsView(data=[HistogramView.model_validate(one) for one in found])
+    return HistogramsView(data=histograms.histograms(session, dataset_id, query))
 
 
 @router.get("/{dataset_id}/conflicts")
@@ -305,8 +276,7 @@ def read_conflicts(
     """Which sources of a run agree with the preference and with each other, and on how many pairs."""
     dataset = datasets.get_dataset(session, dataset_id)
     pairs.selection(session, dataset, PairQuery(run_id=run_id))
-    found = stances.stance_matrix(session, run_id)
-    return ConflictMatrix(data=[StanceView.model_validate(one) for one in found])
+    return ConflictMatrix(data=stances.stance_matrix(session, run_id))
 
 
 @router.get("/{dataset_id}/views")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.api.parts import lists
@@ -21,26 +20,10 @@ from engine.fields import StrictModel
 from engine.types import Side
 
 
-class LabelView(BaseModel):
-    """What a person said of the characters [start, end) of a response."""
-
-    model_config = ConfigDict(from_attributes=True)
-    id: int
-    pair_id: int
-    pair_key: str
-    side: Side
-    start: int
-    end: int
-    verdict: Verdict
-    text: str
-    """The words that it covers."""
-    created_at: datetime
-
-
 class PairLabels(BaseModel):
     """The labels of a pair that count, and whether the last action can be undone or done again."""
 
-    data: list[LabelView]
+    data: list[Label]
     can_undo: bool
     can_redo: bool
 
@@ -109,7 +92,7 @@ def redo(pair_id: Id, session: SessionDep) -> PairLabels:
     return _state(session, pair_id, labels.redo(session, pair_id))
 
 
-@datasets_router.get("/{dataset_id}/labels", response_model=Listing[LabelView], responses=lists.FILES)
+@datasets_router.get("/{dataset_id}/labels", response_model=Listing[Label], responses=lists.FILES)
 def list_labels(
     dataset_id: Id,
     paging: PagingDep,
@@ -118,11 +101,10 @@ def list_labels(
 ) -> Any:
     """The labels of a data set, newest first."""
 
-    def fetch(session: Session, limit: int, cursor: str | None) -> Page[LabelView]:
-        page = labels.list_labels(session, dataset_id, verdict=verdict, limit=limit, cursor=cursor)
-        return Page([LabelView.model_validate(label) for label in page.items], page.next_cursor)
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[Label]:
+        return labels.list_labels(session, dataset_id, verdict=verdict, limit=limit, cursor=cursor)
 
-    return lists.answer(database, paging, fetch, LabelView, f"labels-{dataset_id}")
+    return lists.answer(database, paging, fetch, Label, f"labels-{dataset_id}")
 
 
 @runs_router.get("/{run_id}/agreement")
@@ -143,8 +125,4 @@ def read_agreement(run_id: Id, session: SessionDep) -> list[AgreementView]:
 
 def _state(session: Session, pair_id: int, found: list[Label]) -> PairLabels:
     history = labels.history_of(session, pair_id)
-    return PairLabels(
-        data=[LabelView.model_validate(label) for label in found],
-        can_undo=history.can_undo,
-        can_redo=history.can_redo,
-    )
+    return PairLabels(data=found, can_undo=history.can_undo, can_redo=history.can_redo)

@@ -15,15 +15,16 @@ from app.api.parts import tables
 from app.db.session import Database
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 
+Item = TypeVar("Item")
 Row = TypeVar("Row", bound=BaseModel)
 Fetch = Callable[[Session, int, str | None], Page[Row]]
 """Gives a page of views: (session, limit, cursor)."""
 
 
-class Listing(BaseModel, Generic[Row]):
+class Listing(BaseModel, Generic[Item]):
     """A page of a list."""
 
-    data: list[Row]
+    data: list[Item]
     next_cursor: str | None
     """Where the next page begins; null at the end of the list."""
     total: int | None = None

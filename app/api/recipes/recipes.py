@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
@@ -18,125 +18,11 @@ from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
 from app.services.paging import Page
 from app.services.recipes import recipes
-from app.services.recipes.recipes import RecipeState
+from app.services.recipes.plans import RecipePlan
+from app.services.recipes.recipes import RecipeState, StepState
 from app.services.recipes.requests import RecipeBody
-from app.services.recipes.tables import table
-from app.services.recipes.verdicts import Answer, verdicts
-
-
-class StepPlan(BaseModel):
-    """A run that a recipe would make."""
-
-    model_config = ConfigDict(from_attributes=True)
-    name: str
-    kind: str
-    needs: list[str]
-    """Steps that must have succeeded before it is submitted."""
-    method: str | None
-    density: str | None
-    """A density, `union` (sample-wise, with the scorer's data as well) or `base`."""
-    request: dict[str, Any]
-    """What will be submitted, with {"made_by": step} for what an earlier step makes."""
-
-
-class RecipePreview(BaseModel):
-    """What a recipe would do."""
-
-    name: str
-    steps: list[StepPlan]
-    warnings: list[str]
-
-
-class StepView(BaseModel):
-    """A step of a recipe as it is now."""
-
-    model_config = ConfigDict(from_attributes=True)
-    name: str
-    kind: str
-    needs: list[str]
-    method: str | None
-    density: str | None
-    status: str
-    """A job's status, or `waiting`, `blocked`, `refused`, `deleted`."""
-    run_id: int | None
-    reason: str | None
-    """Why it failed, is blocked or was refused."""
-
-
-class ColumnView(BaseModel):
-    """What one column of figures shows."""
-
-    model_config = ConfigDict(from_attributes=True)
-    suite: str
-    metric: str
-    part: str
-
-
-class CellView(BaseModel):
-    """A figure, its interval, and its change against the base."""
-
-    model_config = ConfigDict(from_attributes=True)
-    value: float
-    low: float | None
-    high: float | None
-    change: float | None
-
-
-class RowView(BaseModel):
-    """One method and density over all seeds; null where something is not known (yet)."""
-
-    model_config = ConfigDict(from_attributes=True)
-    method: str | None
-    density: str
-    status: str
-    seeds: int
-    run_ids: list[int]
-    evaluation_ids: list[int]
-    model_ids: list[int]
-    cells: list[CellView | None]
-    """In the order of the columns."""
-    held_out_loss: CellView | None
-    kept_chosen: float | None
-    kept_rejected: float | None
-    steps: int | None
-    tokens: float | None
-    seconds: float | None
-    collapsed: bool | None
-    """Whether success on a suite fell below the base by more than two points."""
-
-
-class TableView(BaseModel):
-    """Rows by method and density, the base first."""
-
-    model_config = ConfigDict(from_attributes=True)
-    columns: list[ColumnView]
-    rows: list[RowView]
-    compute: str
-    """What is equal between the rows, in a sentence."""
-
-
-class MaskedFigureView(BaseModel):
-    """The success of one masked density."""
-
-    model_config = ConfigDict(from_attributes=True)
-    density: str
-    success: CellView
-
-
-class VerdictView(BaseModel):
-    """Whether masking helped with one method, on one task suite."""
-
-    model_config = ConfigDict(from_attributes=True)
-    method: str
-    suite: str
-    answer: Answer
-    """`unclear` where the intervals of the best masked density and of sample-wise training overlap."""
-    masked: list[MaskedFigureView]
-    """The best first."""
-    sample: CellView
-    union: CellView | None
-    against_union: Answer | None
-    """The same against sample-wise training that got the scorer's data as well."""
+from app.services.recipes.tables import ResultTable, table
+from app.services.recipes.verdicts import MaskingVerdict, verdicts
 
 
 class RecipeFailure(JobFailure):
@@ -180,9 +66,9 @@ class RecipeView(RecipeSummary):
     request: dict[str, Any]
     warnings: list[str]
     error: RecipeFailure | None
-    steps: list[StepView]
-    table: TableView
-    verdicts: list[VerdictView]
+    steps: list[StepState]
+    table: ResultTable
+    verdicts: list[MaskingVerdict]
 
     @classmethod
     def of(cls, state: RecipeState) -> RecipeView:
@@ -197,9 +83,9 @@ class RecipeView(RecipeSummary):
             error=None
             if error is None
             else RecipeFailure(code=error["code"], detail=error["detail"], step=error["step"]),
-            steps=[StepView.model_validate(step) for step in state.steps],
-            table=TableView.model_validate(found),
-            verdicts=[VerdictView.model_validate(verdict) for verdict in verdicts(found)],
+            steps=state.steps,
+            table=found,
+            verdicts=verdicts(found),
         )
 
 
@@ -219,14 +105,9 @@ def submit_recipe(
 
 
 @router.post("/preview", responses=responses(507))
-def preview_recipe(body: RecipeBody, session: SessionDep, settings: SettingsDep) -> RecipePreview:
+def preview_recipe(body: RecipeBody, session: SessionDep, settings: SettingsDep) -> RecipePlan:
     """The plan of a recipe and what to know of it, without submitting anything."""
-    found = recipes.preview(session, settings, body)
-    return RecipePreview(
-        name=found.name,
-        steps=[StepPlan.model_validate(step) for step in found.steps],
-        warnings=found.warnings,
-    )
+    return recipes.preview(session, settings, body)
 
 
 @router.get("", response_model=Listing[RecipeSummary], responses=lists.FILES)

@@ -6,7 +6,7 @@ import hashlib
 from typing import Annotated, Any
 
 from fastapi import Header, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -17,7 +17,8 @@ from app.dependencies import DatabaseDep, SessionDep
 from app.problems import responses
 from app.services.paging import Page
 from app.services.scorings import maps, scorings, segments
-from app.services.scorings.maps import MapView
+from app.services.scorings.maps import MapView, RunSource
+from app.services.scorings.segments import SegmentRow
 from engine.formats.maps import token_texts
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
@@ -78,70 +79,23 @@ class RewardMapView(BaseModel):
         )
 
 
-class NumbersView(BaseModel):
-    """The token rewards of a whole run by one source, as numbers."""
-
-    model_config = ConfigDict(from_attributes=True)
-    count: int
-    mean: float | None
-    std: float | None
-    min: float | None
-    max: float | None
-    median: float | None
-    otsu: float | None
-    final: bool
-    """Whether the run is over, so that these will not change."""
-
-
-class SourceView(BaseModel):
-    """A source that a run scored by, and the rule that its segments are cut by."""
-
-    model_config = ConfigDict(from_attributes=True)
-    name: str
-    label: str
-    kind: str
-    rule: SegmentationRule
-    numbers: NumbersView
-    localisation: dict[str, float] | None
-    """How well low rewards find the labelled errors, where the data has any."""
-
-
-class SegmentView(BaseModel):
-    """A segment, and the words that it covers."""
-
-    model_config = ConfigDict(from_attributes=True)
-    pair_id: int
-    pair_key: str
-    side: Side
-    start: int
-    end: int
-    polarity: int
-    reward: float | None
-    kept: bool
-    disputed: bool
-    char_start: int
-    char_end: int
-    text: str
-
-
 router = door("runs")
 
 
 @router.get("/{run_id}/sources")
-def read_sources(run_id: Id, session: SessionDep) -> list[SourceView]:
+def read_sources(run_id: Id, session: SessionDep) -> list[RunSource]:
     """The sources of a scoring run with their numbers: the baselines and scales that masks are made with."""
-    return [SourceView.model_validate(source) for source in maps.sources_of(session, run_id)]
+    return maps.sources_of(session, run_id)
 
 
 @router.put("/{run_id}/sources/{source}/rule", responses=responses(409))
-def cut_again(run_id: Id, source: SourceName, rule: SegmentationRule, session: SessionDep) -> SourceView:
+def cut_again(run_id: Id, source: SourceName, rule: SegmentationRule, session: SessionDep) -> RunSource:
     """Cuts the whole run by another rule, from stored rewards: segments, pair scores and records follow it.
 
     Takes some ten seconds for 100,000 pairs; nothing changes until all of it has.
     """
     scorings.recut(session, run_id, source, rule)
-    found = maps.sources_of(session, run_id)
-    return SourceView.model_validate(next(one for one in found if one.name == source))
+    return next(one for one in maps.sources_of(session, run_id) if one.name == source)
 
 
 @router.get("/{run_id}/maps", response_model=Listing[RewardMapView], responses=lists.FILES)
@@ -176,7 +130,7 @@ def read_map(
     return Response(body, headers=headers, media_type="application/json")
 
 
-@router.get("/{run_id}/segments", response_model=Listing[SegmentView], responses=lists.FILES)
+@router.get("/{run_id}/segments", response_model=Listing[SegmentRow], responses=lists.FILES)
 def list_segments(
     run_id: Id,
     paging: PagingDep,
@@ -189,8 +143,8 @@ def list_segments(
 ) -> Any:
     """Segments of all responses of a run by reward, the most negative first."""
 
-    def fetch(session: Session, limit: int, cursor: str | None) -> Page[SegmentView]:
-        page = segments.worst(
+    def fetch(session: Session, limit: int, cursor: str | None) -> Page[SegmentRow]:
+        return segments.worst(
             session,
             run_id,
             source,
@@ -201,10 +155,8 @@ def list_segments(
             limit=limit,
             cursor=cursor,
         )
-        rows = [SegmentView.model_validate(row) for row in page.items]
-        return Page(rows, page.next_cursor, page.total)
 
-    return lists.answer(database, paging, fetch, SegmentView, f"segments-{run_id}")
+    return lists.answer(database, paging, fetch, SegmentRow, f"segments-{run_id}")
 
 
 def _lane(values: Any | None) -> Lane | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from app.api.parts.common import Id, door
@@ -11,20 +11,9 @@ from app.api.runs.runs import RunView, accepted
 from app.dependencies import SessionDep
 from app.problems import responses
 from app.services.trainings import token_maps
-from app.services.trainings.token_maps import TokenMapsBody
+from app.services.trainings.token_maps import StepTotals, TokenMapsBody
 from engine.formats.maps import token_texts
 from engine.types import Side, missing_to_null
-
-
-class StepView(BaseModel):
-    """What the model of a step makes of the pair as a whole."""
-
-    model_config = ConfigDict(from_attributes=True)
-    step: int
-    chosen: float | None
-    """The sum of its tokens' rewards; null where the pair lacks the side."""
-    rejected: float | None
-    margin: float | None
 
 
 class TracedSideView(BaseModel):
@@ -46,7 +35,7 @@ class TokenMapsView(BaseModel):
     training_id: int
     pair_id: int
     beta: float
-    steps: list[StepView]
+    steps: list[StepTotals]
     """From step 0, the model as it began."""
     sides: list[TracedSideView]
 
@@ -75,7 +64,7 @@ def read_token_maps(run_id: Id, pair_id: Id, session: SessionDep) -> TokenMapsVi
         training_id=run_id,
         pair_id=pair_id,
         beta=found.beta,
-        steps=[StepView.model_validate(one) for one in found.totals],
+        steps=found.totals,
         sides=[
             TracedSideView(
                 side=side.side,

@@ -23,6 +23,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Int32
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
@@ -46,10 +47,10 @@ _COUNTS = SegmentLabel.removed_at.is_(None)
 _UNDONE = SegmentLabel.removed_at == SegmentLabel.created_at
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(BaseModel):
     """A label that counts, with the words that it covers."""
 
+    model_config = ConfigDict(frozen=True)
     id: int
     pair_id: int
     pair_key: str

@@ -193,8 +193,8 @@ class PlannedStep:
     """Steps that must have succeeded before it can be submitted."""
     request: dict[str, Any]
     """The body of its submission, with {"made_by": step} where an earlier step's id goes."""
-    method: str | None = None
-    density: str | None = None
+    method: str | None
+    density: str | None
     """Of a training or its evaluation: the row of the table it belongs to; `union` and `base` included."""
 
     def to_json(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _preparations(body: RecipeBody, name: str) -> Iterator[PlannedStep]:
             **_common(body),
             "name": _named(name, "scorer"),
         }
-        yield PlannedStep("scorer", "training", (), request)
+        yield PlannedStep("scorer", "training", (), request, None, None)
     masked = any(
         density != "sample"
         for method in body.methods
@@ -256,7 +256,7 @@ def _preparations(body: RecipeBody, name: str) -> Iterator[PlannedStep]:
     )
     if masked:
         yield PlannedStep(
-            "scores", "scoring", ("scorer",) if body.trains_scorer else (), _scoring(body, name)
+            "scores", "scoring", ("scorer",) if body.trains_scorer else (), _scoring(body, name), None, None
         )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
@@ -15,10 +15,10 @@ from app.services.scorings.sources import chosen_source, scoring_run
 from engine.types import Side
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
+class SegmentRow(BaseModel):
     """A stored segment, with the words that it covers."""
 
+    model_config = ConfigDict(frozen=True)
     pair_id: int
     pair_key: str
     side: Side
