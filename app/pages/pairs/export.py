@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 
 from app.dependencies import SessionDep
 from app.errors import Invalid
+from app.pages.pairs.addresses import PairAddress, address_of, cut_pair
 from app.pages.pairs.pair_labels import LabelItem, items_of, said_of
 from app.pages.pairs.preview import PreviewPanel, preview_panel
-from app.pages.pairs.shown_pair import ShownPair, shown_pair
 from app.pages.parts.numbers import MISSING, moment, signed
 from app.pages.parts.pair_view import ViewPanel, view_panel
+from app.pages.parts.prompts import Turn, turns_of
 from app.pages.parts.rendering import ENVIRONMENT, WEB
 from app.services.datasets import datasets
 from app.services.pairs import labels, previews
@@ -42,14 +43,6 @@ SHEETS = (
 MEDIA_TYPES: dict[Format, str] = {"json": "application/json", "html": "text/html; charset=utf-8"}
 
 router = APIRouter()
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of the prompt."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +73,8 @@ class Standalone:
 @router.get("/pairs/{pair_id:int}/export", name="pages:pair_export")
 def export(request: Request, session: SessionDep, pair_id: int, format: Format = "json") -> Response:
     """The pair as a file, as the address shows it."""
-    shown = _shown(request, session, pair_id)
-    view = shown.view
+    address = address_of(request)
+    view = _cut(session, pair_id, address)
     dataset = datasets.get_dataset(session, view.pair.dataset_id)
     found = labels.labels_of(session, pair_id)
     preview = previews.pair_preview(
@@ -95,8 +88,8 @@ def export(request: Request, session: SessionDep, pair_id: int, format: Format =
             title=view.pair.key,
             dataset=dataset.name,
             told=_told(view),
-            prompt=_turns(view),
-            view=view_panel(view, shown.look, tokens_url="", said=said_of(view, found)),
+            prompt=turns_of(view.pair),
+            view=view_panel(view, address.look, tokens_url="", said=said_of(view, found)),
             said=items_of(found),
             preview=preview_panel(preview),
             tables=[token_table(side, view) for side in view.sides],
@@ -150,26 +143,17 @@ def stylesheet() -> Markup:
     return Markup(text)  # noqa: S704 -- our own files
 
 
-def _shown(request: Request, session: Session, pair_id: int) -> ShownPair:
+def _cut(session: Session, pair_id: int, address: PairAddress) -> CutPair:
     """The pair of the address; a whole rule in it, as the API writes it, goes before single fields."""
-    shown = shown_pair(request, session, pair_id)
-    written = shown.values.get("rule")
+    view = cut_pair(session, pair_id, address)
+    written = address.values.get("rule")
     if written is None:
-        return shown
+        return view
     try:
         rule = SegmentationRule.model_validate_json(written)
     except ValidationError as error:
         raise Invalid(f"`rule` is no rule: {error.errors(include_url=False)[0]['msg']}.") from None
-    run_id, source = shown.view.run.id, shown.view.source.name
-    view = maps.pair_view(session, pair_id, run_id=run_id, source=source, rule=rule)
-    return ShownPair(shown.values, view, shown.look)
-
-
-def _turns(view: CutPair) -> list[Turn]:
-    pair = view.pair
-    if pair.messages is None:
-        return [Turn("prompt", pair.prompt)] if pair.prompt else []
-    return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
+    return maps.pair_view(session, pair_id, run_id=view.run.id, source=view.source.name, rule=rule)
 
 
 def _told(view: CutPair) -> list[tuple[str, str]]:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from app.dependencies import SessionDep
 from app.errors import Conflict, Invalid
+from app.pages.pairs.addresses import address_of, cut_pair
 from app.pages.pairs.pair_labels import MOST_ROWS, SIGNS, LabelAddresses, LabelsPanel, labels_panel
-from app.pages.pairs.shown_pair import shown_pair
 from app.pages.parts.numbers import counted, shortened
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.services.datasets import datasets
@@ -104,13 +104,14 @@ def redo(request: Request, session: SessionDep, pair_id: int) -> Response:
 @router.get("/pairs/{pair_id:int}/labels", name="pages:pair_labels")
 def show_pair_labels(request: Request, session: SessionDep, pair_id: int) -> Response:
     """Every segment of a pair, to be labelled one by one."""
-    shown = shown_pair(request, session, pair_id)
+    address = address_of(request)
+    view = cut_pair(session, pair_id, address)
     page = PairLabelsPage(
-        title=f"Labels of {shown.view.pair.key}",
+        title=f"Labels of {view.pair.key}",
         section="home",
-        key=shown.view.pair.key,
-        pair_url=url_of(request, "pair", shown.values, pair_id=pair_id),
-        labels=panel_of(request, session, shown.view, shown.values, 2 * MOST_ROWS),
+        key=view.pair.key,
+        pair_url=url_of(request, "pair", address.values, pair_id=pair_id),
+        labels=panel_of(request, session, view, address.values, 2 * MOST_ROWS),
     )
     return render(request, "pairs/labels.html", page)
 
@@ -169,8 +170,9 @@ def panel_of(
 def _after(request: Request, session: Session, pair_id: int) -> Response:
     """The panel alone where a script asked; else the page that the form stands on."""
     if request.headers.get("hx-request"):
-        shown = shown_pair(request, session, pair_id)
-        fragment = LabelsFragment(panel_of(request, session, shown.view, shown.values))
+        address = address_of(request)
+        view = cut_pair(session, pair_id, address)
+        fragment = LabelsFragment(panel_of(request, session, view, address.values))
         return render(request, "pairs/_labels.html", fragment)
     came_from = request.headers.get("referer", "").partition("?")[0].endswith("/labels")
     page = "pair_labels" if came_from else "pair"

@@ -15,24 +15,23 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, Pair, Run
 from app.dependencies import SessionDep
-from app.errors import Invalid
-from app.pages.datasets.table import pair_query, query_parameters
+from app.pages.datasets.table import query_parameters
+from app.pages.pairs.addresses import PairAddress, address_of, chosen_rule, cut_pair, read_address
 from app.pages.pairs.beside import Beside, SourceAddresses, beside
 from app.pages.pairs.labels import panel_of
 from app.pages.pairs.pair_labels import LabelsPanel, said_of
 from app.pages.pairs.preview import PreviewPanel
-from app.pages.parts.forms import filled
 from app.pages.parts.highlight import plain
 from app.pages.parts.lanes import LaneChoice, choices
-from app.pages.parts.looks import Look, look_from, look_query
+from app.pages.parts.looks import Look, look_query
 from app.pages.parts.numbers import count
 from app.pages.parts.pair_view import SidePanel, ViewPanel, view_panel
+from app.pages.parts.prompts import Turn, turns_of
 from app.pages.parts.rendering import Option, PageContext, render, url_of
 from app.pages.parts.rule_controls import (
     RuleForm,
     options,
     rule_form,
-    rule_from,
     rule_query,
     whole_rule_query,
 )
@@ -42,7 +41,7 @@ from app.services.datasets.datasets import get_pair
 from app.services.pairs import labels, pairs
 from app.services.pairs.drawing import lanes_of, token_lanes
 from app.services.pairs.labels import Label
-from app.services.pairs.pairs import Neighbours, PairQuery
+from app.services.pairs.pairs import Neighbours
 from app.services.scorings import maps, scorings
 from app.services.scorings.maps import CutPair
 from app.services.trainings import token_maps
@@ -51,14 +50,6 @@ from engine.types import SIGN
 COLOURS = {"scaled": "scaled reward", "raw": "reward as it is"}
 
 router = APIRouter()
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of the prompt."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +130,6 @@ class PairFragment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """The address, read: which table, which look."""
-
-    values: Mapping[str, str]
-    query: PairQuery
-    look: Look
-
-
-@dataclass(frozen=True, slots=True)
 class _Shown:
     """What an address shows of a scored pair."""
 
@@ -159,7 +141,7 @@ class _Shown:
 @router.get("/pairs/{pair_id:int}", name="pages:pair")
 def show_pair(request: Request, session: SessionDep, pair_id: int) -> Response:
     """The page of a pair, under the run and rule of the address."""
-    asked = _read(request)
+    asked = address_of(request)
     pair = get_pair(session, pair_id)
     dataset = datasets.get_dataset(session, pair.dataset_id)
     runs = scoring_runs(session, dataset.id)
@@ -174,9 +156,7 @@ def show_pair(request: Request, session: SessionDep, pair_id: int) -> Response:
 @router.get("/pairs/{pair_id:int}/view", name="pages:pair_view")
 def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
     """The view alone, with the address of the page that shows the same."""
-    asked = _read(request)
-    if asked.query.run_id is None:
-        raise Invalid("The address names no run; open the pair from its data set.")
+    asked = address_of(request)
     shown = _shown(session, pair_id, asked)
     address = url_of(request, "pair", _parameters(asked, shown.view), pair_id=pair_id)
     found = labels.labels_of(session, pair_id)
@@ -192,9 +172,7 @@ def show_view(request: Request, session: SessionDep, pair_id: int) -> Response:
 @router.post("/pairs/{pair_id:int}/rule", name="pages:pair_rule")
 def adopt_rule(request: Request, session: SessionDep, pair_id: int) -> Response:
     """Cuts the whole run by the rule of the address, and shows the pair again."""
-    asked = _read(request)
-    if asked.query.run_id is None:
-        raise Invalid("The address names no run; open the pair from its data set.")
+    asked = address_of(request)
     view = _shown(session, pair_id, asked).view
     scorings.recut(session, view.run.id, view.source.name, view.rule)
     shown = {**query_parameters(asked.query), **look_query(asked.look)}
@@ -204,10 +182,8 @@ def adopt_rule(request: Request, session: SessionDep, pair_id: int) -> Response:
 @router.get("/pairs/{pair_id:int}/tokens", name="pages:pair_tokens")
 def show_tokens(request: Request, session: SessionDep, pair_id: int) -> Response:
     """The stored numbers of every token, for the pointer. They never change, so browsers may ask once."""
-    asked = _read(request)
-    if asked.query.run_id is None:
-        raise Invalid("The address names no run; open the pair from its data set.")
-    view = maps.pair_view(session, pair_id, run_id=asked.query.run_id, source=asked.query.source)
+    asked = address_of(request)
+    view = maps.pair_view(session, pair_id, run_id=asked.run_id, source=asked.query.source)
     body = json.dumps(token_lanes(view), separators=(",", ":"), allow_nan=False).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
@@ -216,48 +192,38 @@ def show_tokens(request: Request, session: SessionDep, pair_id: int) -> Response
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _read(request: Request) -> _Asked:
-    values = filled(request.query_params)
-    return _Asked(values, pair_query(values), look_from(values))
-
-
-def _with_run(asked: _Asked, runs: Sequence[Run]) -> _Asked:
+def _with_run(asked: PairAddress, runs: Sequence[Run]) -> PairAddress:
     """The address with the data set's newest run filled in where it names none."""
     if asked.query.run_id is not None or not runs:
         return asked
     values = {**asked.values, "run": str(default_run(runs).id)}
-    return _Asked(values, pair_query(values), asked.look)
+    return read_address(values)
 
 
-def _shown(session: Session, pair_id: int, asked: _Asked) -> _Shown:
+def _shown(session: Session, pair_id: int, asked: PairAddress) -> _Shown:
     """The pair as the address wants it cut, and where it wants them, under the other sources too."""
-    run_id = asked.query.run_id
-    assert run_id is not None, "the caller has looked"
-    sources = maps.sources_of(session, run_id)
-    chosen = next((source for source in sources if source.name == asked.query.source), sources[0])
-    rule = rule_from(asked.values, chosen.rule)
     if not asked.look.beside:
-        view = maps.pair_view(session, pair_id, run_id=run_id, source=asked.query.source, rule=rule)
-        return _Shown(view, [])
-    every = maps.pair_views(session, pair_id, run_id=run_id, source=asked.query.source, rule=rule)
+        return _Shown(cut_pair(session, pair_id, asked), [])
+    chosen, rule = chosen_rule(session, asked)
+    every = maps.pair_views(session, pair_id, run_id=asked.run_id, source=asked.query.source, rule=rule)
     return _Shown(next(view for view in every if view.source.name == chosen.name), every)
 
 
-def _parameters(asked: _Asked, view: CutPair, *, elsewhere: bool = False) -> dict[str, Any]:
+def _parameters(asked: PairAddress, view: CutPair, *, elsewhere: bool = False) -> dict[str, Any]:
     """The address of the page that shows this view, or (`elsewhere`) another pair in the same way."""
     table = query_parameters(asked.query)
     look = asked.look.of_another_pair() if elsewhere else asked.look
     return {**table, **rule_query(view.rule, view.source.rule), **look_query(look)}
 
 
-def _link(request: Request, view: CutPair, asked: _Asked) -> str:
+def _link(request: Request, view: CutPair, asked: PairAddress) -> str:
     """The address that names run, source and the whole rule, so that it shows the same for ever."""
     query = query_parameters(asked.query) | {"run": view.run.id, "source": view.source.name}
     query |= whole_rule_query(view.rule) | look_query(asked.look)
     return url_of(request, "pair", query, pair_id=view.pair.id)
 
 
-def _panel(request: Request, view: CutPair, asked: _Asked, found: Sequence[Label]) -> ViewPanel:
+def _panel(request: Request, view: CutPair, asked: PairAddress, found: Sequence[Label]) -> ViewPanel:
     scored = {"run": view.run.id, "source": view.source.name}
     tokens = url_of(request, "pair_tokens", scored, pair_id=view.pair.id)
     rule = rule_query(view.rule, view.source.rule)
@@ -273,14 +239,14 @@ def _panel(request: Request, view: CutPair, asked: _Asked, found: Sequence[Label
 
 
 def _labels(
-    request: Request, session: Session, view: CutPair, asked: _Asked, found: list[Label]
+    request: Request, session: Session, view: CutPair, asked: PairAddress, found: list[Label]
 ) -> LabelsPanel | None:
     if not view.sides:
         return None
     return panel_of(request, session, view, _present(_parameters(asked, view)), found=found)
 
 
-def _exports(request: Request, view: CutPair, asked: _Asked) -> list[Export]:
+def _exports(request: Request, view: CutPair, asked: PairAddress) -> list[Export]:
     """The pair as files, under exactly the run, source, rule and look that are shown."""
     if not view.sides:
         return []
@@ -304,7 +270,7 @@ def _present(query: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in query.items() if value is not None}
 
 
-def _beside(request: Request, shown: _Shown, asked: _Asked) -> Beside | None:
+def _beside(request: Request, shown: _Shown, asked: PairAddress) -> Beside | None:
     if not shown.every or not shown.view.sides:
         return None
     run_id, pair_id = shown.view.run.id, shown.view.pair.id
@@ -319,7 +285,7 @@ def _beside(request: Request, shown: _Shown, asked: _Asked) -> Beside | None:
 
 
 def _scored_page(
-    request: Request, session: Session, pair: Pair, dataset: Dataset, asked: _Asked, runs: Sequence[Run]
+    request: Request, session: Session, pair: Pair, dataset: Dataset, asked: PairAddress, runs: Sequence[Run]
 ) -> PairPage:
     shown = _shown(session, pair.id, asked)
     view = shown.view
@@ -372,7 +338,7 @@ def _elsewhere(request: Request, session: Session, pair: Pair) -> list[tuple[str
     return [playground, (f"Across the checkpoints of {name}", checkpoints)]
 
 
-def _preview(request: Request, view: CutPair, asked: _Asked) -> PreviewPanel | None:
+def _preview(request: Request, view: CutPair, asked: PairAddress) -> PreviewPanel | None:
     """A place for the table, which comes after the page: it cuts the pair by every density."""
     if not view.sides:
         return None
@@ -382,7 +348,7 @@ def _preview(request: Request, view: CutPair, asked: _Asked) -> PreviewPanel | N
 
 
 def _unscored_page(
-    request: Request, session: Session, pair: Pair, dataset: Dataset, asked: _Asked
+    request: Request, session: Session, pair: Pair, dataset: Dataset, asked: PairAddress
 ) -> PairPage:
     table = query_parameters(asked.query)
     return PairPage(
@@ -428,14 +394,8 @@ def _heading(request: Request, pair: Pair, dataset: Dataset, table: Mapping[str,
         "key": pair.key,
         "dataset_name": dataset.name,
         "table_url": url_of(request, "dataset", table, dataset_id=dataset.id),
-        "prompt": _turns(pair),
+        "prompt": turns_of(pair),
     }
-
-
-def _turns(pair: Pair) -> list[Turn]:
-    if pair.messages is None:
-        return [Turn("prompt", pair.prompt)] if pair.prompt else []
-    return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
 
 
 def _steps(request: Request, place: Neighbours, parameters: Mapping[str, Any]) -> dict[str, Any]:

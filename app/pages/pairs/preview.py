@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from app.dependencies import SessionDep
-from app.pages.pairs.shown_pair import shown_pair
+from app.pages.pairs.addresses import address_of, cut_pair
 from app.pages.parts.numbers import count, plain_number, signed
 from app.pages.parts.rendering import PageContext, render, url_of
 from app.services.pairs import previews
@@ -70,8 +70,8 @@ class PreviewPage(PageContext):
 @router.get("/pairs/{pair_id:int}/preview", name="pages:pair_preview")
 def show_preview(request: Request, session: SessionDep, pair_id: int) -> Response:
     """The table, under the run, source and rule of the address."""
-    shown = shown_pair(request, session, pair_id)
-    view = shown.view
+    address = address_of(request)
+    view = cut_pair(session, pair_id, address)
     found = previews.pair_preview(
         session, pair_id, run_id=view.run.id, source=view.source.name, shown=view.rule
     )
@@ -82,7 +82,7 @@ def show_preview(request: Request, session: SessionDep, pair_id: int) -> Respons
         title="What training would see",
         section="home",
         key=view.pair.key,
-        pair_url=url_of(request, "pair", shown.values, pair_id=pair_id),
+        pair_url=url_of(request, "pair", address.values, pair_id=pair_id),
         preview=preview_panel(found),
     )
     return render(request, "pairs/preview.html", page)

@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 from app.db.tables import JobStatus, Run
 from app.dependencies import SessionDep, SettingsDep
 from app.errors import AppError, Invalid, sentence_of, status_of
-from app.pages.pairs.pairs import COLOURS, Controls, SourceTab, Turn
+from app.pages.pairs.pairs import COLOURS, Controls, SourceTab
 from app.pages.parts.form_choices import form_choices
 from app.pages.parts.forms import filled, page_number, validated
 from app.pages.parts.lanes import choices
 from app.pages.parts.looks import Look, look_from, look_query
 from app.pages.parts.pair_view import ViewPanel, view_panel
+from app.pages.parts.prompts import Turn, turns_of
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.rule_controls import options, rule_form, rule_from, rule_query, whole_rule_query
 from app.pages.parts.run_rows import percent_done
@@ -276,7 +277,7 @@ def _shown(request: Request, run: Run | None) -> dict[str, Any]:
         can_compare=False,
     )
     return {
-        "prompt": _turns(view),
+        "prompt": turns_of(view.pair),
         "sources": [_tab(request, run, one.name, view, look) for one in view.sources],
         "controls": controls,
         "view": panel,
@@ -293,13 +294,6 @@ def _tab(request: Request, run: Run, source: str, shown: CutPair, look: Look) ->
         conflict=view.agreement.conflict,
         margin=view.agreement.margin,
     )
-
-
-def _turns(view: CutPair) -> list[Turn]:
-    pair = view.pair
-    if pair.messages is None:
-        return [Turn("prompt", pair.prompt)] if pair.prompt else []
-    return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
 
 
 def _waiting(request: Request, session: Session, run: Run) -> Waiting:

@@ -18,6 +18,7 @@ from app.pages.parts.highlight import MarkedResponse, highlight
 from app.pages.parts.kind_pages import KIND_PAGES, KindPages, ResultLink, own_page
 from app.pages.parts.numbers import MISSING, count, shortened, signed
 from app.pages.parts.pair_view import script_json
+from app.pages.parts.prompts import Turn, turns_of
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_rows import percent_done
 from app.services.datasets.datasets import get_pair
@@ -96,14 +97,6 @@ class ReadingState:
     phase: str
     share: int | None
     problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of the prompt."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +206,7 @@ def show_pair(request: Request, session: SessionDep, run_id: int, pair_id: int) 
         training_url=url_of(request, "run", run_id=run_id),
         pairs_url=url_of(request, "training_pairs", run_id=run_id),
         action=url_of(request, "token_map_read", run_id=run_id, pair_id=pair_id),
-        prompt=_turns(pair),
+        prompt=turns_of(pair),
         reading=None if run is None or maps is not None else _reading(request, run, run_id, pair_id),
         map=None if maps is None or shown is None else _panel(request, session, run_id, maps, shown),
         slider=None if maps is None or shown is None else _slider(request, run_id, maps, shown),
@@ -397,12 +390,6 @@ def _suggested(request: Request, session: Session, training: Run) -> tuple[list[
 
 def _last_words(pair: Pair) -> str:
     return (pair.prompt or "") if not pair.messages else str(pair.messages[-1].get("content", ""))
-
-
-def _turns(pair: Pair) -> list[Turn]:
-    if pair.messages is None:
-        return [Turn("prompt", pair.prompt)] if pair.prompt else []
-    return [Turn(str(message["role"]), str(message["content"])) for message in pair.messages]
 
 
 def _result(request: Request, run: Run) -> ResultLink | None:
