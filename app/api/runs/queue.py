@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from app.api.parts import lists
@@ -15,7 +17,6 @@ from app.dependencies import DatabaseDep, SessionDep
 from app.services.paging import Page
 from app.services.runs import queue as queues
 from app.services.runs import runs, workers
-from app.services.runs.workers import WorkerState
 
 
 class QueuedJob(JobView):
@@ -29,6 +30,24 @@ class QueuedJob(JobView):
     def of_run(cls, run: Run) -> QueuedJob:
         """The job of a stored run."""
         return cls(**dict(JobView.of(run.job)), run_id=run.id, run_name=run.name, kind=run.kind)
+
+
+class WorkerView(BaseModel):
+    """A worker that joined."""
+
+    model_config = ConfigDict(from_attributes=True)
+    name: str
+    host: str
+    pid: int
+    version: str
+    device: str
+    queues: list[str]
+    memory_bytes: int | None
+    """Of its GPU, or of its machine; null where nobody knows."""
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+    """Whether its last sign of life is fresh."""
 
 
 jobs_router = door("jobs")
@@ -58,7 +77,7 @@ def read_queue(session: SessionDep) -> Listing[QueuedJob]:
 
 
 @workers_router.get("")
-def list_workers(session: SessionDep) -> Listing[WorkerState]:
+def list_workers(session: SessionDep) -> Listing[WorkerView]:
     """Workers that joined, those that are alive first."""
-    found = workers.list_workers(session)
-    return Listing[WorkerState](data=found, next_cursor=None, total=len(found))
+    found = [WorkerView.model_validate(worker) for worker in workers.list_workers(session)]
+    return Listing[WorkerView](data=found, next_cursor=None, total=len(found))

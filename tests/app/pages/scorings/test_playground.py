@@ -118,7 +118,7 @@ def test_a_conversation_is_a_prompt_too(browser_client, database, named):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"chosen": "", "rejected": ""}, "there is no response to score"),
+        ({"chosen": "", "rejected": ""}, "there is none to score"),
         ({"policy": "nobody"}, "nobody"),
         ({"policy": "", "reference": ""}, "Name a policy or a reward model"),
     ],

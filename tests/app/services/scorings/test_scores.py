@@ -87,7 +87,7 @@ def test_a_text_that_cannot_be_scored_is_refused(session: Session, settings: Set
         submit(session, settings, chosen="nul \0 here")
     with pytest.raises(Invalid, match="`spans` needs labelled spans"):
         submit(session, settings, sources=["spans"])
-    with pytest.raises(ValidationError, match="no response to score"):
+    with pytest.raises(ValidationError, match="there is none to score"):
         ScoreTextRequest(prompt="Where?")
     with pytest.raises(ValidationError):
         ScoreTextRequest(prompt="Where?", chosen="")
