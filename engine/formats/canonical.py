@@ -14,13 +14,14 @@ from typing import Any
 from engine.errors import DataError, RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.compression import DAMAGED, compressed, decompressed
-from engine.formats.json_text import parse_line
+from engine.formats.json_text import is_storable, parse_line
 from engine.formats.pairs import pair_to_row
 from engine.formats.rows import row_to_pair
 from engine.formats.streams import MAX_ROW_BYTES, lines, opened
 from engine.tasks import Task
 from engine.types import PreferencePair
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _MAX_LINE_BYTES = 8 * MAX_ROW_BYTES
 """A row that Parquet or CSV held may be several times larger in JSON, which escapes characters."""
 
@@ -52,7 +53,7 @@ def read_pairs(path: Path, start: int = 0) -> Iterator[PreferencePair]:
                 row = parse_line(line)
                 if isinstance(row, RowError):
                     raise row
-                yield row_to_pair(row, line.number)
+                yield row_to_pair(row, line.number, storable=is_storable(line.content or b""))
         except DAMAGED as error:
             raise DataError(f"`{path}` is cut off or damaged: write it again.") from error
 
@@ -70,7 +71,7 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> int:
 def json_line(row: Mapping[str, Any]) -> bytes:
     """One line of JSONL in UTF-8. Raises DataError where a value has no JSON form."""
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        return _ENCODER.encode(row).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise DataError(
             f"Row `{row.get('id')}` cannot be written as JSON ({error}): correct the value."

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from engine.errors import RowError
 from engine.formats.streams import Line, row_too_large
+
+_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+"""Escapes of NUL and of surrogates, which JSON in UTF-8 can hold in no other way."""
+
+
+def is_storable(line: bytes) -> bool:
+    """Whether no text in a line of JSON can be one that no data base holds."""
+    return _UNSTORABLE.search(line) is None
 
 
 def parse_line(line: Line) -> dict[str, Any] | RowError:

@@ -127,7 +127,7 @@ def read_maps(path: Path) -> Iterator[dict[str, Any]]:
     with opened(path) as file:
         read_rows = read_parquet if file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC else read_json_lines
     with opened(path) as file, decompressed(file) as stream:
-        for line, record, _ in read_rows(stream):
+        for line, record, *_ in read_rows(stream):
             if isinstance(record, RowError):
                 raise record
             absent = [name for name in RECORD_FIELDS if name not in record]

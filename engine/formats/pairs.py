@@ -19,6 +19,7 @@ from engine.types import Message, PreferencePair, Response
 
 MAX_META_BYTES = 256 * 2**10
 MAX_KEY_CHARACTERS = 512
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 Prompt = str | tuple[Message, ...]
 
@@ -85,7 +86,7 @@ def _meta(row: dict[str, Any]) -> dict[str, Any]:
             meta[f"meta.{name}" if name in meta else str(name)] = _plain(value)
     elif inner is not None:
         meta["meta"] = _plain(inner)
-    size = len(json.dumps(meta, ensure_ascii=False).encode()) if meta else 0
+    size = len(_ENCODER.encode(meta).encode()) if meta else 0
     if size > MAX_META_BYTES:
         raise Refusal(
             "meta",
@@ -97,14 +98,14 @@ def _meta(row: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A JSON value; what JSON cannot hold (dates, decimals) as text, and NaN or infinity as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
         return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, bytes):

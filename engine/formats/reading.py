@@ -6,12 +6,12 @@ Knows which file type reads a file, that keys are unique, and nothing of columns
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from engine.errors import DataError, RequestError, RowError
 from engine.formats.compression import DAMAGED, decompressed
@@ -33,8 +33,8 @@ Item = TypeVar("Item", PreferencePair, Task)
 class _Kind(Generic[Item]):
     """What the rows of a file become, and the words for it."""
 
-    make: Callable[[Mapping[str, Any], int, int], Item]
-    """The item of a row, its line and its number. Raises RowError."""
+    make: Callable[..., Item]
+    """The item of a row, its line, its number, and `storable`. Raises RowError."""
     known: KnownColumns
     noun: str
     key: str
@@ -182,11 +182,11 @@ def _items(rows: Iterator[NumberedRow], kind: _Kind[Item], called: str) -> Itera
     """Makes pairs or tasks of rows and refuses a key that was there before."""
     first_lines: dict[int, int] = {}
     number = 0
-    for number, (line, content, file) in enumerate(rows, start=1):
+    for number, (line, content, file, storable) in enumerate(rows, start=1):
         try:
             if isinstance(content, RowError):
                 raise content
-            item = kind.make(content, line, number)
+            item = kind.make(content, line, number, storable=storable)
             first = first_lines.setdefault(_digest(item.key), number if file else line)
             if first != (number if file else line):
                 place = f"row {first} of the folder" if file else f"line {first}"

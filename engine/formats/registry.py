@@ -29,6 +29,8 @@ class NumberedRow(NamedTuple):
     content: Mapping[str, Any] | RowError
     file: str | None = None
     """Which of several files it is of, where the rows come from a folder."""
+    storable: bool = False
+    """Whether the reader saw that no text of the row needs `rows.refuse_unstorable_text`."""
 
 
 class Refusal(Exception):

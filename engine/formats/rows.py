@@ -18,13 +18,17 @@ from engine.types import PreferencePair
 Kind = Literal["pairs", "tasks"]
 
 
-def row_to_pair(row: Mapping[str, Any], line: int = 1, number: int | None = None) -> PreferencePair:
-    """The pair that a row holds. `number` names rows without `id` or `key`; None: `line` does.
+def row_to_pair(
+    row: Mapping[str, Any], line: int = 1, number: int | None = None, *, storable: bool = False
+) -> PreferencePair:
+    """The pair that a row holds. `number` names rows without `id` or `key`; None: `line` does. Rows that are
+    known to be `storable` are not searched for text that cannot be stored.
 
     Raises RowError with the line, the field and what to do.
     """
     try:
-        refuse_unstorable_text(row)
+        if not storable:
+            refuse_unstorable_text(row)
         columns = dict(row)
         key = take_key(columns, str(line if number is None else number))
         return read_pair(columns, key)
@@ -32,11 +36,19 @@ def row_to_pair(row: Mapping[str, Any], line: int = 1, number: int | None = None
         raise refusal.at(line) from None
 
 
-def row_to_task(row: Mapping[str, Any], line: int, number: int | None = None, *, chat: bool = False) -> Task:
-    """The task that a row holds; `number` names it where it has no key. With `chat`, a prompt in text becomes
-    a message of the user. Raises RowError."""
+def row_to_task(
+    row: Mapping[str, Any],
+    line: int,
+    number: int | None = None,
+    *,
+    storable: bool = False,
+    chat: bool = False,
+) -> Task:
+    """The task that a row holds, as `row_to_pair`. With `chat`, a prompt in text becomes a message of the
+    user. Raises RowError."""
     try:
-        refuse_unstorable_text(row)
+        if not storable:
+            refuse_unstorable_text(row)
         task = _read_task(dict(row), task_key(row, str(line if number is None else number)))
     except Refusal as refusal:
         raise refusal.at(line) from None

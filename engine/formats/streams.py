@@ -15,6 +15,7 @@ MAX_ROW_BYTES = 4 * 2**20
 """A row above this is refused: no response of 200,000 tokens comes near it."""
 
 _CHUNK_BYTES = 2**16
+_BUFFER_BYTES = 2**18
 _IN_MEMORY_BYTES = 2**22
 
 
@@ -34,7 +35,7 @@ def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     """The bytes of a file from its start. A stream that was passed in is rewound and stays open."""
     if isinstance(source, Path):
         try:
-            file = source.open("rb")
+            file = source.open("rb", _BUFFER_BYTES)
         except OSError as error:
             raise DataError(
                 f"`{source}` cannot be read ({error.strerror}): check the name and the permissions."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from engine.formats.compression import DAMAGED
-from engine.formats.json_text import parse_line
+from engine.formats.json_text import is_storable, parse_line
 from engine.formats.registry import FILE_TYPES, FileType, NumberedRow
 from engine.formats.streams import damaged_here, lines
 
@@ -18,7 +18,8 @@ def read_json_lines(file: BinaryIO) -> Iterator[NumberedRow]:
         for line in lines(file):
             number = line.number
             if line.content is None or line.content.strip():
-                yield NumberedRow(number, parse_line(line))
+                storable = line.content is not None and is_storable(line.content)
+                yield NumberedRow(number, parse_line(line), storable=storable)
     except DAMAGED:
         yield NumberedRow(number + 1, damaged_here(number + 1))
 
