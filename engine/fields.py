@@ -96,9 +96,14 @@ class DeclaredField:
         return bare(self.info.annotation)
 
     @property
-    def may_be_none(self) -> bool:
-        """Whether null is a value of its own."""
+    def is_nullable(self) -> bool:
+        """Whether null is a value."""
         return NoneType in get_args(self.info.annotation)
+
+    @property
+    def can_be_switched_off(self) -> bool:
+        """Whether null is a value, and not the one that it has where it is left out."""
+        return self.is_nullable and self.info.default is not None
 
     @property
     def words(self) -> dict[str, str]:
@@ -164,7 +169,7 @@ def declared_fields(
     for name, info in model.model_fields.items():
         field = DeclaredField(f"{under}{name}", info, _default(model, name, default))
         inner = part_of(info)
-        if inner is None or inner in apart or field.may_be_none:
+        if inner is None or inner in apart or field.is_nullable:
             yield field
         if inner is not None and inner not in apart:
             yield from declared_fields(inner, apart, under=f"{field.path}.", default=field.value)

@@ -16,9 +16,9 @@ class EvaluationNumbers(StrictModel):
     samples: int = Field(4, ge=1, le=256, title="Samples per task")
     """Answers to each task; success is the share that is right."""
     temperature: float = Field(1.0, ge=0, title="Temperature")
-    """Of sampling; 0 takes the likeliest token each time, once a task."""
+    """Divides logits before sampling; 0 takes the likeliest token each time, once a task."""
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p")
-    """Share of the probability that is sampled from."""
+    """Nucleus sampling: from the likeliest tokens that have this probability together."""
     seed: int = Field(0, ge=0, title="Seed")
     """Of sampling."""
     beta: float = Field(0.1, gt=0, title="Beta")
@@ -31,8 +31,8 @@ class EvaluationNumbers(StrictModel):
         "auto", title="Precision", json_schema_extra=shown(words={"auto": "bfloat16 on a GPU, else float32"})
     )
     """Of the weights; the head and all sums stay float32."""
-    token_budget: int = Field(8192, ge=256, title="Token budget", json_schema_extra=shown(unit="tokens"))
-    """In one forward pass: less memory, and no other result."""
+    token_budget: int = Field(8192, ge=256, title="Token budget")
+    """Tokens in one forward pass: less memory, and no other result."""
     max_response_tokens: int = Field(
         16_384, ge=1, title="Max response length", json_schema_extra=shown(unit="tokens")
     )

@@ -36,9 +36,9 @@ class Sampling(StrictModel):
     responses: int = Field(4, ge=1, le=256, title="Group size")
     """Responses to each prompt."""
     temperature: float = Field(1.0, gt=0, title="Temperature")
-    """Of sampling."""
+    """Divides logits before sampling."""
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p")
-    """Share of the probability that is sampled from."""
+    """Nucleus sampling: from the likeliest tokens that have this probability together."""
     max_new_tokens: int = Field(
         256, ge=1, title="Max completion length", json_schema_extra=shown(unit="tokens")
     )

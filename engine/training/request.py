@@ -35,7 +35,7 @@ class Supervision(StrictModel):
         title="Supervision granularity",
         json_schema_extra=shown(
             words={
-                "segment": "segment: cut where the reward turns",
+                "segment": "segment: cut where reward turns",
                 "step": "step: cut at punctuation and line breaks",
                 "token": "token: each by itself",
                 "sample": "sample: the whole response",
@@ -46,7 +46,7 @@ class Supervision(StrictModel):
     source: SourceName | None = Field(
         None,
         title="Source of token rewards",
-        json_schema_extra=shown(blank="what the models or the scoring run give"),
+        json_schema_extra=shown(blank="by models or scoring run"),
     )
     """What token rewards are read from."""
     rule: SegmentationRule | None = Field(
@@ -131,8 +131,8 @@ class Optimisation(StrictModel):
         "auto", title="Precision", json_schema_extra=shown(words={"auto": "bfloat16 on a GPU, else float32"})
     )
     """Of matrix products; weights, head and sums stay float32."""
-    token_budget: int = Field(8192, ge=256, title="Token budget", json_schema_extra=shown(unit="tokens"))
-    """In one forward and backward pass: splits a batch to save memory, and changes no result."""
+    token_budget: int = Field(8192, ge=256, title="Token budget")
+    """Tokens in one forward and backward pass: splits a batch to save memory, and changes no result."""
     activation_checkpointing: bool = Field(False, title="Activation checkpointing")
     """Less memory, a third more time."""
 

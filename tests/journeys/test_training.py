@@ -37,7 +37,7 @@ def test_from_a_scored_data_set_to_a_trained_model(watched, server, database, wo
     page.get_by_role("link", name="Train", exact=True).click()
     page.get_by_label("Model", exact=True).fill("base")
     page.get_by_label("Steps", exact=True).fill("6")
-    page.get_by_label("Batch", exact=True).fill("4")
+    page.get_by_label("Batch size", exact=True).fill("4")
     page.get_by_label("Name", exact=True).fill("tuned")
     page.get_by_label("Name", exact=True).blur()
     preview = page.locator("#preview")

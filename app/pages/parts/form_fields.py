@@ -92,9 +92,9 @@ def form_field(field: DeclaredField, **changes: Any) -> FormField:
     """The same for a field that was looked up already."""
     kind = changes.pop("kind", None) or _kind(field)
     choices = tuple(changes.pop("choices", field.words.items()))
-    may_be_none = field.may_be_none and field.value is not None
+    may_be_none = field.can_be_switched_off
     hint = f"{field.sentence} `{NONE}`: {field.blank}." if may_be_none else field.sentence
-    if kind == "select" and field.may_be_none:
+    if kind == "select" and field.is_nullable:
         choices = (("", field.blank), *choices)
     made = FormField(
         name=f"{field.path}?" if kind == "switch" else field.path,
@@ -122,7 +122,7 @@ def _kind(field: DeclaredField) -> Kind:
     if field.type is bool:
         return "check"
     if field.type in (int, float):
-        return "text" if field.may_be_none and field.value is not None else "number"
+        return "text" if field.can_be_switched_off else "number"
     return {tuple: "json", list: "checks"}.get(get_origin(field.type), "text")  # type: ignore[return-value]
 
 

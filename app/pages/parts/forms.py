@@ -71,7 +71,10 @@ def said(fault: ErrorDetails) -> str:
     words = _SAID.get(fault["type"])
     if words is None:
         return str(fault["msg"]).removeprefix("Value error, ")
-    return words.format(**fault.get("ctx", {}))
+    facts = fault.get("ctx", {})
+    return words.format(
+        **{name: f"{value:g}" if isinstance(value, float) else value for name, value in facts.items()}
+    )
 
 
 def page_number(value: str | None) -> int | None:

@@ -7,6 +7,7 @@ written in a template.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import iter_route_contexts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from app.pages.parts import numbers
 
@@ -67,8 +69,14 @@ def make_environment() -> Environment:
         "moment",
     )
     environment.filters.update({name: getattr(numbers, name) for name in (*filters, "shortened")})
+    environment.filters["with_code"] = with_code
     environment.globals["static"] = static_url
     return environment
+
+
+def with_code(text: str) -> Markup:
+    """A sentence of a docstring, whose words between backticks are code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
 
 
 @cache

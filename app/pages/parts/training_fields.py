@@ -155,7 +155,7 @@ def keeping_group() -> FieldGroup:
 def rule_group() -> FieldGroup:
     """The cut, for who wants another than the granularity's."""
     return FieldGroup(
-        "The mask",
+        "Mask",
         (
             model_field(TrainingBody, "scorer_reference", methods=REWARDED),
             field_of(TrainingBody, "supervision.rule", kind="area", unit="JSON", methods=MASKED),

@@ -40,6 +40,7 @@ from engine.fields import declared
 from engine.training.densities import DENSITIES
 from engine.training.request import TrainingNumbers
 
+METHODS = "Each with the hyperparameters that it has by default."
 SEEDS = "With commas between; several give a mean with an interval."
 MODELS = ("model", "scorer", "reward_model")
 """The fields that name one."""
@@ -159,13 +160,14 @@ def _groups(known: FormChoices) -> list[FieldGroup]:
 
 
 def _compared(known: FormChoices) -> FieldGroup:
+    compared = fields.method_choices(lambda method: method.in_recipes)
     densities = declared(TrainingNumbers, "supervision.density").words
     return FieldGroup(
         "What is compared",
         (
             field_of(RecipeBody, "dataset_id", kind="select", choices=(("", "choose one"), *known.datasets)),
             fields.model_field(RecipeBody, "model"),
-            field_of(RecipeBody, "methods", choices=fields.method_choices(lambda method: method.in_recipes)),
+            field_of(RecipeBody, "methods", choices=compared, hint=METHODS),
             field_of(RecipeBody, "densities", choices=[(name, densities[name]) for name in DENSITIES]),
             field_of(RecipeBody, "optimisation.steps", hint="Of every training: equal steps."),
             field_of(RecipeBody, "optimisation.batch_size"),

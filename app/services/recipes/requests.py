@@ -62,7 +62,7 @@ class RecipeBody(StrictModel):
     source: SourceName | None = Field(
         None,
         title="Source of token rewards",
-        json_schema_extra=shown(blank="the scorer's implicit reward, or the reward model's"),
+        json_schema_extra=shown(blank="by scorer, else by reward model"),
     )
     """What token rewards are read from."""
     scorer: ModelName | None = Field(
@@ -72,9 +72,10 @@ class RecipeBody(StrictModel):
     scorer_dataset_id: Id | None = Field(
         None,
         title="Scorer data",
-        json_schema_extra=shown(blank="a part of the data set, which trainings leave alone"),
+        json_schema_extra=shown(blank="a part of the data set"),
     )
-    """What the scorer learns wrong tokens from; best are data that trainings do not see."""
+    """What the scorer learns wrong tokens from; best are data that trainings do not see: they leave the part
+    alone that it takes of the data set."""
     scorer_share: float = Field(0.5, gt=0, lt=1, title="Scorer share")
     """Part of the data set that the scorer learns from, where it has no data of its own."""
     reward_model: ModelName | None = Field(None, title="Reward model", json_schema_extra=shown(blank="none"))

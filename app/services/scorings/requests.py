@@ -50,8 +50,8 @@ class ScoringNumbers(StrictModel):
         "auto", title="Precision", json_schema_extra=shown(words={"auto": "bfloat16 on a GPU, else float32"})
     )
     """Of the weights; the head and all sums stay float32."""
-    token_budget: int = Field(8192, ge=256, title="Token budget", json_schema_extra=shown(unit="tokens"))
-    """In one forward pass: less memory, and no other result."""
+    token_budget: int = Field(8192, ge=256, title="Token budget")
+    """Tokens in one forward pass: less memory, and no other result."""
     max_response_tokens: int = Field(
         16_384, ge=1, title="Max response length", json_schema_extra=shown(unit="tokens")
     )

@@ -47,7 +47,7 @@ class TrainingBody(TrainingNumbers):
         min_length=1,
         max_length=200,
         title="Name",
-        json_schema_extra=shown(blank="made of data set, method and granularity"),
+        json_schema_extra=shown(blank="by data set and method"),
     )
     """What the run and the trained model are called."""
     model: ModelName = Field(title="Model")

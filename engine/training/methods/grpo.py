@@ -27,7 +27,7 @@ class GroupFields(MethodFields):
     """How far the probability ratio of a token may leave 1 before its gradient stops."""
     kl_coef: float = Field(0.2, ge=0, title="KL coefficient")
     """Of the k3 estimate, in the loss. With the usual 0.04 a policy finds what a scorer likes by mistake: in
-    the lab within 20 updates [ours]."""
+    the lab within 20 updates."""
     form: Literal["shaping", "mask"] = Field(
         "shaping",
         title="Granularity enters as",

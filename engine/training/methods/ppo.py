@@ -39,7 +39,7 @@ class Ppo(MethodFields):
     gamma: float = Field(1.0, gt=0, le=1, title="Gamma")
     """Discount of later rewards."""
     lambda_: float = Field(0.95, ge=0, le=1, title="GAE lambda")
-    """Between the critic's word alone (0) and the rewards' alone (1)."""
+    """Trades bias (0: the critic alone) for variance (1: rewards alone)."""
     whiten: bool = Field(True, title="Whiten advantages")
     """To mean 0 and deviation 1 over a batch."""
     dense: Literal["reward", "mask", "both"] = Field(

@@ -33,7 +33,7 @@ class RewardModel(MethodFields):
     )
     """Which outputs of the head are a response's reward."""
     centre: float = Field(0.01, ge=0, title="Centring coefficient")
-    """Of the squared mean output over a pair, which gives the rewards a zero [ours]."""
+    """Of the squared mean output over a pair, which gives the rewards a zero."""
 
 
 def _loop(data: OfflineData) -> MethodLoop[Any]:

@@ -20,7 +20,7 @@ class Scorer(MethodFields):
 
     name: Literal["scorer"] = "scorer"
     beta: float = Field(0.02, gt=0, title="Beta")
-    """Small, so that every pair stays in the straight part of the loss and keeps teaching [ours]."""
+    """Small, so that every pair stays in the straight part of the loss and keeps teaching."""
     rejected_clip: float = Field(4.0, ge=0, title="Rejected clip", json_schema_extra=shown(unit="nats"))
     """A rejected token's log-ratio counts down to minus this."""
     sft_weight: float = Field(0.05, ge=0, title="SFT coefficient")
