@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PLUGINS = " ".join(
     (
         "sources=tests.toys.toy_source",
+        "methods=tests.toys.toy_method",
         "run_kinds=tests.toys.toy_run_kind",
         "formats=tests.toys.toy_format",
         "rows=tests.toys.toy_rows",
@@ -112,6 +113,47 @@ def test_a_source_scores_a_file(model_folder: ModelFolder, pairs: Path, tmp_path
     lengths = [end - start for start, end in record["offsets"]]
     assert record["token_rewards"] == {"toy_length": lengths}
     assert sum(lengths) == len(" blue and the grass is green.")
+
+
+# --------------------------------------------------------------------------------------------------- a method
+
+
+def test_a_method_is_found_in_every_form(pages: Callable[..., dict[str, str]]) -> None:
+    found = pages("/trainings/new", "/recipes/new")
+    for form in ("/trainings/new", "/recipes/new"):
+        assert "Toy SimPO: preference loss without a reference" in found[form]
+    assert "Target margin" in found["/trainings/new"]
+
+
+def test_a_method_is_found_in_the_schema(pages: Callable[..., dict[str, str]]) -> None:
+    schemas = json.loads(pages("/openapi.json")["/openapi.json"])["components"]["schemas"]
+
+    assert "toy_simpo" in schemas["TrainingBody"]["properties"]["method"]["discriminator"]["mapping"]
+    assert schemas["ToySimpo"]["properties"]["beta"]["default"] == 2.0
+
+
+def test_a_method_trains_from_a_file(model_folder: ModelFolder, pairs: Path, tmp_path: Path) -> None:
+    assert "toy_simpo" in run("rewardscope", "train", "--help")
+
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "method": {"name": "toy_simpo", "target": 0.25},
+                "model": str(model_folder("llama")),
+                "rows": str(pairs),
+                "data": {"held_out": 0.5},
+                "optimisation": {"steps": 3, "batch_size": 1, "learning_rate": 1e-3},
+            }
+        )
+    )
+    result = json.loads(run("rewardscope", "train", config, "--out", tmp_path / "out", "--json"))
+
+    assert result["steps"] == 3
+    assert result["settled"]["request"]["keeping"]["best_by"] == "held_out/accuracy"
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/loss", "train/margin", "held_out/loss"} <= set().union(*lines)
+    assert (Path(result["model"]) / "model.safetensors").exists()
 
 
 # ------------------------------------------------------------------------------------------------- a run kind

@@ -19,11 +19,12 @@ from app.cli.output import (
     tidy_end,
 )
 from engine.errors import RowsRefused
+from engine.training.methods import METHODS
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command()(train)
+    app.command(epilog=f"Methods: {', '.join(METHODS)}.")(train)
 
 
 def train(

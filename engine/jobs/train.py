@@ -25,7 +25,7 @@ from engine.segmentation.statistics import RewardStatistics
 from engine.training.checks import check_training
 from engine.training.data import count_usable
 from engine.training.finished import save_finished
-from engine.training.loop import Look, Outcome, train
+from engine.training.loop import FurtherFigures, Outcome, train
 from engine.training.prepare import prepare
 from engine.training.request import TrainingRequest
 from engine.training.resolve import resolve
@@ -46,8 +46,8 @@ OUT_OF_MEMORY = (
 def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     """Trains as `request["request"]` says, on the canonical JSONL `request["rows"]`, in `request["folder"]`.
 
-    Also: `rewards` and `statistics` of a scoring run, for the mask; `suites` [{"name", "path"}], which are
-    tried while it trains, and whether they may run code (`allow_code`); `origin`, for the model's card.
+    Also: `rewards` and `statistics` of a scoring run, for the mask; `suites` [{"name", "path"}], by which it
+    is evaluated while it trains, whether they may run code (`allow_code`); `origin`, for the model's card.
     Returns {"steps", "seconds", "tokens", "model", "best_step", "metrics", "notes", "settled"}.
     Raises RequestError, DataError and ModelError before anything trains, Diverged and ResourceError later on.
     """
@@ -75,7 +75,13 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
             report(message=sentence)
         settled = _settled(asked, model, rows, threads, request.get("origin") or {})
         outcome = train(
-            prepared.loop, model, asked, folder, report, settled=settled, look=_look(request, asked)
+            prepared.loop,
+            model,
+            asked,
+            folder,
+            report,
+            settled=settled,
+            further=_suites(request, asked),
         )
         far = far_from_reference(outcome.metrics)
         if far is not None:
@@ -176,20 +182,20 @@ def _parameters(asked: TrainingRequest) -> int:
     return inspect_model(asked.model).parameters
 
 
-def _look(request: Mapping[str, Any], asked: TrainingRequest) -> Look | None:
+def _suites(request: Mapping[str, Any], asked: TrainingRequest) -> FurtherFigures | None:
     """Success on the task suites of the request, as the model is now."""
     suites = request.get("suites") or []
     if not suites:
         return None
-    from engine.evaluation.looks import SuiteLook
+    from engine.evaluation.while_training import SuiteEvaluation
 
-    look = SuiteLook(
+    evaluation = SuiteEvaluation(
         {suite["name"]: Path(suite["path"]) for suite in suites},
         seed=asked.optimisation.seed,
         token_budget=asked.optimisation.token_budget,
         allow_code=bool(request.get("allow_code", False)),
     )
-    return lambda model: look(model.loaded)
+    return lambda model: evaluation(model.loaded)
 
 
 # ---------------------------------------------------------------------------------------------- what is kept
@@ -255,10 +261,10 @@ def _device_name(device: torch.device) -> str:
 
 def _figures(outcome: Outcome) -> str:
     """The last held-out figures, for the card."""
-    looks = {
+    figures = {
         name: value for name, value in outcome.metrics.items() if name.startswith(("held_out/", "suite/"))
     }
-    if not looks:
+    if not figures:
         return "Nothing was held out."
-    told = ", ".join(f"{name} {value:.4g}" for name, value in sorted(looks.items()))
-    return f"Last figures: {told}."
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in sorted(figures.items()))
+    return f"Last figures: {listed}."

@@ -139,6 +139,21 @@ def shaped_advantages(
     return masked(advantages[:, None] + alpha * (token_rewards - means), completion_mask)
 
 
+@torch.no_grad()
+def centred(
+    token_rewards: Float[Tensor, "batch tokens"], completion_mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch tokens"]:
+    """token_rewards - their mean over the response; 0 on padding.
+
+    Take this where token rewards need a baseline: to subtract a baseline of sequences from every token's
+    reward makes the total depend on the length.
+    """
+    lengths = completion_mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return masked(
+        token_rewards - masked_sum(token_rewards, completion_mask)[:, None] / lengths, completion_mask
+    )
+
+
 def _all_equal(values: Tensor, mask: Tensor) -> bool:
     kept = values[mask]
     return bool((kept == kept[:1]).all())

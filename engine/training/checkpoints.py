@@ -35,7 +35,7 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best look at held-out rows so far."""
+    """The best evaluation so far."""
 
     step: int
     value: float
@@ -47,7 +47,7 @@ class CheckpointState:
 
     step: int
     metrics: dict[str, float] = field(default_factory=dict)
-    """The last look at held-out rows."""
+    """The last evaluation."""
     method: dict[str, Any] = field(default_factory=dict)
     best: Best | None = None
     tokens: int = 0

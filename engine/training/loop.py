@@ -6,7 +6,7 @@
         for every part that fits the token budget:    loss, backward
         gradients                                     summed over processes, clipped
         step
-        a point of every curve; now and then a look at held-out rows, a checkpoint
+        a point of every curve; now and then an evaluation, a checkpoint
 
 The batch is split by tokens and over processes, and the losses of all parts add up to that of the batch: the
 split changes nothing but rounding. Weights are replicated in every process. An update is a function of the
@@ -36,7 +36,7 @@ from engine.training.trained_model import TrainedModel
 from engine.types import Progress
 
 REPORT_SECONDS = 0.5
-"""Points of curves are told at most this often."""
+"""Points of curves are reported at most this often."""
 
 
 class Diverged(EngineError):
@@ -46,10 +46,10 @@ class Diverged(EngineError):
 
 
 Reporting = Callable[..., None]
-"""How the loop tells what happens: report(progress, chunk, message), as `jobs.protocol` has it. It
+"""How the loop says what happens: report(progress, chunk, message), as `jobs.protocol` has it. It
 may raise to stop the loop."""
-Look = Callable[[TrainedModel], Mapping[str, float]]
-"""Further figures of the model as it is now, such as success on a task suite; told in the first process."""
+FurtherFigures = Callable[[TrainedModel], Mapping[str, float]]
+"""Further figures of the model as it is now, such as success on a task suite; from the first process."""
 
 
 @dataclass(slots=True)
@@ -73,14 +73,14 @@ def train(
     report: Reporting,
     *,
     settled: Mapping[str, Any],
-    look: Look | None = None,
+    further: FurtherFigures | None = None,
 ) -> Outcome:
-    """Trains until the last step of the settled request, from the latest checkpoint in `folder` if there is
+    """Trains until the last step of the resolved request, from the latest checkpoint in `folder` if there is
     one.
 
     Raises Diverged, ResourceError (disk), and whatever `report` raises to stop it.
     """
-    return _Training(method, model, request, folder, report, look).run(settled)
+    return _Training(method, model, request, folder, report, further).run(settled)
 
 
 class _Training:
@@ -91,11 +91,11 @@ class _Training:
         request: TrainingRequest,
         folder: Path,
         report: Reporting,
-        look: Look | None,
+        further: FurtherFigures | None,
     ) -> None:
         self._accelerator = Accelerator(cpu=model.loaded.device.type == "cpu", mixed_precision="no")
         self._shard = Shard(self._accelerator.process_index, self._accelerator.num_processes)
-        self._method, self._model, self._request, self._look = method, model, request, look
+        self._method, self._model, self._request, self._further = method, model, request, further
         self._parameters = model.named_parameters()
         self._optimiser = _optimiser(self._parameters, request, model.loaded.device)
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=request.keeping.keep)
@@ -110,12 +110,14 @@ class _Training:
             self._state = self._checkpoints.load(latest, self._model, self._optimiser)
             self._method.restore(self._state.method)
         steps = self._request.optimisation.steps
-        assert steps is not None, "the request is settled"
+        assert steps is not None, "the request is resolved"
         began, first = time.monotonic(), self._state.step
         self._report(Progress("training", first, steps, "steps"), TrainingBegins(first, steps, settled))
         self._curves.begin(first)
         if latest is not None:
-            self._tell(latest, self._state)  # It may have been written without having been told.
+            self._report_checkpoint(
+                latest, self._state
+            )  # It may have been written without having been reported.
         if first == 0:
             self._evaluate(0)
         for update in range(first, steps):
@@ -146,8 +148,8 @@ class _Training:
             if found.loss.requires_grad:
                 found.loss.backward()  # type: ignore[no-untyped-call]
         tokens = sum(one.tokens for one in examples)
-        told = self._summed_sums(added(sums, {"train/loss": (loss, 0.0), "tokens": (float(tokens), 0.0)}))
-        self._check(update, "loss", told["train/loss"][0])
+        summed = self._summed_sums(added(sums, {"train/loss": (loss, 0.0), "tokens": (float(tokens), 0.0)}))
+        self._check(update, "loss", summed["train/loss"][0])
         norm = self._reduce_and_clip()
         self._check(update, "norm of the gradient", norm)
         rate = learning_rate_at(update, optimisation)
@@ -155,12 +157,12 @@ class _Training:
             group["lr"] = rate
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        read = int(told.pop("tokens")[0])
+        read = int(summed.pop("tokens")[0])
         self._state = _moved(self._state, update + 1, read)
         seconds = max(time.monotonic() - began, 1e-9)
         self._curves.add(
             update + 1,
-            means(told)
+            means(summed)
             | {"train/gradient_norm": norm, "train/learning_rate": rate}
             | {"system/tokens_per_second": read / seconds}
             | _memory(self._model.loaded.device),
@@ -197,11 +199,11 @@ class _Training:
         )
         return float(norm)
 
-    # ----------------------------------------------------------------------------- looks and checkpoints
+    # ---------------------------------------------------------------------------- evaluations and checkpoints
 
     def _is_due(self, step: int, every: int | None) -> bool:
-        """Every so many steps, on a border between gatherings, and at the end."""
-        assert every is not None, "the request is settled"
+        """Every so many steps, on a border between rollout phases, and at the end."""
+        assert every is not None, "the request is resolved"
         border = self._method.updates_per_rollout_phase
         if step == self._request.optimisation.steps:
             return True
@@ -210,9 +212,9 @@ class _Training:
     def _evaluate(self, step: int) -> None:
         with torch.no_grad():
             figures = means(self._summed_sums(self._method.evaluate(self._model, self._shard)))
-            if self._look is not None and self._shard.rank == 0:
-                figures |= self._look(self._model)
-        self._curves.add_looks(step, figures)
+            if self._further is not None and self._shard.rank == 0:
+                figures |= self._further(self._model)
+        self._curves.add_evaluation(step, figures)
         best = self._state.best
         wanted = self._request.keeping.best_by
         if step and wanted in figures and (best is None or _is_better(wanted, figures[wanted], best.value)):
@@ -220,17 +222,19 @@ class _Training:
         self._state = CheckpointState(self._state.step, figures, self._state.method, best, self._state.tokens)
 
     def _save(self, step: int) -> None:
-        """A checkpoint, told after the points before it: none is ever missing."""
+        """A checkpoint, reported after the points before it: none is ever missing."""
         self._curves.flush()
         self._state = CheckpointState(
             step, self._state.metrics, dict(self._method.state()), self._state.best, self._state.tokens
         )
         self._accelerator.wait_for_everyone()
         if self._shard.rank == 0:
-            self._tell(self._checkpoints.save(self._model, self._optimiser, self._state), self._state)
+            self._report_checkpoint(
+                self._checkpoints.save(self._model, self._optimiser, self._state), self._state
+            )
         self._accelerator.wait_for_everyone()
 
-    def _tell(self, place: Path, state: CheckpointState) -> None:
+    def _report_checkpoint(self, place: Path, state: CheckpointState) -> None:
         self._report(
             chunk=CheckpointSaved(
                 step=state.step,
@@ -265,7 +269,7 @@ class _Training:
 
 
 class _Curves:
-    """Points that were not told yet, and the last value of each curve."""
+    """Points that were not reported yet, and the last value of each curve."""
 
     def __init__(self, report: Reporting, request: TrainingRequest) -> None:
         self._report = report
@@ -279,18 +283,18 @@ class _Curves:
         self._start = self._step = step
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Points of the update after which `step` are done; told when some time has passed."""
+        """Points of the update after which `step` are done; reported when some time has passed."""
         self._step = step
         self._append(step, values)
         if time.monotonic() - self._told_at > REPORT_SECONDS:
             self.flush()
 
-    def add_looks(self, step: int, values: Mapping[str, float]) -> None:
-        """Points of a look at the model after `step` updates."""
+    def add_evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """Points of an evaluation after `step` updates."""
         self._append(step, values)
 
     def flush(self) -> None:
-        """Tell what was not told."""
+        """Reports what was not reported."""
         if self._points:
             chunk = MetricPoints(self._start, self._step, self._points)
             self._report(Progress("training", self._step, self._steps, "steps"), chunk)

@@ -39,8 +39,8 @@ def masked_mean(
     return masked(values, mask).sum() / _above_zero(mask.sum() if total is None else total)
 
 
-def left_out(mask: Mask, completion_mask: Bool[Tensor, "batch tokens"]) -> Mask:
-    """What the mask leaves out of the completion."""
+def dropped_by(mask: Mask, completion_mask: Bool[Tensor, "batch tokens"]) -> Mask:
+    """True at tokens of the completion that the mask drops, or how much of each."""
     if mask.dtype == torch.bool:
         return completion_mask & ~mask
     return masked(1 - mask, completion_mask)

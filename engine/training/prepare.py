@@ -24,7 +24,7 @@ from engine.training.supervision import StoredRewards, TrainingPair, kept_tokens
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES, PreferencePair, Progress, Side
 
-Tell = Callable[[Progress], None]
+ReportProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,14 @@ class Prepared:
 
 
 def prepare(
-    rows: Path, request: TrainingRequest, model: TrainedModel, stored: StoredRewards | None, tell: Tell
+    rows: Path,
+    request: TrainingRequest,
+    model: TrainedModel,
+    stored: StoredRewards | None,
+    report: ReportProgress,
 ) -> Prepared:
     """The method of a resolved request. Raises DataError, RequestError and ModelError."""
-    tell(Progress("reading the rows", 0, None))
+    report(Progress("reading the rows", 0, None))
     chosen = choose_rows(rows, request)
     method = request.method.declared
     frozen = load_frozen(request, model, needs_reference=request.method.reads_reference)
@@ -74,7 +78,7 @@ def prepare(
         request,
         frozen,
         stored,
-        lambda done, total: tell(Progress("scoring the rows", done, total)),
+        lambda done, total: report(Progress("scoring the rows", done, total)),
     )
     notes += _about_mask(pairs, request)
     drift = kept_tokens(pairs).warning()
@@ -127,11 +131,11 @@ def _unmasked(request: TrainingRequest) -> TrainingRequest:
 
 def _about_rows(chosen: ChosenRows, request: TrainingRequest) -> str:
     what = "prompts" if request.method.samples else "rows"
-    told = f"{chosen.usable:,} {what} can be used"
+    sentence = f"{chosen.usable:,} {what} can be used"
     if chosen.useless:
-        told += f" ({chosen.useless:,} lack a side)"
+        sentence += f" ({chosen.useless:,} lack a side)"
     seen = f"{len(chosen.trained):,} are trained on and {len(chosen.held_out):,} held out"
-    return f"{told}; {seen}."
+    return f"{sentence}; {seen}."
 
 
 def _about_mask(pairs: Sequence[TrainingPair], request: TrainingRequest) -> list[str]:

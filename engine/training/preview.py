@@ -6,9 +6,9 @@ torch's own. With x = margin = beta * (D_chosen - D_rejected), the gradients wit
 
     chosen, kept       -beta * sigmoid(-x)  - sft_weight / kept chosen tokens
     rejected, kept     +beta * sigmoid(-x),  0 where log_ratio < -rejected_clip
-    masked             2 * masked_weight * log_ratio / masked tokens of both sides
+    dropped            2 * masked_weight * log_ratio / dropped tokens of both sides
 
-so that plain DPO (no clip, both weights 0) leaves a masked token exactly 0. Imports no torch.
+so that plain DPO (no clip, both weights 0) leaves a dropped token exactly 0. Imports no torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SeenSide:
     reference_logprobs: Float[np.ndarray, " response"] | None
     """Nats; None where no reference was read, which DPO cannot do without."""
     weights: Float[np.ndarray, " response"]
-    """1 where a token counts, 0 where it is masked; or soft weights."""
+    """1 where a token counts, 0 where it is dropped; or soft weights."""
     completion: Bool[np.ndarray, " response"]
     """False only for a first token that nothing precedes: no loss knows it."""
     counted: bool = True
@@ -66,7 +66,7 @@ class DpoPreview:
     sft: float
     """Mean negative log-likelihood of kept chosen tokens, before its weight."""
     masked_drift: float
-    """Mean squared log-ratio of masked tokens, before its weight."""
+    """Mean squared log-ratio of dropped tokens, before its weight."""
     pull: float
     """beta * sigmoid(-margin): how hard the preference pulls at each kept token, up if chosen, else down."""
     clipped: int
@@ -120,15 +120,15 @@ def dpo_preview(chosen: SeenSide, rejected: SeenSide, method: Dpo) -> DpoPreview
     # A pair of which one side counts is counted; one that is skipped leaves every sum and denominator.
     counts = float(chosen.counted or rejected.counted)
     pull = method.beta * _sigmoid(-margin)
-    outside = {"chosen": _left_out(chosen), "rejected": _left_out(rejected)}
-    masked_tokens = max(float(outside["chosen"].sum() + outside["rejected"].sum()), _TINY)
+    dropped = {"chosen": _dropped(chosen), "rejected": _dropped(rejected)}
+    dropped_tokens = max(float(dropped["chosen"].sum() + dropped["rejected"].sum()), _TINY)
     kept_chosen = chosen.kept or 1.0
-    drift = counts * sum(_sum(ratios[side] ** 2, outside[side]) for side in ratios) / masked_tokens
+    drift = counts * sum(_sum(ratios[side] ** 2, dropped[side]) for side in ratios) / dropped_tokens
     sft = counts * -_sum(chosen.logprobs, chosen.weights) / kept_chosen
     preference = counts * float(np.logaddexp(0.0, -margin))
 
     def anchor(side: Side) -> Float64[np.ndarray, " response"]:
-        return 2 * method.masked_weight * _masked(ratios[side], outside[side]) / masked_tokens
+        return 2 * method.masked_weight * _weighted(ratios[side], dropped[side]) / dropped_tokens
 
     gradients: dict[Side, Float64[np.ndarray, " response"]] = {
         "chosen": counts * (-chosen.weights * (pull + method.sft_weight / kept_chosen) + anchor("chosen")),
@@ -176,18 +176,18 @@ def _log_ratios(side: SeenSide) -> Float64[np.ndarray, " response"]:
     return np.asarray(side.logprobs - side.reference_logprobs, dtype=np.float64)
 
 
-def _left_out(side: SeenSide) -> Float64[np.ndarray, " response"]:
-    """What the mask leaves out of the completion."""
+def _dropped(side: SeenSide) -> Float64[np.ndarray, " response"]:
+    """How much of each token of the completion is dropped."""
     return np.where(side.completion, 1.0 - side.weights, 0.0)
 
 
-def _masked(values: np.ndarray, weights: np.ndarray) -> Float64[np.ndarray, " response"]:
+def _weighted(values: np.ndarray, weights: np.ndarray) -> Float64[np.ndarray, " response"]:
     """weights * values, and exactly 0 where nothing counts, whatever is there."""
     return np.where(weights > 0, np.where(weights > 0, values, 0.0) * weights, 0.0)
 
 
 def _sum(values: np.ndarray, weights: np.ndarray) -> float:
-    return float(_masked(values, weights).sum())
+    return float(_weighted(values, weights).sum())
 
 
 def _sigmoid(value: float) -> float:

@@ -1,4 +1,4 @@
-"""What a training job tells while it runs: where it begins, points of its curves, checkpoints. No torch."""
+"""What a training job reports while it runs: where it begins, points of its curves, checkpoints. No torch."""
 
 from __future__ import annotations
 

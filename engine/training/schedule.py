@@ -10,10 +10,10 @@ from engine.training.request import Optimisation
 def learning_rate_at(update: int, optimisation: Optimisation) -> float:
     """The rate of update `update` (from 0): up over the warm-up, then constant, or down a line or a cosine.
 
-    `steps` and `learning_rate` are settled. The first rate is above 0, and so is the last.
+    `steps` and `learning_rate` are resolved. The first rate is above 0, and so is the last.
     """
     peak, steps = optimisation.learning_rate, optimisation.steps
-    assert peak is not None, "the request is settled"
+    assert peak is not None, "the request is resolved"
     assert steps is not None
     rising = round(optimisation.warmup * steps)
     if update < rising:

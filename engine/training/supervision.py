@@ -31,7 +31,7 @@ CHUNK_PAIRS = 64
 """Pairs that a frozen model reads at a time."""
 
 Tick = Callable[[int, int], None]
-"""Told how many pairs are done, and of how many."""
+"""Hears how many pairs are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def supervise(
     stored: StoredRewards | None,
     tick: Tick = lambda done, total: None,
 ) -> list[TrainingPair]:
-    """The pairs with their masks, by the rule of the settled request.
+    """The pairs with their masks, by the rule of the resolved request.
 
     Raises RequestError where stored rewards are of another tokenizer, or lack a row or the source.
     """

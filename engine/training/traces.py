@@ -30,7 +30,7 @@ from engine.types import ModelReference, PreferencePair, RewardMap
 FIRST = 0
 """The step of the model as it began."""
 Tick = Callable[[int, int], None]
-"""Told how many steps are read, and of how many."""
+"""Hears how many steps are read, and of how many."""
 
 
 def trace(

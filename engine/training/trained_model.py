@@ -122,7 +122,7 @@ class TrainedModel:
         self, rows: Sequence[Row], token_budget: int, *, entropies: bool = False, values: bool = False
     ) -> list[list[dict[str, np.ndarray]]]:
         """`logprobs` (and `entropies`, `values`) of every branch of every row, float32, without gradients and
-        in passes of at most `token_budget` tokens: what rollouts and looks at held-out rows read."""
+        in passes of at most `token_budget` tokens: what rollouts and evaluations read."""
         lanes: list[list[dict[str, np.ndarray]]] = [[] for _ in rows]
         for batch in batches(rows, token_budget, self._plan):
             with torch.no_grad(), self.still():

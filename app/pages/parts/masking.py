@@ -13,8 +13,8 @@ from app.pages.parts.rendering import url_of
 from app.services.recipes import recipes
 from app.services.recipes.tables import ResultCell, table
 from app.services.recipes.verdicts import MaskingVerdict, verdicts
+from engine.training.methods import METHODS
 
-METHODS = {"dpo": "DPO", "rjs": "RJS", "sft": "SFT", "ppo": "PPO", "grpo": "GRPO", "rloo": "RLOO"}
 ANSWERS = {
     "helped": ("better", "masking helped"),
     "hurt": ("worse", "masking hurt"),
@@ -52,6 +52,11 @@ class MaskingPanel:
     all_url: str
 
 
+def title_of(method: str) -> str:
+    """What people call a method; its name where it is not registered any more."""
+    return METHODS[method].title if method in METHODS else method
+
+
 def verdict_lines(found: Sequence[MaskingVerdict]) -> list[VerdictLine]:
     """A line for each verdict."""
     suites = {verdict.suite for verdict in found}
@@ -74,7 +79,7 @@ def _line(verdict: MaskingVerdict, *, names_suite: bool) -> VerdictLine:
     if verdict.union is not None and verdict.against_union is not None:
         rival = f"{_success(verdict.union)} sample-wise with the scorer's data as well"
         figures += f"; {AGAINST_UNION[verdict.against_union]} {rival}"
-    method = METHODS.get(verdict.method, verdict.method)
+    method = title_of(verdict.method)
     title = f"{method} on {verdict.suite}" if names_suite else method
     return VerdictLine(title, direction, answer, f"{figures}.")
 

@@ -15,7 +15,7 @@ from app.db.tables import Run
 from app.dependencies import SessionDep, SettingsDep
 from app.pages.parts.figures import NOTHING, FigureCell, cell_of, hint_of, label_of, measured_on, place_of
 from app.pages.parts.forms import filled
-from app.pages.parts.masking import METHODS, VerdictLine, verdict_lines
+from app.pages.parts.masking import VerdictLine, title_of, verdict_lines
 from app.pages.parts.numbers import plain_number
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_facts import facts
@@ -370,8 +370,7 @@ def _table(request: Request, table: ResultTable) -> CompareTable:
         heads=[_head(table.columns[place]) for place in whole],
         part_heads=[_head(table.columns[place]) for place in parts],
         groups=[
-            CompareGroup("" if method is None else METHODS.get(method, method), rows)
-            for method, rows in groups.items()
+            CompareGroup("" if method is None else title_of(method), rows) for method, rows in groups.items()
         ],
         compute=table.compute.replace("`", ""),
         base_is_missing=bool(table.rows) and None not in groups,

@@ -21,7 +21,7 @@ from app.pages.parts.run_page import RunStatus, run_status
 from app.pages.parts.run_rows import run_row
 from app.pages.parts.training_curves import CurvesPanel, curves_panel, label_of, place_of
 from app.services.runs import metrics, runs
-from app.services.trainings import checkpoints
+from app.services.trainings import checkpoints, token_maps
 from app.services.trainings.requests import TRAINING
 
 MODELS = ("model", "reference", "scorer", "scorer_reference", "reward_model")
@@ -144,7 +144,7 @@ def training_rest(request: Request, session: Session, run: Run) -> TrainingRest:
         columns=[label_of(name) for name in columns],
         checkpoints=[_line(one, columns) for one in reversed(found)],
         pairs_url=None
-        if run.request["method"]["name"] == "reward_model"
+        if run.request["method"]["name"] in token_maps.WITHOUT_LOGPROBS
         else url_of(request, "training_pairs", run_id=run.id),
     )
 

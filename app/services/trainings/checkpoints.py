@@ -1,4 +1,4 @@
-"""Checkpoints of a training that are on disk: told of by its job, and forgotten when their files are gone."""
+"""Checkpoints of a training that are on disk: which its job reports, until their files are gone."""
 
 from __future__ import annotations
 

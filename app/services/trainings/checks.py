@@ -77,9 +77,9 @@ def check_brought_rewards(request: TrainingRequest, datasets: Sequence[Dataset])
                 )
 
 
-def check_part(settled: TrainingRequest, usable: int) -> None:
+def check_part(resolved: TrainingRequest, usable: int) -> None:
     """Raises Invalid where the part of the data that is asked for leaves no row to train on."""
-    if split(settled, usable).trained < 1:
+    if split(resolved, usable).trained < 1:
         raise Invalid(
             f"{usable} usable rows leave none to train on; take a larger part of the data, or hold out less.",
             code="nothing_to_learn_from",
@@ -87,9 +87,9 @@ def check_part(settled: TrainingRequest, usable: int) -> None:
         )
 
 
-def check_entropies(run: Run | None, settled: TrainingRequest) -> None:
+def check_entropies(run: Run | None, resolved: TrainingRequest) -> None:
     """Raises Invalid where the rule cuts by entropies, and the scoring run has none."""
-    rule = settled.supervision.rule
+    rule = resolved.supervision.rule
     if (
         run is not None
         and rule is not None

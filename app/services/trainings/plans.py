@@ -39,10 +39,10 @@ CHARACTERS_A_TOKEN = 3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A training that was asked for, checked and settled."""
+    """A training that was asked for, checked and resolved."""
 
     asked: Asked
-    settled: TrainingRequest
+    resolved: TrainingRequest
     """With nothing left open that data and model size decide."""
     rows: RowCounts
     split: Split
@@ -53,7 +53,7 @@ class Plan:
     memory_needed: int
     """Bytes that a worker must have: of all processes that share its memory."""
     largest_worker_bytes: int | None
-    """Memory of the largest live worker that may do it; None while there is none that tells."""
+    """Memory of the largest live worker that may do it; None while none states its own."""
     disk_needed: int
     """Bytes of the checkpoints that are kept at a time, and of the final model."""
     disk_free: int
@@ -62,8 +62,8 @@ class Plan:
     @property
     def steps(self) -> int:
         """Updates that it will make."""
-        steps = self.settled.optimisation.steps
-        assert steps is not None, "a settled request states its steps"
+        steps = self.resolved.optimisation.steps
+        assert steps is not None, "a resolved request states its steps"
         return steps
 
     def troubles(self) -> list[Invalid | StorageFull]:
@@ -107,7 +107,7 @@ class Plan:
 
     def _advice(self) -> str:
         """What would save most."""
-        memory, request = self.memory, self.settled
+        memory, request = self.memory, self.resolved
         if memory.activations > memory.weights + memory.gradients + memory.optimiser:
             if not request.optimisation.activation_checkpointing:
                 return "turn `optimisation.activation_checkpointing` on, or lower `optimisation.token_budget`"
@@ -141,22 +141,22 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
         warnings.append(
             f"{rows.unusable} of {sum(rows)} rows lack a response that is needed, and are left out."
         )
-    settled = resolve(request, rows=rows.usable, parameters=model.parameters or 0)
-    check_part(settled, rows.usable)
-    check_entropies(run, settled)
-    memory = _memory(session, asked, settled)
-    shared = settled.machine.processes if settled.machine.device == "cpu" else 1
+    resolved = resolve(request, rows=rows.usable, parameters=model.parameters or 0)
+    check_part(resolved, rows.usable)
+    check_entropies(run, resolved)
+    memory = _memory(session, asked, resolved)
+    shared = resolved.machine.processes if resolved.machine.device == "cpu" else 1
     return Plan(
         asked=asked,
-        settled=settled,
+        resolved=resolved,
         rows=rows,
-        split=split(settled, rows.usable),
+        split=split(resolved, rows.usable),
         warnings=[*remarks, *warnings],
         remarks=remarks,
         memory=memory,
         memory_needed=memory.total * shared,
-        largest_worker_bytes=workers.largest_memory(session, settled.machine.device),
-        disk_needed=_disk(settled, memory),
+        largest_worker_bytes=workers.largest_memory(session, resolved.machine.device),
+        disk_needed=_disk(resolved, memory),
         disk_free=_free(settings),
     )
 
@@ -174,10 +174,10 @@ def _checked(request: TrainingRequest, *, has_rewards: bool) -> list[str]:
         raise Invalid(str(error), code=error.code, errors=problems_of(error)) from error
 
 
-def _memory(session: Session, asked: Asked, settled: TrainingRequest) -> MemoryEstimate:
+def _memory(session: Session, asked: Asked, resolved: TrainingRequest) -> MemoryEstimate:
     model = _info(asked.model)
     frozen: dict[str, Model] = {}
-    if settled.method.reads_reference and (asked.models["reference"] is not None or settled.lora is None):
+    if resolved.method.reads_reference and (asked.models["reference"] is not None or resolved.lora is None):
         reference = asked.models["reference"] or asked.model
         frozen[reference.path] = reference
     if asked.scoring_run is None and (scorer := asked.models["scorer"]) is not None:
@@ -185,7 +185,7 @@ def _memory(session: Session, asked: Asked, settled: TrainingRequest) -> MemoryE
         frozen |= {scorer.path: scorer, base.path: base}
     if (reward_model := asked.models["reward_model"]) is not None:
         frozen[reward_model.path] = reward_model
-    return estimate(settled, model, [_info(one) for one in frozen.values()], _longest(session, asked, model))
+    return estimate(resolved, model, [_info(one) for one in frozen.values()], _longest(session, asked, model))
 
 
 def _info(model: Model) -> ModelInfo:
@@ -212,11 +212,11 @@ def _longest(session: Session, asked: Asked, model: ModelInfo) -> int:
     return 2 * min(found, most)
 
 
-def _disk(settled: TrainingRequest, memory: MemoryEstimate) -> int:
+def _disk(resolved: TrainingRequest, memory: MemoryEstimate) -> int:
     """Checkpoints that are kept, the best one, and the one that is being written, each with the optimiser's
     numbers; and the final model."""
-    trained = memory.gradients if settled.lora is not None else memory.weights
-    return (settled.keeping.keep + 2) * (trained + memory.optimiser) + memory.weights
+    trained = memory.gradients if resolved.lora is not None else memory.weights
+    return (resolved.keeping.keep + 2) * (trained + memory.optimiser) + memory.weights
 
 
 def _free(settings: Settings) -> int:

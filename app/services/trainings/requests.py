@@ -1,4 +1,4 @@
-"""What a training may be told, what a run keeps of it, and what that means to the engine."""
+"""What a training may be asked, what a run keeps of it, and what that means to the engine."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ class Asked:
 
     def request(self) -> TrainingRequest:
         """The engine's request."""
-        return training_request(self.resolved())
+        return training_request(self.record())
 
-    def resolved(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What the run keeps: numbers, and what is named with its name, place and content."""
         numbers = {name: getattr(self.body, name) for name in TrainingNumbers.model_fields}
         if self.source is not None:

@@ -29,6 +29,7 @@ from app.services.trainings.requests import TRAINING, training_request
 from engine.colouring import Colouring, colouring_of
 from engine.fields import StrictModel
 from engine.rounding import rounded_list
+from engine.training.methods import METHODS
 from engine.training.reports import Traced, lane_of
 from engine.types import Side
 
@@ -124,13 +125,17 @@ def submit(session: Session, training_id: int, body: TokenMapsBody) -> Run:
     )
 
 
+WITHOUT_LOGPROBS = tuple(name for name, method in METHODS.items() if method.trains != "causal_lm")
+"""Methods whose models give tokens no probability."""
+
+
 def training_run(session: Session, run_id: int) -> Run:
     """The training, with its job. Raises NotFound, and Invalid where it trains no language model."""
     query = select(Run).where(Run.id == run_id, Run.kind == TRAINING).options(joinedload(Run.job))
     run = session.scalar(query)
     if run is None:
         raise NotFound(f"There is no training {run_id}; the list of runs shows those that exist.")
-    if run.request["method"]["name"] == "reward_model":
+    if run.request["method"]["name"] in WITHOUT_LOGPROBS:
         raise Invalid(
             f"Run {run_id} trains a reward model, which gives tokens no probability; score the pair with it "
             "instead."
@@ -144,7 +149,7 @@ _NEWEST_TRAINING = (
     .where(
         Run.kind == TRAINING,
         Run.dataset_id == bindparam("dataset_id"),
-        Run.request[("method", "name")].as_string() != "reward_model",
+        Run.request[("method", "name")].as_string().not_in(WITHOUT_LOGPROBS),
         Job.status == JobStatus.succeeded,
     )
     .order_by(Run.id.desc())

@@ -1,4 +1,4 @@
-"""Trainings: what may be asked, what the job is given, and what is kept of what it tells and leaves."""
+"""Trainings: what may be asked, what the job is given, and what is kept of what it reports and leaves."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class TrainingForecast:
     """Rows that are kept for held-out figures."""
     steps: int
     kept: KeptShares | None
-    """What the mask keeps of the responses; None without stored rewards to tell it from."""
+    """What the mask keeps of the responses; None without stored rewards to know it from."""
     memory: dict[str, int]
     """Bytes of one process by what they are for, and `total`."""
     memory_needed: int
     """Bytes that a worker must have."""
     largest_worker_bytes: int | None
-    """Memory of the largest live worker; None while there is none that tells."""
+    """Memory of the largest live worker; None while none states its own."""
     disk_needed: int
     """Bytes of checkpoints and model."""
     rule: SegmentationRule | None
@@ -79,8 +79,8 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
         if body.name is not None
         else _made_name(plan)
     )
-    resolved = {**asked.resolved(), "allow_code": settings.allow_code}
-    run = jobs.submit(session, kind=TRAINING, name=name, request=resolved, dataset_id=asked.dataset.id)
+    record = {**asked.record(), "allow_code": settings.allow_code}
+    run = jobs.submit(session, kind=TRAINING, name=name, request=record, dataset_id=asked.dataset.id)
     run.request = {**run.request, "folder": str(folder_of(settings, run.id))}
     run.cloned_from = body.cloned_from
     run.job.total, run.job.unit = plan.steps, "steps"
@@ -92,7 +92,7 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
 def preview(session: Session, settings: Settings, body: TrainingBody) -> TrainingForecast:
     """What the training would do, without queueing it; nothing is written, nor any model registered.
 
-    Raises as `submit`, but for a training that finds no room: that is told among the warnings.
+    Raises as `submit`, but for a training that finds no room: that is said among the warnings.
     """
     nested = session.begin_nested()
     try:
@@ -103,7 +103,7 @@ def preview(session: Session, settings: Settings, body: TrainingBody) -> Trainin
 
 def preview_of(session: Session, plan: Plan) -> TrainingForecast:
     """What is shown of a plan."""
-    run, source, rule = plan.asked.scoring_run, plan.asked.source, plan.settled.supervision.rule
+    run, source, rule = plan.asked.scoring_run, plan.asked.source, plan.resolved.supervision.rule
     kept = None
     if run is not None and source is not None and rule is not None:
         kept = kept_of(session, run, source, rule)
@@ -122,7 +122,7 @@ def preview_of(session: Session, plan: Plan) -> TrainingForecast:
             *plan.warnings,
             *([DRIFTS] if kept is not None and kept.drifts else []),
         ],
-        settled=plan.settled,
+        settled=plan.resolved,
     )
 
 
@@ -165,7 +165,7 @@ def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
 
 
 def store(session: Session, run: Run, attempt: int, chunk: TrainingReport) -> None:
-    """Stores what the job tells: where it begins, points of curves, a checkpoint.
+    """Stores what the job reports: where it begins, points of curves, a checkpoint.
 
     Raises LostJob if the attempt does not hold the job, ValueError for a chunk that leaves a hole.
     """

@@ -73,7 +73,7 @@ class DpoLoop(OfflineLoop):
             length_normalised=method.length_normalised,
             rejected_clip=method.rejected_clip,
             sft_weight=method.sft_weight,
-            masked_weight=method.masked_weight,
+            dropped_weight=method.masked_weight,
             totals=DpoTotals(**totals),
         )
         sums = _preference_sums(found, counted) | mask_sums(examples)
@@ -126,7 +126,7 @@ def _preference_sums(found: PreferenceLoss, counted: torch.Tensor) -> Sums:
         "train/rejected_reward": mean(found.rejected_rewards),
         "train/preference_loss": (float(found.preference), 0.0),
         "train/sft_loss": (float(found.sft), 0.0),
-        "train/masked_drift": (float(found.masked_drift), 0.0),
+        "train/masked_drift": (float(found.dropped_drift), 0.0),
     }
 
 

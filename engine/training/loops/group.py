@@ -20,8 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engine.training.advantages import shaped_advantages
-from engine.training.credit import centred
+from engine.training.advantages import centred, shaped_advantages
 from engine.training.experience import Experience, experience_sums, pad, read_experience
 from engine.training.loops.on_policy import OnPolicyLoop, PromptData
 from engine.training.losses.ppo import kl_loss, surrogate_loss

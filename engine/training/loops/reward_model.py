@@ -57,7 +57,7 @@ class RewardModelLoop(OfflineLoop):
         values, batches = self._values(model, examples)
         found = self._bradley_terry(values, batches, totals["pairs"])
         loss = found.loss
-        if self._method.reading == "sum":
+        if self._method.pooling == "sum":
             ends = [last_token_rewards(values[at], one.completion) for at, one in enumerate(batches)]
             loss = loss + bradley_terry_loss(*ends, total=totals["pairs"]).loss
         means = _means(values, batches)
@@ -114,9 +114,9 @@ class RewardModelLoop(OfflineLoop):
         return bradley_terry_loss(chosen, rejected, total=total)
 
     def _rewards(self, values: Float[Tensor, "batch tokens"], batch: SideBatch) -> Float[Tensor, " batch"]:
-        if self._method.reading == "last":
+        if self._method.pooling == "last":
             return last_token_rewards(values, batch.completion)
-        if self._method.reading == "segment":
+        if self._method.pooling == "segment":
             return segment_end_rewards(values, batch.ends)
         return masked_sum(values, batch.completion & ~last_tokens(batch.completion))
 

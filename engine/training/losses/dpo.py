@@ -1,4 +1,4 @@
-"""Preference losses on masked tokens: DPO, what is built on its margin, and TGDPO as a token-wise baseline.
+"""Preference losses on the tokens that a mask keeps: DPO, and what is built on its margin.
 
 `dpo_loss` is DPO (arXiv 2305.18290, eq. 7) with one mask per side, the same on policy and reference [paper]:
 
@@ -12,15 +12,16 @@ rejected ones. Three safeguards are therefore on unless they are switched off [o
 
     D_rejected = sum_t mask * max(log_ratios, -rejected_clip)                            2 nats
     loss      += sft_weight * mean over kept chosen tokens of -policy_logprobs           0.5
-    loss      += masked_weight * mean over masked tokens of log_ratios**2                0.05
+    loss      += dropped_weight * mean over dropped tokens of log_ratios**2              0.05
 
-With rejected_clip=None, sft_weight=0 and masked_weight=0 this is the plain loss.
+A token is kept where its mask is True, else dropped; a request calls the last weight `masked_weight`. With
+rejected_clip=None, sft_weight=0 and dropped_weight=0 this is the plain loss.
 
 Departures and decisions:
 
 1. A pair of weight 0 in `counted` leaves every sum and every denominator, the safeguards' too. [ours]
 2. The means of the safeguards are over tokens of the whole batch, so that they do not change with the length
-   of a pair; a masked token is one of the completion that the mask leaves out, on either side. [ours]
+   of a pair; a dropped token is one of the completion, on either side. [ours]
 3. IPO (arXiv 2310.12036, eq. 17) is on sums, as in its paper; with `length_normalised` it is on means, as in
    TRL. The others of the family: hinge is SLiC-HF's (arXiv 2305.10425) with margin 1; cDPO is the smoothing
    proposed by E. Mitchell (2023); robust is arXiv 2403.00409.
@@ -38,14 +39,14 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from engine.training.masked import Mask, left_out, masked, masked_mean, masked_sum, weighted_mean
+from engine.training.masked import Mask, dropped_by, masked, masked_mean, masked_sum, weighted_mean
 
 REJECTED_CLIP = 2.0
 """Nats. A rejected token whose log-ratio lies lower pulls no further [ours]."""
 SFT_WEIGHT = 0.5
 """Of the negative log-likelihood of kept chosen tokens [ours]."""
-MASKED_WEIGHT = 0.05
-"""Of the squared log-ratio of masked tokens [ours]."""
+DROPPED_WEIGHT = 0.05
+"""Of the squared log-ratio of dropped tokens [ours]."""
 
 Preference = Literal["sigmoid", "ipo", "hinge", "cdpo", "robust"]
 """What is made of the margin."""
@@ -62,7 +63,7 @@ class SideLogprobs:
     mask: Mask
     """True where a token counts, or soft weights."""
     completion_mask: Bool[Tensor, "batch tokens"] | None = None
-    """True on the response, EOS included, False on padding; only the masked tokens' anchor needs it."""
+    """True on the response, EOS included, False on padding; only the dropped tokens' anchor needs it."""
 
     def log_ratios(self) -> Float[Tensor, "batch tokens"]:
         """policy_logprobs - reference_logprobs."""
@@ -91,8 +92,8 @@ class PreferenceLoss:
     """The part of the loss that is made of margins."""
     sft: Float[Tensor, ""]
     """Mean negative log-likelihood of kept chosen tokens, before its weight."""
-    masked_drift: Float[Tensor, ""]
-    """Mean squared log-ratio of masked tokens, before its weight; 0 where it was not asked for."""
+    dropped_drift: Float[Tensor, ""]
+    """Mean squared log-ratio of dropped tokens, before its weight; 0 where it was not asked for."""
 
 
 class DpoTotals(NamedTuple):
@@ -102,17 +103,17 @@ class DpoTotals(NamedTuple):
     """Sum of the pairs' weights."""
     kept_chosen: float
     """Kept chosen tokens of counted pairs."""
-    masked: float
-    """Masked tokens of both sides of counted pairs."""
+    dropped: float
+    """Dropped tokens of both sides of counted pairs."""
 
 
 def dpo_totals(
     chosen: SideLogprobs, rejected: SideLogprobs, counted: Float[Tensor, " batch"] | None = None
 ) -> DpoTotals:
     """The totals of these pairs; those of the parts of a batch add up to those of the batch."""
-    outside = _outside(chosen, counted).sum() + _outside(rejected, counted).sum()
+    dropped = _dropped(chosen, counted).sum() + _dropped(rejected, counted).sum()
     pairs = len(chosen.mask) if counted is None else float(counted.sum())
-    return DpoTotals(float(pairs), float(_of_counted(chosen.mask, counted).sum()), float(outside))
+    return DpoTotals(float(pairs), float(_of_counted(chosen.mask, counted).sum()), float(dropped))
 
 
 def dpo_loss(
@@ -126,7 +127,7 @@ def dpo_loss(
     length_normalised: bool = False,
     rejected_clip: float | None = REJECTED_CLIP,
     sft_weight: float = SFT_WEIGHT,
-    masked_weight: float = MASKED_WEIGHT,
+    dropped_weight: float = DROPPED_WEIGHT,
     totals: DpoTotals | None = None,
 ) -> PreferenceLoss:
     """The masked preference loss of the module's docstring.
@@ -136,8 +137,8 @@ def dpo_loss(
     `cdpo` and `robust`. length_normalised: D is a mean over kept tokens; a side that keeps none has D = 0.
     totals: those of the batch that these pairs are a part of; None where they are all of it.
 
-    The gradient of a masked token's logprob is exactly 0 where masked_weight is 0. Raises ValueError where
-    the options contradict each other, or where the masked tokens' anchor lacks a completion mask.
+    The gradient of a dropped token's logprob is exactly 0 where dropped_weight is 0. Raises ValueError where
+    the options contradict each other, or where the dropped tokens' anchor lacks a completion mask.
     """
     chosen_sum = masked_sum(chosen.log_ratios(), chosen.mask)
     rejected_sum = masked_sum(_clipped(rejected.log_ratios(), rejected_clip), rejected.mask)
@@ -146,7 +147,7 @@ def dpo_loss(
         rejected_sum = rejected_sum / rejected.kept().clamp(min=1)
     losses = preference_losses(chosen_sum - rejected_sum, beta, preference, label_smoothing)
     return _collected(
-        chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, sft_weight, masked_weight, totals
+        chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, sft_weight, dropped_weight, totals
     )
 
 
@@ -187,33 +188,6 @@ def preference_losses(
             return -logsigmoid(margins)
 
 
-def tgdpo_loss(
-    chosen: SideLogprobs,
-    rejected: SideLogprobs,
-    chosen_reward_log_ratios: Float[Tensor, "batch chosen_tokens"],
-    rejected_reward_log_ratios: Float[Tensor, "batch rejected_tokens"],
-    *,
-    alpha: float,
-    beta: float = 0.1,
-    counted: Float[Tensor, " batch"] | None = None,
-) -> PreferenceLoss:
-    """TGDPO (arXiv 2506.14574), which weighs tokens by a token reward instead of masking them:
-
-        chosen_weights   = 1 + alpha * beta * chosen_reward_log_ratios
-        rejected_weights = 1 - alpha * beta * rejected_reward_log_ratios
-        D                = sum_t mask * weights * log_ratios
-
-    The reward log-ratios are log p_scorer - log p_reference of a scorer trained before, such as a DPO model;
-    no gradient flows to them. alpha = 0 is DPO. There are no safeguards: it is here to be compared with.
-    """
-    chosen_weights = 1 + alpha * beta * chosen_reward_log_ratios.detach()
-    rejected_weights = 1 - alpha * beta * rejected_reward_log_ratios.detach()
-    chosen_sum = masked_sum(chosen_weights * masked(chosen.log_ratios(), chosen.mask), chosen.mask)
-    rejected_sum = masked_sum(rejected_weights * masked(rejected.log_ratios(), rejected.mask), rejected.mask)
-    losses = preference_losses(chosen_sum - rejected_sum, beta)
-    return _collected(chosen, rejected, chosen_sum, rejected_sum, losses, beta, counted, 0.0, 0.0, None)
-
-
 def _clipped(log_ratios: Tensor, clip: float | None) -> Tensor:
     """max(log_ratios, -clip): below, the gradient is 0."""
     if clip is None:
@@ -234,7 +208,7 @@ def _collected(
     beta: float,
     counted: Tensor | None,
     sft_weight: float,
-    masked_weight: float,
+    dropped_weight: float,
     totals: DpoTotals | None,
 ) -> PreferenceLoss:
     if counted is not None:
@@ -245,9 +219,9 @@ def _collected(
     drift = torch.zeros_like(sft)
     if sft_weight:
         loss = loss + sft_weight * sft
-    if masked_weight:
-        drift = _masked_drift(chosen, rejected, counted, totals and totals.masked)
-        loss = loss + masked_weight * drift
+    if dropped_weight:
+        drift = _dropped_drift(chosen, rejected, counted, totals and totals.dropped)
+        loss = loss + dropped_weight * drift
     chosen_rewards, rejected_rewards = beta * chosen_sum.detach(), beta * rejected_sum.detach()
     return PreferenceLoss(
         loss=loss,
@@ -258,33 +232,33 @@ def _collected(
         rejected_kept=rejected.kept(),
         preference=preference.detach(),
         sft=sft.detach(),
-        masked_drift=drift.detach(),
+        dropped_drift=drift.detach(),
     )
 
 
-def _masked_drift(
+def _dropped_drift(
     chosen: SideLogprobs, rejected: SideLogprobs, counted: Tensor | None, total: float | None
 ) -> Tensor:
     """Mean squared log-ratio of the tokens of both completions that their masks leave out."""
-    outside = [_outside(side, counted) for side in (chosen, rejected)]
+    dropped = [_dropped(side, counted) for side in (chosen, rejected)]
     squares = [
         masked(side.log_ratios(), weights > 0) ** 2
-        for side, weights in zip((chosen, rejected), outside, strict=True)
+        for side, weights in zip((chosen, rejected), dropped, strict=True)
     ]
-    return masked_mean(_flat(squares), _flat(outside), total)
+    return masked_mean(_flat(squares), _flat(dropped), total)
 
 
 def _flat(sides: Sequence[Tensor]) -> Tensor:
     return torch.cat([side.flatten() for side in sides])
 
 
-def _outside(side: SideLogprobs, counted: Tensor | None) -> Tensor:
+def _dropped(side: SideLogprobs, counted: Tensor | None) -> Tensor:
     if side.completion_mask is None:
         raise ValueError(
-            "The anchor of masked tokens needs to know which tokens are padding: give both sides a "
+            "The anchor of dropped tokens needs to know which tokens are padding: give both sides a "
             "`completion_mask`, or set `masked_weight` to 0."
         )
-    return _of_counted(left_out(side.mask, side.completion_mask), counted)
+    return _of_counted(dropped_by(side.mask, side.completion_mask), counted)
 
 
 def _of_counted(mask: Tensor, counted: Tensor | None) -> Tensor:

@@ -35,6 +35,11 @@ class RewardModel(MethodFields):
     centre: float = Field(0.01, ge=0, title="Centring coefficient")
     """Of the squared mean output over a pair, which gives the rewards a zero."""
 
+    @property
+    def pooling(self) -> Literal["last", "sum", "segment"]:
+        """How outputs of tokens become the reward of a response; requests call it `reading`."""
+        return self.reading
+
 
 def _loop(data: OfflineData) -> MethodLoop[Any]:
     from engine.training.loops.reward_model import RewardModelLoop
@@ -47,9 +52,9 @@ def _loop(data: OfflineData) -> MethodLoop[Any]:
 def _check(request: TrainingRequest) -> None:
     method = request.method
     assert isinstance(method, RewardModel)
-    if request.supervision.density != "sample" and method.reading != "segment":
+    if request.supervision.density != "sample" and method.pooling != "segment":
         raise RequestError(
-            f"A reward that is pooled by `{method.reading}` knows no segments; choose the pooling `segment`, "
+            f"A reward that is pooled by `{method.pooling}` knows no segments; choose the pooling `segment`, "
             "or the granularity `sample`.",
             field="method.reading",
         )

@@ -3,9 +3,9 @@ import torch
 
 from engine.errors import Cancelled, RequestError
 from engine.evaluation.answers import answers, given, likeliest_options
-from engine.evaluation.looks import MOST_TASKS, SuiteLook
 from engine.evaluation.success import success
 from engine.evaluation.suites import suite_figures
+from engine.evaluation.while_training import MOST_TASKS, SuiteEvaluation
 from engine.formats.canonical import write_tasks
 from engine.tasks import Choice, Code, Exact, Regex, Task
 from tests.engine.tiny_models import CONTEXT
@@ -153,11 +153,12 @@ def test_figures_of_a_suite_tell_categories_and_what_was_forgotten():
 def test_a_look_gives_curves_of_suites_and_their_categories(policies, tmp_path):
     write_tasks(tmp_path / "a", [task("1", category="x"), task("2", Exact(answers=["-"]), category="y")])
     write_tasks(tmp_path / "b", [task(str(n), max_new_tokens=1) for n in range(MOST_TASKS + 50)])
-    look = SuiteLook({"A": tmp_path / "a", "B": tmp_path / "b"}, seed=1, token_budget=4096, allow_code=False)
+    suites = {"A": tmp_path / "a", "B": tmp_path / "b"}
+    evaluation = SuiteEvaluation(suites, seed=1, token_budget=4096, allow_code=False)
 
-    figures = look(policies[0])
+    figures = evaluation(policies[0])
 
-    assert figures == look(policies[0])
+    assert figures == evaluation(policies[0])
     assert set(figures) == {"suite/A/all", "suite/A/x", "suite/A/y", "suite/B/all"}
     assert figures["suite/A/x"] == figures["suite/B/all"] == 1
 
@@ -166,4 +167,4 @@ def test_a_look_refuses_code_that_nobody_allowed(tmp_path):
     write_tasks(tmp_path / "a", [task("1", Code(test="assert True"))])
 
     with pytest.raises(RequestError, match="REWARDSCOPE_ALLOW_CODE"):
-        SuiteLook({"A": tmp_path / "a"}, seed=1, token_budget=4096, allow_code=False)
+        SuiteEvaluation({"A": tmp_path / "a"}, seed=1, token_budget=4096, allow_code=False)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.training.advantages import (
+    centred,
     gae,
     grpo_advantages,
     masked_advantages,
@@ -132,3 +133,9 @@ def test_shaping_moves_credit_within_a_response_only(seed):
         torch.testing.assert_close(shaped[i][completion[i]].mean(), advantages[i])
         difference = shaped[i, 1] - shaped[i, 0]
         torch.testing.assert_close(difference, 0.7 * (rewards[i, 1] - rewards[i, 0]))
+
+
+def test_centred_rewards_sum_to_zero_in_every_response():
+    rewards = torch.tensor([[1.0, 2.0, 6.0], [5.0, math.nan, math.nan]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    assert centred(rewards, mask).tolist() == [[-2.0, -1.0, 3.0], [0.0, 0.0, 0.0]]

@@ -54,7 +54,7 @@ def test_dpo_is_what_training_computes(
         beta=method.beta,
         rejected_clip=method.rejected_clip,
         sft_weight=method.sft_weight,
-        masked_weight=method.masked_weight,
+        dropped_weight=method.masked_weight,
     )
     expected.loss.backward()
     found = dpo_preview(chosen, rejected, method)
@@ -62,7 +62,7 @@ def test_dpo_is_what_training_computes(
     assert found.margin == pytest.approx(expected.margins.item(), abs=1e-12)
     assert found.preference == pytest.approx(expected.preference.item())
     assert found.sft == pytest.approx(expected.sft.item())
-    assert found.masked_drift == pytest.approx(expected.masked_drift.item())
+    assert found.masked_drift == pytest.approx(expected.dropped_drift.item())
     for gradient, one in zip(found.gradients.values(), theirs, strict=True):
         assert one.policy_logprobs.grad is not None
         assert gradient == pytest.approx(one.policy_logprobs.grad[0].numpy(), abs=1e-15)

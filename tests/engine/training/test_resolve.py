@@ -49,6 +49,23 @@ def test_larger_models_learn_with_smaller_steps_and_adapters_with_larger_ones() 
     assert rate(7e9, lora={}) == pytest.approx(10 * rate(7e9))
 
 
+@pytest.mark.parametrize(
+    ("method", "metric"),
+    [
+        ({"name": "sft"}, "held_out/loss"),
+        ({"name": "dpo"}, "held_out/accuracy"),
+        ({"name": "ppo"}, "held_out/reward"),
+        ({"name": "rjs"}, "held_out/loss"),
+        ({"name": "rjs", "sampling": {}}, "held_out/reward"),
+    ],
+)
+def test_the_best_checkpoint_is_told_by_a_metric_that_the_method_has(
+    method: dict[str, Any], metric: str
+) -> None:
+    resolved = resolve(request(method=method, scorer={"path": "scorer"}), rows=10, parameters=10**6)
+    assert resolved.keeping.best_by == metric
+
+
 @pytest.mark.parametrize("density", DENSITIES)
 def test_every_density_has_a_rule_for_every_source(density: Any) -> None:
     for source in ("implicit", "rm_prefix", "rm_increment", "spans", "external"):

@@ -300,6 +300,20 @@ def test_what_no_worker_can_hold_is_refused_with_figures(
         trainings.submit(session, settings, masked(scored, machine={"device": "cpu"}))
 
 
+def test_the_reference_of_every_method_that_samples_takes_memory(
+    session: Session, settings: Settings, scored: Run
+) -> None:
+    factories.make_model(session, settings, "judge", "LlamaForSequenceClassification")
+
+    def frozen(**method: Any) -> int:
+        asked = body(dataset_id=scored.dataset_id, method=method, reward_model="judge")
+        return trainings.preview(session, settings, asked).memory["frozen"]
+
+    sampling = {"responses": 2}
+    assert frozen(name="rjs", sampling=sampling) == frozen(name="grpo", sampling=sampling)
+    assert frozen(name="rjs", sampling=sampling) > frozen(name="rjs")
+
+
 def test_a_disk_without_room_is_told_of(session: Session, settings: Settings, scored: Run) -> None:
     full = settings.model_copy(update={"min_free_disk_mib": 10**9})
     with pytest.raises(StorageFull):

@@ -18,11 +18,11 @@ from torch.nn.functional import logsigmoid
 from engine.masks import segment_response
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
-from engine.training.losses.dpo import PreferenceLoss, SideLogprobs, dpo_loss, preference_losses, tgdpo_loss
+from engine.training.losses.dpo import PreferenceLoss, SideLogprobs, dpo_loss, preference_losses
 
 ORACLES = json.loads((Path(__file__).parents[3] / "oracles.json").read_text())
 WORKED = ORACLES["dpo"]
-PLAIN: dict[str, Any] = {"rejected_clip": None, "sft_weight": 0.0, "masked_weight": 0.0}
+PLAIN: dict[str, Any] = {"rejected_clip": None, "sft_weight": 0.0, "dropped_weight": 0.0}
 NAN = math.nan
 
 
@@ -129,16 +129,6 @@ def test_a_whole_response_as_one_segment_gives_the_unmasked_loss():
     assert torch.equal(dpo_loss(*sides, **PLAIN).loss, plain_dpo(*sides, 0.1))
 
 
-def test_tgdpo_is_the_worked_one_and_without_alpha_it_is_dpo():
-    worked_tgdpo = ORACLES["tgdpo"]
-    rewards = [row(worked_tgdpo[f"reward_logratio_{letter}"]) for letter in "cr"]
-    loss = tgdpo_loss(*worked(), *rewards, alpha=worked_tgdpo["alpha"]).loss.item()
-    assert loss == pytest.approx(worked_tgdpo["loss"], abs=1e-12)
-    plain = tgdpo_loss(*worked(), *rewards, alpha=0.0).loss
-    assert plain.item() == pytest.approx(worked_tgdpo["alpha0_equals_dpo"], abs=1e-12)
-    assert torch.equal(plain, dpo_loss(*worked(), **PLAIN).loss)
-
-
 # ------------------------------------------------------------------------------------------------ identities
 
 
@@ -198,14 +188,13 @@ def test_kept_and_masked_tokens_are_all_tokens(seed):
         assert torch.equal(kept + (side.completion_mask & ~side.mask).sum(1), side.completion_mask.sum(1))
 
 
-def test_no_gradient_flows_to_the_reference_or_to_the_scorer():
+def test_no_gradient_flows_to_the_reference():
     sides = batch(2)
     for side in sides:
         side.reference_logprobs.requires_grad_()
-    scorer = [side.reference_logprobs.detach().clone().requires_grad_() for side in sides]
-    (dpo_loss(*sides).loss + tgdpo_loss(*sides, *scorer, alpha=0.5).loss).backward()
+    dpo_loss(*sides).loss.backward()
     assert all(side.policy_logprobs.grad.any() for side in sides)
-    assert all(lane.grad is None for lane in [*scorer, *(side.reference_logprobs for side in sides)])
+    assert all(lane.grad is None for lane in [side.reference_logprobs for side in sides])
 
 
 # --------------------------------------------------------------------------------------- pairs that count
@@ -262,7 +251,7 @@ def test_a_rejected_token_below_the_clip_pulls_no_further():
     policy = row([-9.0, -1.0]).requires_grad_()
     complete = torch.ones(1, 2, dtype=torch.bool)
     rejected = SideLogprobs(policy, row([-1.0, -1.5]), complete)
-    result = dpo_loss(worked()[0], rejected, rejected_clip=2.0, sft_weight=0.0, masked_weight=0.0)
+    result = dpo_loss(worked()[0], rejected, rejected_clip=2.0, sft_weight=0.0, dropped_weight=0.0)
     assert result.rejected_rewards.item() == pytest.approx(0.1 * (-2.0 + 0.5))
     result.loss.backward()
     assert policy.grad[0, 0] == 0
@@ -271,18 +260,18 @@ def test_a_rejected_token_below_the_clip_pulls_no_further():
 
 def test_a_chosen_token_is_never_clipped():
     chosen = SideLogprobs(row([-9.0]), row([-1.0]), torch.ones(1, 1, dtype=torch.bool))
-    assert dpo_loss(chosen, worked()[1], masked_weight=0.0).chosen_rewards.item() == pytest.approx(-0.8)
+    assert dpo_loss(chosen, worked()[1], dropped_weight=0.0).chosen_rewards.item() == pytest.approx(-0.8)
 
 
 def parts(result: PreferenceLoss) -> float:
-    return (result.preference + 0.5 * result.sft + 0.05 * result.masked_drift).item()
+    return (result.preference + 0.5 * result.sft + 0.05 * result.dropped_drift).item()
 
 
 def test_the_anchors_are_means_over_their_tokens():
     result = dpo_loss(*worked(WORKED["mask_c"], WORKED["mask_r"]))
     assert result.preference.item() == pytest.approx(WORKED["masked_loss"])
     assert result.sft.item() == pytest.approx((1.2 + 0.4 + 0.1) / 3)
-    assert result.masked_drift.item() == pytest.approx((1.0**2 + 0.3**2) / 2)
+    assert result.dropped_drift.item() == pytest.approx((1.0**2 + 0.3**2) / 2)
     assert result.loss.item() == pytest.approx(parts(result))
 
 

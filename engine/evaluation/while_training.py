@@ -1,4 +1,4 @@
-"""Success on task suites while a policy is being trained: small, with the same noise at every look."""
+"""Success on task suites while a policy is being trained: small, with the same noise every time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from engine.language_models import LoadedModel
 from engine.tasks import Task
 
 MOST_TASKS = 300
-"""Tasks of a suite that a look asks: evenly spaced, always the same."""
+"""Tasks of a suite that one evaluation asks: evenly spaced, always the same."""
 MOST_CATEGORIES = 12
 """Categories that have a curve of their own; a suite with more has one for all."""
 SAMPLES = 2
 
 
-class SuiteLook:
+class SuiteEvaluation:
     """What to call now and then: the figures of the suites by the names of their curves."""
 
     def __init__(self, paths: Mapping[str, Path], *, seed: int, token_budget: int, allow_code: bool) -> None:
