@@ -6,7 +6,7 @@ the web process reads it too. Its loop and its loss are imported where the loop 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
@@ -92,6 +92,16 @@ class Rates(NamedTuple):
     large: float
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A chart of what a method leaves while it trains, beside what all of its kind leave."""
+
+    group: Literal["loss", "preference", "policy", "mask"]
+    title: str
+    lines: Mapping[str, str]
+    """Metrics by what their lines are called, as in {"train": "train/value_loss"}."""
+
+
 def _no_check(request: TrainingRequest) -> None:
     """Refuses nothing."""
 
@@ -141,6 +151,8 @@ class Method:
     """How its default rule makes segment rewards; None: as the source's own."""
     cuts_held_out: bool = False
     """Whether held-out responses are cut too, for segments say where they are read and mask nothing."""
+    curves: tuple[Curve, ...] = ()
+    """Metrics that are its own; one that nobody declares has a chart under its name."""
     check: Callable[[TrainingRequest], None] = _no_check
     """Raises RequestError where its fields contradict each other or the rest of the request."""
     warnings: Callable[[TrainingRequest], list[str]] = _no_warnings

@@ -18,6 +18,7 @@ from app.db.tables import JobStatus, Run
 from app.pages.parts.numbers import count, plain_number
 from app.services.runs import metrics
 from app.services.runs.metrics import Points, Series
+from engine.training.methods import METHODS
 
 SPARK_POINTS = 120
 SPARK_WIDTH, SPARK_HEIGHT = 120, 28
@@ -49,20 +50,23 @@ def _plan(group: str, title: str, unit: Unit = "", **metrics: str) -> ChartPlan:
     return ChartPlan(group, title, lines, unit)
 
 
+def _of_methods(group: str) -> list[ChartPlan]:
+    """The charts of a group that methods declare, each once."""
+    curves = [curve for method in METHODS.values() for curve in method.curves if curve.group == group]
+    plans = [_plan(group, curve.title, "", **curve.lines) for curve in curves]
+    return list(dict.fromkeys(plans))
+
+
 CHARTS = (
     _plan("loss", "Loss", train="train/loss", held_out="held_out/loss"),
-    _plan("loss", "Preference loss", train="train/preference_loss"),
-    _plan("loss", "SFT loss", train="train/sft_loss"),
-    _plan("loss", "Negative log-likelihood", train="train/nll"),
-    _plan("loss", "Value loss", train="train/value_loss"),
+    *_of_methods("loss"),
     _plan("preference", "Margin", train="train/margin", held_out="held_out/margin"),
     _plan("preference", "Accuracy", train="train/accuracy", held_out="held_out/accuracy"),
     _plan("preference", "Rewards", chosen="train/chosen_reward", rejected="train/rejected_reward"),
-    _plan("preference", "Log-ratios", chosen="train/chosen_log_ratio", rejected="train/rejected_log_ratio"),
+    *_of_methods("preference"),
     _plan("policy", "Reward", train="train/reward", held_out="held_out/reward"),
     _plan("policy", "Token reward", train="train/token_reward"),
     _plan("policy", "Advantage std", train="train/advantage_std"),
-    _plan("preference", "Mean reward", train="train/mean_value"),
     _plan(
         "mask",
         "Kept tokens",
@@ -71,13 +75,14 @@ CHARTS = (
         sampled="train/kept_fraction",
     ),
     _plan("mask", "Responses without a kept token", train="train/all_masked"),
-    _plan("mask", "Drift of dropped tokens", train="train/masked_drift"),
+    *_of_methods("mask"),
     _plan("policy", "KL to the reference", train="train/kl", held_out="held_out/kl"),
     _plan("policy", "KL to the rollouts", train="train/kl_to_old"),
     _plan("policy", "Entropy", train="train/entropy", held_out="held_out/entropy"),
     _plan("policy", "Response tokens", train="train/response_tokens", held_out="held_out/response_tokens"),
     _plan("policy", "Truncation rate", train="train/truncated"),
     _plan("policy", "Clip fraction", train="train/clipped"),
+    *_of_methods("policy"),
     _plan("optimiser", "Grad norm", train="train/gradient_norm"),
     _plan("optimiser", "Learning rate", train="train/learning_rate"),
     _plan("machine", "Tokens a second", train="system/tokens_per_second"),

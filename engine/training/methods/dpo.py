@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from engine.fields import shown
-from engine.training.method import METHODS, Method, MethodFields, Rates
+from engine.training.method import METHODS, Curve, Method, MethodFields, Rates
 
 if TYPE_CHECKING:
     from engine.training.loops.offline import OfflineData
@@ -80,6 +80,17 @@ def _warnings(request: TrainingRequest) -> list[str]:
     return found
 
 
+DPO_CURVES = (
+    Curve("loss", "Preference loss", {"train": "train/preference_loss"}),
+    Curve("loss", "SFT loss", {"train": "train/sft_loss"}),
+    Curve(
+        "preference",
+        "Log-ratios",
+        {"chosen": "train/chosen_log_ratio", "rejected": "train/rejected_log_ratio"},
+    ),
+    Curve("mask", "Drift of dropped tokens", {"train": "train/masked_drift"}),
+)
+
 METHODS.register(
     Method(
         name="dpo",
@@ -91,6 +102,7 @@ METHODS.register(
         offline=_loop,
         compares=True,
         masks=True,
+        curves=DPO_CURVES,
         warnings=_warnings,
     )
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.errors import RequestError
 from engine.fields import shown
-from engine.training.method import METHODS, Method, MethodFields, Rates, Sampling
+from engine.training.method import METHODS, Curve, Method, MethodFields, Rates, Sampling
 
 if TYPE_CHECKING:
     from engine.training.loops.on_policy import PromptData
@@ -92,6 +92,7 @@ METHODS.register(
         critic=True,
         # Segments are rewarded: the rewards of all of them together are that of the response.
         aggregate="sum",
+        curves=(Curve("loss", "Value loss", {"train": "train/value_loss"}),),
         check=_check,
     )
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.errors import RequestError
 from engine.fields import shown
-from engine.training.method import METHODS, Method, MethodFields, Rates
+from engine.training.method import METHODS, Curve, Method, MethodFields, Rates
 
 if TYPE_CHECKING:
     from engine.training.loops.offline import OfflineData
@@ -72,6 +72,7 @@ METHODS.register(
         trains="sequence_classifier",
         in_recipes=False,
         cuts_held_out=True,
+        curves=(Curve("preference", "Mean reward", {"train": "train/mean_value"}),),
         check=_check,
     )
 )

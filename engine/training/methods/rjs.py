@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates, Sampling
-from engine.training.methods.sft import likelihood_loop
+from engine.training.methods.sft import LIKELIHOOD_CURVES, likelihood_loop
 
 if TYPE_CHECKING:
     from engine.training.loops.on_policy import PromptData
@@ -47,5 +47,6 @@ METHODS.register(
         on_policy=_best_of_sampled,
         masks=True,
         likelihood=True,
+        curves=LIKELIHOOD_CURVES,
     )
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.fields import shown
 from engine.training.method import METHODS, Method, MethodFields, Rates
-from engine.training.methods.dpo import Dpo
+from engine.training.methods.dpo import DPO_CURVES, Dpo
 
 if TYPE_CHECKING:
     from engine.training.loops.offline import OfflineData
@@ -54,6 +54,7 @@ METHODS.register(
         rates=Rates(4e-3, 2e-6),
         offline=_loop,
         compares=True,
+        curves=DPO_CURVES,
         in_recipes=False,
         densities=("sample",),
         why_densities="A scorer learns from whole responses; choose the granularity `sample`.",

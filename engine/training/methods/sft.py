@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.training.method import METHODS, Method, MethodFields, Rates
+from engine.training.method import METHODS, Curve, Method, MethodFields, Rates
 
 if TYPE_CHECKING:
     from engine.training.loops.offline import OfflineData
@@ -24,6 +24,8 @@ def likelihood_loop(data: OfflineData) -> MethodLoop[Any]:
     return LikelihoodLoop(data)
 
 
+LIKELIHOOD_CURVES = (Curve("loss", "Negative log-likelihood", {"train": "train/nll"}),)
+
 METHODS.register(
     Method(
         name="sft",
@@ -37,5 +39,6 @@ METHODS.register(
         densities=("sample",),
         why_densities="`sft` counts every token of the chosen responses; choose `rjs` to mask some.",
         likelihood=True,
+        curves=LIKELIHOOD_CURVES,
     )
 )
