@@ -153,7 +153,7 @@ def test_rewards_sum_to_the_same_at_every_density(
     source = "rm_increment" if models == "reward_model" else "implicit"
     one = trial(world, dict(PPO), density=density, source=source, models=named[models])
     rollouts = [example.rollout for example in drawn(one)]
-    segments = one.loop._segments
+    segments = one.loop.segments
     earned = segments.earned(rollouts)
     cut = segments.cut(rollouts, [1] * len(rollouts))
     dense, whole = dense_rewards(earned, cut, placing=placing), whole_rewards(earned)
@@ -168,7 +168,7 @@ def test_rewards_sum_to_the_same_at_every_density(
 
 def test_length_earns_nothing_on_average(world: World) -> None:
     one = trial(world, dict(PPO))
-    earned = one.loop._segments.earned([example.rollout for example in drawn(one)])
+    earned = one.loop.segments.earned([example.rollout for example in drawn(one)])
     assert sum(earned.rewards) == pytest.approx(0, abs=1e-6)
 
 
