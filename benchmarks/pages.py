@@ -41,7 +41,7 @@ from engine.types import PreferencePair, Response, ScoredChunk
 TEXT = 'The reward of a token says where the answer turns , and <b>bold</b> claims are "often" wrong .\n'
 WORDS = TEXT.split(" ")
 RULE = SegmentationRule()
-LOOKS = {"rewards": Look(), "log-probabilities": Look(lane="logprob"), "what differs": Look(diff=True)}
+LOOKS = {"rewards": Look(), "log-probabilities": Look(track="logprob"), "what differs": Look(diff=True)}
 
 
 def response(tokens: int, side: str, seed: int) -> SideView:
@@ -62,7 +62,7 @@ def page(sides: list[SideView], look: Look) -> str:
         data=view_data(sides, drawing),
         tokens_url="/pairs/1/tokens?run=1&source=implicit",
         mask_view=False,
-        lane=drawing.lane,
+        track=drawing.track,
         is_sequential=drawing.colouring.is_sequential,
     )
     return ENVIRONMENT.get_template("pairs/_view.html").render(page=PairFragment(panel))
@@ -99,7 +99,7 @@ def whole_pages(counts: Sequence[int]) -> None:
 
 
 def stored(session: Session, tokens: int) -> str:
-    """The address of a new pair, which a run has scored with every lane."""
+    """The address of a new pair, which a run has scored with every track."""
     sides = [response(tokens, "chosen", 1), response(tokens, "rejected", 2)]
     key = f"pair of {tokens}"
     pair = PreferencePair(key, "Where from?", *(Response(side.text) for side in sides))

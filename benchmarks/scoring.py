@@ -27,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.language_models import LoadedModel, use_fast_products_where_exact
 from engine.ragged import Row
-from engine.reading import read_lanes
+from engine.reading import read_tracks
 
 
 class Size(NamedTuple):
@@ -75,12 +75,12 @@ def sequences(rows: list[Row]) -> list[tuple[np.ndarray, int]]:
 
 @torch.inference_mode()
 def ours(loaded: LoadedModel, rows: list[Row]) -> list[np.ndarray]:
-    return [one.logprobs for read in read_lanes(loaded, rows, 8192) for one in read]
+    return [one.logprobs for read in read_tracks(loaded, rows, 8192) for one in read]
 
 
 @torch.inference_mode()
 def ours_without_distribution(loaded: LoadedModel, rows: list[Row]) -> list[np.ndarray]:
-    read = read_lanes(loaded, rows, 8192, with_distribution=False)
+    read = read_tracks(loaded, rows, 8192, with_distribution=False)
     return [one.logprobs for branches in read for one in branches]
 
 

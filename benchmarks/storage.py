@@ -89,7 +89,7 @@ def compare(database: Database, responses: int, tokens: int, rounds: int) -> Non
         "rows": table_size(database, "token_rows"),
     }
     blob_bytes = sum(len(blob) for row in packed for blob in blobs_of(row))
-    print(f"{responses} responses, {total} tokens, 6 lanes and 1 source, {rounds} interleaved rounds\n")
+    print(f"{responses} responses, {total} tokens, 6 tracks and 1 source, {rounds} interleaved rounds\n")
     print(f"{'':>14} {'B/token':>8} {'on disk':>8} {'M tokens/s in':>14} {'ms out':>8}")
     for way in ways:
         sizes = f"{blob_bytes / total:8.1f}" if way == "blobs" else f"{'':8}"
@@ -162,8 +162,8 @@ def forget_run(database: Database, run_id: int) -> None:
 
 
 def blobs_of(row: PackedMap) -> list[bytes]:
-    lanes = [value for value in row.columns.values() if isinstance(value, bytes)]
-    return [*lanes, *(lane.rewards for lane in row.lanes)]
+    tracks = [value for value in row.columns.values() if isinstance(value, bytes)]
+    return [*tracks, *(track.rewards for track in row.tracks)]
 
 
 def copy_alone(database: Database, packed: list[PackedMap]) -> None:
@@ -186,7 +186,7 @@ def write_rows(database: Database, run_id: int, pair_ids: dict[str, int], maps: 
         assert connection is not None
         with connection.cursor() as cursor, cursor.copy("COPY token_rows FROM STDIN") as copy:
             for one in maps:
-                lanes = zip(
+                tracks = zip(
                     one.token_ids.tolist(),
                     one.offsets.tolist(),
                     one.logprobs.tolist(),
@@ -196,7 +196,7 @@ def write_rows(database: Database, run_id: int, pair_ids: dict[str, int], maps: 
                     one.rewards["implicit"].tolist(),
                     strict=True,
                 )
-                for position, (token, (start, end), *values) in enumerate(lanes):
+                for position, (token, (start, end), *values) in enumerate(tracks):
                     copy.write_row(
                         (run_id, pair_ids[one.key], one.side, position, token, start, end, *values)
                     )

@@ -27,7 +27,7 @@ from torch.nn.functional import logsigmoid
 
 from engine.language_models import LoadedModel, use_fast_products_where_exact
 from engine.ragged import Row
-from engine.reading import read_lanes
+from engine.reading import read_tracks
 from engine.training.losses.dpo import SideLogprobs, dpo_loss
 from engine.training.trained_model import TrainedModel
 
@@ -58,11 +58,11 @@ def pair_of_models(size: Size) -> Both:
 def ours(both: Both, rows: list[Row], *, safeguards: bool = True) -> float:
     model = TrainedModel(both.policy)
     read = model(rows, entropies=safeguards)
-    reference = read_lanes(both.reference, rows, 2**30, with_distribution=False)
+    reference = read_tracks(both.reference, rows, 2**30, with_distribution=False)
     lengths = [len(branch) for row in rows for branch in row.branches]
     assert read.logprobs is not None
     policy = torch.split(read.logprobs, lengths)
-    frozen = [torch.from_numpy(lanes.logprobs) for of_row in reference for lanes in of_row]
+    frozen = [torch.from_numpy(tracks.logprobs) for of_row in reference for tracks in of_row]
     sides = []
     for side in (0, 1):
         logprobs = torch.nn.utils.rnn.pad_sequence(policy[side::2], batch_first=True)

@@ -49,8 +49,8 @@ def differences(left: Int32[np.ndarray, " left"], right: Int32[np.ndarray, " rig
         len(right),
     )
     found = Differences(np.ones(len(left), dtype=np.bool_), np.ones(len(right), dtype=np.bool_))
-    for lane, shared in zip(found, zip(*matches, strict=True), strict=False):
-        lane[list(shared)] = False
+    for track, shared in zip(found, zip(*matches, strict=True), strict=False):
+        track[list(shared)] = False
     return found
 
 

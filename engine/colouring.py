@@ -59,7 +59,7 @@ def colouring_of(values: Iterable[Float[np.ndarray, " tokens"]], scale: Scale = 
     """The scale of some responses: the 99th percentile of |value| over all of them, what is missing or
     infinite left out."""
     together = np.abs(
-        np.concatenate([np.asarray(lane, dtype=np.float64) for lane in values] or [np.zeros(0)])
+        np.concatenate([np.asarray(track, dtype=np.float64) for track in values] or [np.zeros(0)])
     )
     together = together[np.isfinite(together)]
     return Colouring(float(np.quantile(together, CLIP_QUANTILE)) if together.size else 0.0, scale)

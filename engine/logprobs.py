@@ -24,7 +24,7 @@ Head = Callable[[Float[torch.Tensor, "tile hidden"]], Float32[torch.Tensor, "til
 """From hidden states to float32 logits."""
 
 
-class TokenLanes(NamedTuple):
+class TokenTracks(NamedTuple):
     """What one pass of the head says of each target token."""
 
     logprobs: Float32[torch.Tensor, " positions"]
@@ -35,26 +35,26 @@ class TokenLanes(NamedTuple):
     """How many tokens are more probable than the target."""
 
 
-def token_lanes(
+def token_tracks(
     hidden: Float[torch.Tensor, "positions hidden"],
     targets: Int[torch.Tensor, " positions"],
     head: Head,
     vocab_size: int,
     *,
     with_distribution: bool = True,
-) -> TokenLanes:
-    """The lanes of `targets`, each predicted from the hidden state at the same index.
+) -> TokenTracks:
+    """The tracks of `targets`, each predicted from the hidden state at the same index.
 
     Without `with_distribution` only log-probabilities are computed, which a reference model needs.
     """
     tile = max(MIN_TILE_POSITIONS, TILE_NUMBERS // max(vocab_size, 1))
     parts = [
-        lanes_of_logits(head(hidden[start : start + tile]), targets[start : start + tile], with_distribution)
+        tracks_of_logits(head(hidden[start : start + tile]), targets[start : start + tile], with_distribution)
         for start in range(0, len(targets), tile)
     ]
     if not parts:
-        return lanes_of_logits(torch.zeros(0, 1, device=hidden.device), targets, with_distribution)
-    return TokenLanes(
+        return tracks_of_logits(torch.zeros(0, 1, device=hidden.device), targets, with_distribution)
+    return TokenTracks(
         torch.cat([part.logprobs for part in parts]),
         _joined([part.entropies for part in parts]),
         _joined([part.ranks for part in parts]),
@@ -80,7 +80,7 @@ class HeadWeights(NamedTuple):
         return logits
 
 
-class TrainedLanes(NamedTuple):
+class TrainedTracks(NamedTuple):
     """What training reads of each target token."""
 
     logprobs: Float32[torch.Tensor, " positions"]
@@ -95,12 +95,12 @@ def trained_logprobs(
     head: HeadWeights,
     *,
     with_entropies: bool = False,
-) -> TrainedLanes:
+) -> TrainedTracks:
     """Log-probabilities of `targets`, with gradients; one tile of logits exists at a time."""
     logprobs, entropies = _TiledLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden.float(), head.weight, head.bias, targets, head.factor, head.cap, with_entropies
     )
-    return TrainedLanes(logprobs, entropies if with_entropies else None)
+    return TrainedTracks(logprobs, entropies if with_entropies else None)
 
 
 class _TiledLogprobs(torch.autograd.Function):
@@ -174,12 +174,12 @@ def _joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     return torch.cat(there) if there else None
 
 
-def lanes_of_logits(
+def tracks_of_logits(
     logits: Float32[torch.Tensor, "tile vocab"],
     targets: Int[torch.Tensor, " tile"],
     with_distribution: bool,
-) -> TokenLanes:
-    """The lanes of one tile, computed in the memory of its logits.
+) -> TokenTracks:
+    """The tracks of one tile, computed in the memory of its logits.
 
     With m = max logit, e = exp(logit - m), Z = sum e:
         logprob = logit[target] - m - log Z
@@ -191,9 +191,9 @@ def lanes_of_logits(
     logits.sub_(highest)
     if not with_distribution:
         log_sum = logits.exp_().sum(1).log_()
-        return TokenLanes((of_target - highest)[:, 0] - log_sum, None, None)
+        return TokenTracks((of_target - highest)[:, 0] - log_sum, None, None)
     exponentials = logits.exp()
     total = exponentials.sum(1)
     log_total = total.log()
     expected = exponentials.mul_(logits).sum(1).div_(total)
-    return TokenLanes((of_target - highest)[:, 0] - log_total, (log_total - expected).clamp_(min=0), ranks)
+    return TokenTracks((of_target - highest)[:, 0] - log_total, (log_total - expected).clamp_(min=0), ranks)

@@ -275,10 +275,10 @@ def _rows(
     tokens, count = len(rewards), len(starts) - 1
     if count < 0 or starts[0] != 0 or starts[-1] != tokens or (np.diff(starts) < 0).any():
         raise RequestError(f"The row starts must ascend from 0 to the number of token rewards, {tokens}.")
-    for name, lane in (("offsets", offsets), ("entropies", entropies)):
-        if lane is not None and len(lane) != tokens:
+    for name, track in (("offsets", offsets), ("entropies", entropies)):
+        if track is not None and len(track) != tokens:
             raise RequestError(
-                f"`{name}` has {len(lane)} entries for {tokens} token rewards: give one a token."
+                f"`{name}` has {len(track)} entries for {tokens} token rewards: give one a token."
             )
     if texts is not None and len(texts) != count:
         raise RequestError(f"There are {len(texts)} texts for {count} responses: give one to each.")

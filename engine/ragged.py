@@ -152,7 +152,7 @@ def _attention(
     layout.saw_window = layout.saw_window or sliding_window is not None
     # Split into pieces and joined, never sliced: the gradient of each slice would be as large as the whole.
     queries = iter(torch.split(query, layout.query_lengths, dim=2))
-    keys, values = (iter(torch.split(lane, layout.key_lengths, dim=2)) for lane in (key, value))
+    keys, values = (iter(torch.split(track, layout.key_lengths, dim=2)) for track in (key, value))
     outputs = []
     for tree in layout.trees:
         prompt_keys, prompt_values = next(keys), next(values)

@@ -1,4 +1,4 @@
-"""Reads policies and reward models over many rows: lanes of every token, values after every token.
+"""Reads policies and reward models over many rows: tracks of every token, values after every token.
 
 Most models are read without padding (see `ragged`). One that cannot be, which is found out by trying once,
 is read in another way: slower and equal.
@@ -23,7 +23,7 @@ from jaxtyping import Float32, Int32
 
 from engine.errors import ModelError
 from engine.language_models import LoadedModel
-from engine.logprobs import TokenLanes, lanes_of_logits, token_lanes
+from engine.logprobs import TokenTracks, token_tracks, tracks_of_logits
 from engine.ragged import Row, lay_out, ragged_states
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ they may differ by is rounding; what a wrong mask or position changes is of the 
 Plan = Literal["ragged", "padded", "alone", "prefixes"]
 
 
-class Lanes(NamedTuple):
+class Tracks(NamedTuple):
     """What a policy says of each token of one continuation; NaN (rank -1) where nothing precedes it."""
 
     logprobs: Float32[np.ndarray, " response"]
@@ -44,29 +44,29 @@ class Lanes(NamedTuple):
 
 
 @torch.inference_mode()
-def read_lanes(
+def read_tracks(
     loaded: LoadedModel, rows: Sequence[Row], token_budget: int, *, with_distribution: bool = True
-) -> list[list[Lanes]]:
+) -> list[list[Tracks]]:
     """Log-probabilities of every branch of every row, with entropies and ranks where they are wanted."""
     plan = plan_of(loaded)
     # The last token of a branch is predicted, not read.
     seen = [Row(row.prompt, tuple(branch[:-1] for branch in row.branches)) for row in rows]
-    lanes: list[list[Lanes]] = [[] for _ in rows]
+    tracks: list[list[Tracks]] = [[] for _ in rows]
     for batch in batches(seen, token_budget, plan):
         targets = _tensor(np.concatenate([b for i in batch for b in rows[i].branches]), loaded)
         chosen = [seen[index] for index in batch]
         if plan == "alone":
             logits = own_logits(loaded, chosen[0])
-            parts = lanes_of_logits(logits, targets, with_distribution)
+            parts = tracks_of_logits(logits, targets, with_distribution)
         else:
             hidden = hidden_states(loaded, chosen, plan)
-            parts = token_lanes(
+            parts = token_tracks(
                 hidden, targets, loaded.head, loaded.vocab_size, with_distribution=with_distribution
             )
         flat = _split(parts, [rows[index] for index in batch])
         for index in batch:
-            lanes[index] = [next(flat) for _ in rows[index].branches]
-    return lanes
+            tracks[index] = [next(flat) for _ in rows[index].branches]
+    return tracks
 
 
 @torch.inference_mode()
@@ -215,16 +215,16 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
 
 
-def _split(lanes: TokenLanes, rows: Sequence[Row]) -> Iterator[Lanes]:
-    """The lanes of each branch of the rows."""
-    logprobs = _array(lanes.logprobs)
-    entropies = None if lanes.entropies is None else _array(lanes.entropies)
-    ranks = None if lanes.ranks is None else _array(lanes.ranks)
+def _split(tracks: TokenTracks, rows: Sequence[Row]) -> Iterator[Tracks]:
+    """The tracks of each branch of the rows."""
+    logprobs = _array(tracks.logprobs)
+    entropies = None if tracks.entropies is None else _array(tracks.entropies)
+    ranks = None if tracks.ranks is None else _array(tracks.ranks)
     start = 0
     for row in rows:
         for branch in row.branches:
             part = slice(start, start := start + len(branch))
-            one = Lanes(
+            one = Tracks(
                 logprobs[part].copy(),
                 None if entropies is None else entropies[part].copy(),
                 None if ranks is None else ranks[part].copy(),
@@ -234,11 +234,11 @@ def _split(lanes: TokenLanes, rows: Sequence[Row]) -> Iterator[Lanes]:
             yield one
 
 
-def _forget_first(lanes: Lanes) -> None:
+def _forget_first(tracks: Tracks) -> None:
     """Nothing predicts the first token of a response without a prompt."""
-    lanes.logprobs[0] = np.nan
-    if lanes.entropies is not None and lanes.ranks is not None:
-        lanes.entropies[0], lanes.ranks[0] = np.nan, -1
+    tracks.logprobs[0] = np.nan
+    if tracks.entropies is not None and tracks.ranks is not None:
+        tracks.entropies[0], tracks.ranks[0] = np.nan, -1
 
 
 # --------------------------------------------------------------------------- how many threads
@@ -283,7 +283,7 @@ def _seconds(loaded: LoadedModel, rows: Sequence[Row], threads: int) -> float:
     for _ in range(4):
         began = time.perf_counter()
         if loaded.info.kind == "causal_lm":
-            read_lanes(loaded, rows, 8192)
+            read_tracks(loaded, rows, 8192)
         else:
             read_values(loaded, rows, 8192)
         taken.append(time.perf_counter() - began)

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from engine.errors import DataError, ModelError, RequestError
 from engine.language_models import LoadedModel, load_policy, load_reward_model, memory_advice
 from engine.ragged import Row
-from engine.reading import Lanes, plan_of, read_lanes, read_values
+from engine.reading import Tracks, plan_of, read_tracks, read_values
 from engine.requests import ScoreRequest
 from engine.sources import SOURCES, Evidence
 from engine.sources.registry import MODELS
@@ -52,9 +52,9 @@ def score(pairs: Sequence[PreferencePair], models: Models, request: ScoreRequest
     """
     with memory_advice(OUT_OF_MEMORY):
         responses = fitted(pairs, models, request)
-        policy = lanes(models.policy, responses, request, with_distribution=True)
+        policy = tracks(models.policy, responses, request, with_distribution=True)
         same = models.reference is models.policy
-        reference = policy if same else lanes(models.reference, responses, request, with_distribution=False)
+        reference = policy if same else tracks(models.reference, responses, request, with_distribution=False)
         values = values_of(models, pairs, responses, request)
     return [reward_map(*one, request) for one in zip(responses, policy, reference, values, strict=True)]
 
@@ -148,20 +148,20 @@ def fitted(pairs: Sequence[PreferencePair], models: Models, request: ScoreReques
     return responses
 
 
-def lanes(
+def tracks(
     loaded: LoadedModel | None,
     responses: Sequence[TokenisedResponse],
     request: ScoreRequest,
     *,
     with_distribution: bool,
-) -> list[Lanes | None]:
+) -> list[Tracks | None]:
     """What a policy says of every token of every response; None for each where there is no such model."""
     if loaded is None:
         return [None] * len(responses)
     grouped = _by_prompt(responses, request.token_budget)
-    read = read_lanes(loaded, grouped.rows, request.token_budget, with_distribution=with_distribution)
+    read = read_tracks(loaded, grouped.rows, request.token_budget, with_distribution=with_distribution)
     return [
-        Lanes(*(None if lane is None else _with_missing(lane, len(one.ids)) for lane in read[row][branch]))  # type: ignore[arg-type]
+        Tracks(*(None if each is None else _with_missing(each, len(one.ids)) for each in read[row][branch]))  # type: ignore[arg-type]
         for one, (row, branch) in zip(responses, grouped.places, strict=True)
     ]
 
@@ -260,8 +260,8 @@ def _check_ids(responses: Iterable[TokenisedResponse], readers: Sequence[LoadedM
 
 def reward_map(
     one: TokenisedResponse,
-    policy: Lanes | None,
-    reference: Lanes | None,
+    policy: Tracks | None,
+    reference: Tracks | None,
     values: Float32[np.ndarray, " response+1"] | None,
     request: ScoreRequest,
 ) -> RewardMap:

@@ -45,9 +45,9 @@ class TokenisedResponse:
         return f"The {self.side} response of row `{self.key}`"
 
     def mapped(
-        self, rewards: Mapping[str, np.ndarray], totals: Mapping[str, float], **lanes: np.ndarray | None
+        self, rewards: Mapping[str, np.ndarray], totals: Mapping[str, float], **tracks: np.ndarray | None
     ) -> RewardMap:
-        """The map of this response with these rewards and totals by source, and lanes by their names."""
+        """The map of this response with these rewards and totals by source, and tracks by their names."""
         return RewardMap(
             key=self.key,
             side=self.side,
@@ -58,7 +58,7 @@ class TokenisedResponse:
             truncated_prompt_tokens=self.cut_prompt_tokens,
             rewards=rewards,
             totals=totals,
-            **lanes,
+            **tracks,
         )
 
 

@@ -15,7 +15,7 @@ segment             a maximal run of one signal, half-open [start, end); segment
 segment reward      one number a segment, aggregated from its token rewards.
 polarity            +1, -1 or 0 (neutral) of a segment.
 mask                True where a token counts.
-reward map          all that scoring knows of one response: tokens, lanes, rewards.
+reward map          all that scoring knows of one response: tokens, tracks, rewards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reward maps as compressed arrays: a blob for each response and lane, packed by chunks, unpacked one by one.
+"""Reward maps as compressed arrays: a blob a response and track, packed by chunks, unpacked one by one.
 
 Numbers with a fraction are float16 times a power of two of the response's own, so that rewards of 1e-7 and
 of 1e5 keep their 11 bits; NaN stays NaN. Integers are stored in as few bytes as the largest needs. Bytes of
@@ -35,14 +35,14 @@ SMALLEST_SHIFT = -120
 """Numbers below 1e-31 would need more than the byte that the exponent has; they lose bits instead."""
 COMPRESSED = 0x80
 PLAIN_COLUMNS = ("side", "tokens", "eos", "prompt_tokens", "truncated_prompt_tokens")
-FLOAT_LANES = ("logprobs", "reference_logprobs", "entropies")
-PACKED_COLUMNS = (*PLAIN_COLUMNS, "token_ids", "offsets", *FLOAT_LANES, "ranks")
+FLOAT_TRACKS = ("logprobs", "reference_logprobs", "entropies")
+PACKED_COLUMNS = (*PLAIN_COLUMNS, "token_ids", "offsets", *FLOAT_TRACKS, "ranks")
 MAP_COLUMNS = ("id", "run_id", "pair_id", *PACKED_COLUMNS)
-LANE_COLUMNS = ("map_id", "source", "rewards", "total")
+TRACK_COLUMNS = ("map_id", "source", "rewards", "total")
 MAP_TYPES = ("int8", "int8", "int8", "text", "int8", "text", "int8", "int8", *["bytea"] * 6)
-LANE_TYPES = ("int8", "text", "bytea", "float8")
+TRACK_TYPES = ("int8", "text", "bytea", "float8")
 SELECT_MAPS = """
-    SELECT maps.*, key, CASE side WHEN 'chosen' THEN chosen ELSE rejected END AS text, lanes.*
+    SELECT maps.*, key, CASE side WHEN 'chosen' THEN chosen ELSE rejected END AS text, tracks.*
     FROM (
         SELECT * FROM reward_maps WHERE {conditions} ORDER BY pair_id, side LIMIT %s::bigint
     ) AS maps
@@ -50,14 +50,14 @@ SELECT_MAPS = """
     CROSS JOIN LATERAL (
         SELECT array_agg(source) AS sources, array_agg(rewards) AS rewards, array_agg(total) AS totals
         FROM reward_lanes WHERE map_id = maps.id
-    ) AS lanes
+    ) AS tracks
     ORDER BY pair_id, side
 """
 _of_thread = threading.local()
 
 
-class PackedLane(NamedTuple):
-    """The token rewards of one response by one source, as `RewardLane` stores them."""
+class PackedTrack(NamedTuple):
+    """The token rewards of one response by one source, as `RewardTrack` stores them."""
 
     source: str
     rewards: bytes
@@ -65,11 +65,11 @@ class PackedLane(NamedTuple):
 
 
 class PackedMap(NamedTuple):
-    """A reward map as `StoredMap` and `RewardLane` store it."""
+    """A reward map as `StoredMap` and `RewardTrack` store it."""
 
     columns: Mapping[str, Any]
     """At least `PACKED_COLUMNS`."""
-    lanes: list[PackedLane]
+    tracks: list[PackedTrack]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def pack(maps: Sequence[RewardMap]) -> list[PackedMap]:
         *zip(*map(attrgetter(*PLAIN_COLUMNS), maps), strict=True),
         _pack_ints([one.token_ids for one in maps]),
         _pack_ints(_deltas([one.offsets for one in maps])),
-        *(_pack_floats([getattr(one, name) for one in maps]) for name in FLOAT_LANES),
+        *(_pack_floats([getattr(one, name) for one in maps]) for name in FLOAT_TRACKS),
         _pack_ints([one.ranks for one in maps], has_missing=True),
     ]
     sources = {source for one in maps for source in one.rewards}
@@ -96,7 +96,7 @@ def pack(maps: Sequence[RewardMap]) -> list[PackedMap]:
         PackedMap(
             dict(zip(PACKED_COLUMNS, row, strict=True)),
             [
-                PackedLane(source, cast(bytes, rewards[source][index]), _or_none(one.totals.get(source)))
+                PackedTrack(source, cast(bytes, rewards[source][index]), _or_none(one.totals.get(source)))
                 for source in one.rewards
             ],
         )
@@ -116,17 +116,17 @@ def unpack(packed: PackedMap, key: str) -> RewardMap:
         eos=stored["eos"],
         prompt_tokens=stored["prompt_tokens"],
         truncated_prompt_tokens=stored["truncated_prompt_tokens"],
-        rewards={lane.source: unpack_floats(lane.rewards, tokens) for lane in packed.lanes},
+        rewards={track.source: unpack_floats(track.rewards, tokens) for track in packed.tracks},
         logprobs=_maybe_floats(stored["logprobs"], tokens),
         reference_logprobs=_maybe_floats(stored["reference_logprobs"], tokens),
         entropies=_maybe_floats(stored["entropies"], tokens),
         ranks=None if ranks is None else unpack_ranks(ranks, tokens),
-        totals={lane.source: lane.total for lane in packed.lanes if lane.total is not None},
+        totals={track.source: track.total for track in packed.tracks if track.total is not None},
     )
 
 
 def unpack_floats(blob: bytes, tokens: int) -> Float32[np.ndarray, " response"]:
-    """A lane of numbers with a fraction, `tokens` long."""
+    """A track of numbers with a fraction, `tokens` long."""
     planes = _planes(blob, tokens, 2)
     halves: Float16[np.ndarray, " response"] = planes.T.copy().view("<f2")[:, 0]
     exponent = int.from_bytes(blob[1:2], "big", signed=True)
@@ -139,7 +139,7 @@ def unpack_offsets(blob: bytes, tokens: int) -> Int32[np.ndarray, "response 2"]:
 
 
 def unpack_ints(blob: bytes, count: int) -> Int32[np.ndarray, " count"]:
-    """A lane of `count` integers."""
+    """A track of `count` integers."""
     width = blob[0] & ~COMPRESSED
     wide = np.zeros((count, 4), dtype=np.uint8)
     wide[:, :width] = _planes(blob, count, width).T
@@ -147,7 +147,7 @@ def unpack_ints(blob: bytes, count: int) -> Int32[np.ndarray, " count"]:
 
 
 def unpack_ranks(blob: bytes, count: int) -> Int32[np.ndarray, " count"]:
-    """A lane of `count` ranks; -1 where one is missing."""
+    """A track of `count` ranks; -1 where one is missing."""
     ranks = unpack_ints(blob, count).copy()
     width = blob[0] & ~COMPRESSED
     if width < 4:
@@ -180,9 +180,9 @@ def write_chunk(
     _copy(
         session,
         "reward_lanes",
-        LANE_COLUMNS,
-        LANE_TYPES,
-        ((map_id, *lane) for map_id, row in zip(ids, packed, strict=True) for lane in row.lanes),
+        TRACK_COLUMNS,
+        TRACK_TYPES,
+        ((map_id, *track) for map_id, row in zip(ids, packed, strict=True) for track in row.tracks),
     )
     return {(one.key, one.side): map_id for map_id, one in zip(ids, maps, strict=True)}
 
@@ -221,22 +221,22 @@ def read_maps(
 
 
 def _pack_floats(
-    lanes: Sequence[Float32[np.ndarray, " response"] | None],
+    tracks: Sequence[Float32[np.ndarray, " response"] | None],
 ) -> list[bytes | None]:
-    """One blob a lane; None where there is no lane."""
-    present = [lane for lane in lanes if lane is not None]
+    """One blob a track; None where there is no track."""
+    present = [track for track in tracks if track is not None]
     if not present:
-        return [None] * len(lanes)
-    ends = np.cumsum([len(lane) for lane in present])
+        return [None] * len(tracks)
+    ends = np.cumsum([len(track) for track in present])
     values = np.concatenate(present).astype(np.float32, copy=False)
     exponents = _exponents(values, ends)
     scaled = np.ldexp(values, -np.repeat(exponents, np.diff(ends, prepend=0)))
     planes = scaled.astype("<f2").view(np.uint8).reshape(-1, 2).T.copy()
-    return _blobs(lanes, planes, exponents)
+    return _blobs(tracks, planes, exponents)
 
 
 def _exponents(values: Float32[np.ndarray, " tokens"], ends: Int64[np.ndarray, " maps"]) -> Any:
-    """For each lane the power of two that brings its largest number just below 2^LARGEST_EXPONENT."""
+    """For each track the power of two that brings its largest number just below 2^LARGEST_EXPONENT."""
     starts = np.concatenate([[0], ends[:-1]])
     sizes = np.abs(values)
     sizes[~np.isfinite(sizes)] = 0
@@ -249,33 +249,33 @@ def _exponents(values: Float32[np.ndarray, " tokens"], ends: Int64[np.ndarray, "
 
 
 def _pack_ints(
-    lanes: Sequence[Int32[np.ndarray, " count"] | None], *, has_missing: bool = False
+    tracks: Sequence[Int32[np.ndarray, " count"] | None], *, has_missing: bool = False
 ) -> list[bytes | None]:
-    """One blob a lane of integers that are not negative; None where there is no lane. Where -1 may stand for
-    a missing one, it becomes the largest number of its bytes, which no other number takes."""
-    present = [lane for lane in lanes if lane is not None]
+    """One blob a track of integers that are not negative; None where there is no track. Where -1 may stand
+    for a missing one, it becomes the largest number of its bytes, which no other number takes."""
+    present = [track for track in tracks if track is not None]
     if not present:
-        return [None] * len(lanes)
+        return [None] * len(tracks)
     values = np.concatenate(present).astype("<i4", copy=False)
     largest = int(values.max(initial=0))
     width = max(1, ((largest + has_missing).bit_length() + 7) // 8)
     planes = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 4)[:, :width].T.copy()
-    return _blobs(lanes, planes, None)
+    return _blobs(tracks, planes, None)
 
 
 def _blobs(
-    lanes: Sequence[np.ndarray | None], planes: UInt8[np.ndarray, "width tokens"], exponents: Any
+    tracks: Sequence[np.ndarray | None], planes: UInt8[np.ndarray, "width tokens"], exponents: Any
 ) -> list[bytes | None]:
-    """Cut the planes of all lanes, one after the other, into a blob for each."""
+    """Cut the planes of all tracks, one after the other, into a blob for each."""
     compress = zstandard.ZstdCompressor(level=1, write_checksum=False).compress
     rows = [row.tobytes() for row in planes]
     blobs: list[bytes | None] = []
     start = number = 0
-    for lane in lanes:
-        if lane is None:
+    for track in tracks:
+        if track is None:
             blobs.append(None)
             continue
-        end = start + len(lane)
+        end = start + len(track)
         exponent = 0 if exponents is None else int(exponents[number])
         plain = b"".join([row[start:end] for row in rows])
         small = compress(plain) if exponents is None else plain
@@ -337,8 +337,8 @@ def _or_none(total: float | None) -> float | None:
 
 def _as_packed(row: Mapping[str, Any]) -> PackedMap:
     """A row of `SELECT_MAPS`."""
-    lanes = zip(row["sources"] or (), row["rewards"] or (), row["totals"] or (), strict=True)
-    return PackedMap(row, [PackedLane(*lane) for lane in lanes])
+    tracks = zip(row["sources"] or (), row["rewards"] or (), row["totals"] or (), strict=True)
+    return PackedMap(row, [PackedTrack(*track) for track in tracks])
 
 
 def _delete(session: Session, run_id: int, pair_ids: list[int]) -> None:

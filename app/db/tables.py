@@ -1,10 +1,10 @@
 """The tables. One fact in one place: a run has no status, its job has; segments and pair scores are derived
-from reward lanes and a rule, and are written again whenever either changes.
+from reward tracks and a rule, and are written again whenever either changes.
 
 data set ── pairs           what was brought
 model                       what can score
 run ── job ── log lines     what was asked, its work, and what that said
-run ── reward maps ── lanes what was found: one map a response, one lane a source
+run ── reward maps ── tracks what was found: one map a response, one track a source
 run ── source statistics, pair scores, segments   what tables sort by
 run ── metric blocks, checkpoints   what a training left
 task suite ── tasks         what evaluations ask
@@ -221,7 +221,7 @@ class WorkerRow(Base):
 
 
 class StoredMap(Base):
-    """A reward map's tokens and lanes that are no rewards, as compressed arrays (see `db/maps.py`)."""
+    """A reward map's tokens and tracks that are no rewards, as compressed arrays (see `db/maps.py`)."""
 
     __tablename__ = "reward_maps"
     __table_args__ = (
@@ -244,7 +244,7 @@ class StoredMap(Base):
     ranks: Mapped[bytes | None]
 
 
-class RewardLane(Base):
+class RewardTrack(Base):
     """The token rewards of one response by one source. Never changed once written."""
 
     __tablename__ = "reward_lanes"

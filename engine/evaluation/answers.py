@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int32
 
 from engine.language_models import LoadedModel
 from engine.ragged import Row
-from engine.reading import read_lanes
+from engine.reading import read_tracks
 from engine.sampling import Drawn, sample
 from engine.tasks import Choice, Task
 from engine.tokens import TokenisedResponse, decode, ends_of_responses, tokenise, tokenise_prompts
@@ -114,10 +114,10 @@ def answers(
 def likeliest_options(loaded: LoadedModel, tasks: Sequence[Task], token_budget: int) -> list[int]:
     """The option of every choice that has the highest mean log-probability a token; of equals the first."""
     read_rows = options(loaded, tasks)
-    read = read_lanes(loaded, [one.row for one in read_rows], token_budget, with_distribution=False)
+    read = read_tracks(loaded, [one.row for one in read_rows], token_budget, with_distribution=False)
     return [
-        int(np.argmax([_mean(lane.logprobs[start:]) for lane, start in zip(lanes, one.starts, strict=True)]))
-        for lanes, one in zip(read, read_rows, strict=True)
+        int(np.argmax([_mean(one.logprobs[at:]) for one, at in zip(tracks, row.starts, strict=True)]))
+        for tracks, row in zip(read, read_rows, strict=True)
     ]
 
 

@@ -21,7 +21,7 @@ from engine.evaluation.request import EvaluationRequest, Figure
 from engine.language_models import memory_advice
 from engine.masks import segment_response
 from engine.requests import ScoreRequest, SourceRequest
-from engine.scoring import OUT_OF_MEMORY, Models, fitted, lanes
+from engine.scoring import OUT_OF_MEMORY, Models, fitted, tracks
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
 from engine.sources.implicit import implicit_rewards
@@ -69,10 +69,10 @@ def read_pairs(pairs: Iterable[PreferencePair], models: Models, request: ScoreRe
     while chunk := list(itertools.islice(rows, CHUNK_PAIRS)):
         with memory_advice(OUT_OF_MEMORY):
             responses = fitted(chunk, models, request)
-            policy = lanes(models.policy, responses, request, with_distribution=False)
+            policy = tracks(models.policy, responses, request, with_distribution=False)
             reference = policy
             if models.reference is not models.policy:
-                reference = lanes(models.reference, responses, request, with_distribution=False)
+                reference = tracks(models.reference, responses, request, with_distribution=False)
         read = {}
         for one, ours, theirs in zip(responses, policy, reference, strict=True):
             assert ours is not None

@@ -44,17 +44,17 @@ def map_record(reward_map: RewardMap, segmentations: Mapping[str, Segmentation],
     """The record of one response, `text`: plain JSON values, in the order of RECORD_FIELDS.
 
     Fields by source hold every source of `segmentations` (but `token_rewards`, which holds all of the map's).
-    A lane that was not computed is null; a number that is missing or not finite is null inside its list.
+    A track that was not computed is null; a number that is missing or not finite is null inside its list.
     """
     return {
         "id": reward_map.key,
         "side": reward_map.side,
         "tokens": token_texts(text, reward_map.offsets, reward_map.eos),
         "offsets": reward_map.offsets.tolist(),
-        "logprobs": _lane(reward_map.logprobs),
-        "reference_logprobs": _lane(reward_map.reference_logprobs),
-        "entropies": _lane(reward_map.entropies),
-        "token_rewards": {source: _lane(rewards) for source, rewards in reward_map.rewards.items()},
+        "logprobs": _track(reward_map.logprobs),
+        "reference_logprobs": _track(reward_map.reference_logprobs),
+        "entropies": _track(reward_map.entropies),
+        "token_rewards": {source: _track(rewards) for source, rewards in reward_map.rewards.items()},
         "signal": {source: cut.signal.tolist() for source, cut in segmentations.items()},
         "pivots": {source: cut.pivots.tolist() for source, cut in segmentations.items()},
         "segments": {source: _segments(cut) for source, cut in segmentations.items()},
@@ -154,7 +154,7 @@ class _JsonRecords:
 # ----------------------------------------------------------------------------------------- values of a record
 
 
-def _lane(values: np.ndarray | None) -> list[float | None] | None:
+def _track(values: np.ndarray | None) -> list[float | None] | None:
     if values is None:
         return None
     numbers: list[float | None] = values.tolist()

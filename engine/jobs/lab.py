@@ -159,8 +159,8 @@ def _chunks(rows: Sequence[Encoded]) -> Iterable[Sequence[Encoded]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _response(lane: torch.Tensor, row: Encoded) -> np.ndarray:
-    return lane[row.prompt_tokens : len(row.ids)].numpy().astype(np.float32)
+def _response(track: torch.Tensor, row: Encoded) -> np.ndarray:
+    return track[row.prompt_tokens : len(row.ids)].numpy().astype(np.float32)
 
 
 def _by_pair(rewards: Sequence[np.ndarray]) -> Iterable[tuple[np.ndarray, np.ndarray]]:

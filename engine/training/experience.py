@@ -59,7 +59,7 @@ def read_experience(model: TrainedModel, examples: Sequence[Experience]) -> Read
     assert read.logprobs is not None
     lengths = [len(branch) for row in rows.rows for branch in row.branches]
     order = _order(rows.places, [len(row.branches) for row in rows.rows])
-    lanes = torch.split(read.logprobs, lengths)
+    tracks = torch.split(read.logprobs, lengths)
     values = old_values = returns = None
     device = read.logprobs.device
     if with_values:
@@ -69,7 +69,7 @@ def read_experience(model: TrainedModel, examples: Sequence[Experience]) -> Read
         old_values = _pad([one.values[:-1] for one in rollouts if one.values is not None], device)
         returns = _pad([one.returns for one in examples if one.returns is not None], device)
     return ReadExperience(
-        logprobs=pad([lanes[at] for at in order]),
+        logprobs=pad([tracks[at] for at in order]),
         values=values,
         old_logprobs=_pad([one.logprobs for one in rollouts], device),
         reference_logprobs=_pad([one.reference_logprobs for one in rollouts], device),
@@ -109,13 +109,13 @@ def experience_sums(examples: Sequence[Experience]) -> Sums:
     }
 
 
-def pad(lanes: Sequence[Tensor]) -> Tensor:
+def pad(tracks: Sequence[Tensor]) -> Tensor:
     """(rows, longest), 0 behind each; gradients pass."""
-    return torch.nn.utils.rnn.pad_sequence(list(lanes), batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(list(tracks), batch_first=True)
 
 
-def _pad(lanes: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    return pad([torch.from_numpy(lane) for lane in lanes]).to(device)
+def _pad(tracks: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    return pad([torch.from_numpy(track) for track in tracks]).to(device)
 
 
 def _order(places: Sequence[tuple[int, int]], branches: Sequence[int]) -> list[int]:

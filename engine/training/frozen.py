@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from engine.language_models import Dtype, LoadedModel, load_policy, load_reward_model
 from engine.ragged import Row
-from engine.reading import read_lanes
+from engine.reading import read_tracks
 from engine.scoring import check_one_tokenizer
 from engine.training.request import TrainingRequest
 from engine.training.trained_model import TrainedModel
@@ -34,8 +34,8 @@ class FrozenModels:
         """Nats of every token of every branch of every row, under the reference."""
         with contextlib.ExitStack() as stack:
             reference = self.reference or stack.enter_context(model.as_reference())
-            read = read_lanes(reference, rows, token_budget, with_distribution=False)
-        return [[lanes.logprobs for lanes in of_row] for of_row in read]
+            read = read_tracks(reference, rows, token_budget, with_distribution=False)
+        return [[tracks.logprobs for tracks in of_row] for of_row in read]
 
 
 def load_frozen(request: TrainingRequest, model: TrainedModel, *, needs_reference: bool) -> FrozenModels:

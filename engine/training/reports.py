@@ -56,9 +56,9 @@ class Traced:
     """In order, from 0."""
     maps: list[RewardMap]
     """One a response, in the order of the pairs, chosen before rejected: in `rewards` the implicit reward of
-    each step, by `lane_of`; in `totals` the sum of each; `reference_logprobs` is what all are taken from."""
+    each step, by `track_of`; in `totals` the sum of each; `reference_logprobs` is what all are taken from."""
 
 
-def lane_of(step: int) -> str:
-    """What the rewards of a step are called among the lanes of a map."""
+def track_of(step: int) -> str:
+    """What the rewards of a step are called among the tracks of a map."""
     return f"step-{step:06d}"

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int32
 from engine.errors import RequestError
 from engine.language_models import LoadedModel
 from engine.ragged import Row
-from engine.reading import read_lanes, read_values
+from engine.reading import read_tracks, read_values
 from engine.requests import ScoreRequest
 from engine.sampling import Drawn
 from engine.sources import SOURCES, Evidence, SourceName
@@ -28,7 +28,7 @@ from engine.types import Message, PreferencePair, Response
 
 BETA = float(ScoreRequest.model_fields["beta"].default)
 """Of the implicit reward; scales what is shown, for training takes rewards in their own deviations."""
-_Lane = Float32[np.ndarray, " _places"]
+_Track = Float32[np.ndarray, " _places"]
 """One number a token, or with one before them."""
 PromptSaid = str | tuple[Message, ...]
 
@@ -90,9 +90,9 @@ class RolloutRewards:
     def _said(
         self,
         ids: Int32[np.ndarray, " _response"],
-        scorer: _Lane | None,
-        reference: _Lane | None,
-        values: _Lane | None,
+        scorer: _Track | None,
+        reference: _Track | None,
+        values: _Track | None,
         decoded: Decoded | None,
         drawn: Drawn,
     ) -> Said:
@@ -124,7 +124,7 @@ class RolloutRewards:
         if need not in self._source.needs:
             return [None] * len(rows.places)
         assert model is not None, "check_training asks for the models of a source"
-        read = read_lanes(model, rows.rows, self._token_budget, with_distribution=False)
+        read = read_tracks(model, rows.rows, self._token_budget, with_distribution=False)
         return [read[row][branch].logprobs for row, branch in rows.places]
 
     def _values(

@@ -59,8 +59,8 @@ class RolloutSegments:
             self.token_rewards.add(one.said.token_rewards)
         if self._source.is_centred:
             mean = np.concatenate(increments).mean()
-            increments = [lane - mean for lane in increments]
-        sums = np.array([lane.sum() for lane in increments])
+            increments = [track - mean for track in increments]
+        sums = np.array([track.sum() for track in increments])
         rewards = np.array([one.reward for one in rollouts]) if self._judged else sums
         self.totals.add(sums)
         self.sequence_rewards.add(rewards)
@@ -68,7 +68,7 @@ class RolloutSegments:
             # Nats of a scorer are brought to the units of the reward model: their sums deviate alike.
             ours, whole = self.totals.std, self.sequence_rewards.std
             factor = whole / ours if ours > 0 and whole > 0 else 1.0
-            increments = [lane * factor for lane in increments]
+            increments = [track * factor for track in increments]
         return Earned(increments, rewards.tolist())
 
     def cut(self, rollouts: Sequence[Rollout], signs: Sequence[int]) -> RunSegmentation:
@@ -132,7 +132,7 @@ def dense_rewards(
 
 def whole_rewards(earned: Earned) -> list[Float64[np.ndarray, " _response"]]:
     """The sequence reward of each response at its last token, 0 elsewhere."""
-    rewards = [np.zeros(len(lane)) for lane in earned.increments]
+    rewards = [np.zeros(len(track)) for track in earned.increments]
     for reward, of_one in zip(earned.rewards, rewards, strict=True):
         of_one[-1] = reward
     return rewards

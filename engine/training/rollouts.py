@@ -191,13 +191,13 @@ class Rollouts:
                 prompt=one.ids,
                 ids=answer.ids,
                 ended=answer.ended,
-                logprobs=lanes["logprobs"],
-                reference_logprobs=reference_lane,
-                entropies=lanes["entropies"],
-                values=lanes.get("values"),
+                logprobs=tracks["logprobs"],
+                reference_logprobs=reference_track,
+                entropies=tracks["entropies"],
+                values=tracks.get("values"),
                 said=rewards,
             )
-            for one, answer, lanes, reference_lane, rewards in zip(
+            for one, answer, tracks, reference_track, rewards in zip(
                 wanted, drawn, policy, reference, said, strict=True
             )
         ]

@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from engine.ragged import Row
 
-Lane = TypeVar("Lane")
+Track = TypeVar("Track")
 
 
 class RowsByPrompt(NamedTuple):
@@ -20,7 +20,7 @@ class RowsByPrompt(NamedTuple):
     places: list[tuple[int, int]]
     """Row and branch of each response."""
 
-    def flat(self, of_rows: Sequence[Sequence[Lane]]) -> list[Lane]:
+    def flat(self, of_rows: Sequence[Sequence[Track]]) -> list[Track]:
         """What was read of each branch of each row, in the order of the responses."""
         return [of_rows[row][branch] for row, branch in self.places]
 

@@ -18,7 +18,7 @@ from engine.errors import RequestError
 from engine.formats.maps import read_maps
 from engine.masks import RunSegmentation, segment_run
 from engine.requests import ScoreRequest, SourceRequest
-from engine.scoring import Models, lanes, reward_map, values_of
+from engine.scoring import Models, reward_map, tracks, values_of
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SourceName
 from engine.tokens import TokenisedResponse
@@ -258,8 +258,8 @@ def _computed_rewards(
         tick(start, len(pairs))
         chunk = pairs[start : start + CHUNK_PAIRS]
         responses = _responses(chunk)
-        policy = lanes(models.policy, responses, asked, with_distribution=True)
-        reference = lanes(models.reference, responses, asked, with_distribution=False)
+        policy = tracks(models.policy, responses, asked, with_distribution=True)
+        reference = tracks(models.reference, responses, asked, with_distribution=False)
         values = values_of(models, [with_sides(one.pair, one.sides) for one in chunk], responses, asked)
         for one in zip(responses, policy, reference, values, strict=True):
             read = reward_map(*one, asked)

@@ -16,13 +16,13 @@ from jaxtyping import Float32
 
 from engine.language_models import load_policy
 from engine.ragged import Row
-from engine.reading import read_lanes
+from engine.reading import read_tracks
 from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import Models, check_one_tokenizer, fitted
 from engine.sources.implicit import implicit_rewards
 from engine.tokens import TokenisedResponse
 from engine.training.checkpoints import load_weights
-from engine.training.reports import Traced, lane_of
+from engine.training.reports import Traced, track_of
 from engine.training.request import TrainingRequest
 from engine.training.trained_model import TrainedModel, load
 from engine.types import ModelReference, PreferencePair, RewardMap
@@ -105,17 +105,17 @@ def _logprobs_of(
 ) -> list[Float32[np.ndarray, " response"]]:
     loaded = load_policy(reference, device=str(model.loaded.device), dtype="float32")
     check_one_tokenizer(model.loaded, loaded)
-    read = read_lanes(loaded, [_row(one) for one in responses], budget, with_distribution=False)
+    read = read_tracks(loaded, [_row(one) for one in responses], budget, with_distribution=False)
     return [_whole(one, branch.logprobs) for one, [branch] in zip(responses, read, strict=True)]
 
 
 def _whole(one: TokenisedResponse, seen: np.ndarray) -> Float32[np.ndarray, " response"]:
     """NaN where nothing was said: at a first token after no prompt, and beyond the context."""
-    lane = np.full(len(one.ids), np.nan, dtype=np.float32)
-    lane[: len(seen)] = seen
+    track = np.full(len(one.ids), np.nan, dtype=np.float32)
+    track[: len(seen)] = seen
     if not len(one.prompt):
-        lane[:1] = np.nan
-    return lane
+        track[:1] = np.nan
+    return track
 
 
 def _map(
@@ -124,6 +124,6 @@ def _map(
     reference: Float32[np.ndarray, " response"],
     beta: float,
 ) -> RewardMap:
-    rewards = {lane_of(step): implicit_rewards(lane, reference, beta) for step, lane in logprobs.items()}
-    totals = {name: float(np.nansum(lane, dtype=np.float64)) for name, lane in rewards.items()}
+    rewards = {track_of(step): implicit_rewards(track, reference, beta) for step, track in logprobs.items()}
+    totals = {name: float(np.nansum(track, dtype=np.float64)) for name, track in rewards.items()}
     return one.mapped(rewards, totals, reference_logprobs=reference)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.errors import ModelError, RequestError
 from engine.language_models import LoadedModel, head_weights, load_for_training
-from engine.logprobs import TrainedLanes, trained_logprobs
+from engine.logprobs import TrainedTracks, trained_logprobs
 from engine.ragged import Row, recomputing
 from engine.reading import batches, hidden_states, own_logits, plan_of
 from engine.training.request import Lora
@@ -116,14 +116,14 @@ class TrainedModel:
         if self._plan != "alone":
             return self._read(rows, logprobs, entropies, values)
         parts = [self._read([row], logprobs, entropies, values) for row in rows]
-        return Readings(*(_joined([part[lane] for part in parts]) for lane in range(3)))
+        return Readings(*(_joined([part[track] for part in parts]) for track in range(3)))
 
     def read_quietly(
         self, rows: Sequence[Row], token_budget: int, *, entropies: bool = False, values: bool = False
     ) -> list[list[dict[str, np.ndarray]]]:
         """`logprobs` (and `entropies`, `values`) of every branch of every row, float32, without gradients and
         in passes of at most `token_budget` tokens: what rollouts and evaluations read."""
-        lanes: list[list[dict[str, np.ndarray]]] = [[] for _ in rows]
+        tracks: list[list[dict[str, np.ndarray]]] = [[] for _ in rows]
         for batch in batches(rows, token_budget, self._plan):
             with torch.no_grad(), self.still():
                 read = self([rows[index] for index in batch], entropies=entropies, values=values)
@@ -140,8 +140,8 @@ class TrainedModel:
                         "entropies": _numpy(read.entropies, part),
                         "values": _numpy(read.values, value_part),
                     }
-                    lanes[index].append({name: lane for name, lane in named.items() if lane is not None})
-        return lanes
+                    tracks[index].append({name: track for name, track in named.items() if track is not None})
+        return tracks
 
     def _read(self, rows: Sequence[Row], logprobs: bool, entropies: bool, values: bool) -> Readings:
         # What follows the last token of a branch is asked for by values alone.
@@ -151,12 +151,12 @@ class TrainedModel:
         targets = torch.from_numpy(
             np.concatenate([branch for row in rows for branch in row.branches]).astype(np.int64)
         ).to(device)
-        lanes = TrainedLanes(torch.empty(0), None)
+        tracks = TrainedTracks(torch.empty(0), None)
         if self._plan == "alone" and logprobs:
             assert len(rows) == 1
             row = Row(rows[0].prompt, tuple(b[:-1] for b in rows[0].branches))
             distribution = own_logits(self.loaded, row).log_softmax(-1)
-            lanes = TrainedLanes(
+            tracks = TrainedTracks(
                 distribution.gather(1, targets[:, None])[:, 0],
                 -(distribution.exp() * distribution).sum(1).detach() if entropies else None,
             )
@@ -167,10 +167,10 @@ class TrainedModel:
         if self._plan != "alone" and logprobs:
             assert states is not None
             before = states[_all_but_last(lengths).to(device)] if values else states
-            lanes = trained_logprobs(before, targets, head_weights(self.loaded), with_entropies=entropies)
+            tracks = trained_logprobs(before, targets, head_weights(self.loaded), with_entropies=entropies)
         return Readings(
-            lanes.logprobs if logprobs else None,
-            lanes.entropies if logprobs else None,
+            tracks.logprobs if logprobs else None,
+            tracks.entropies if logprobs else None,
             self._values(states) if values and states is not None else None,
         )
 
@@ -292,10 +292,10 @@ def _all_but_last(lengths: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.concatenate(kept))
 
 
-def _joined(lanes: Sequence[Tensor | None]) -> Tensor | None:
-    there = [lane for lane in lanes if lane is not None]
+def _joined(tracks: Sequence[Tensor | None]) -> Tensor | None:
+    there = [track for track in tracks if track is not None]
     return torch.cat(there) if there else None
 
 
-def _numpy(lane: Tensor | None, part: slice) -> np.ndarray | None:
-    return None if lane is None else lane[part].cpu().numpy().astype(np.float32)
+def _numpy(track: Tensor | None, part: slice) -> np.ndarray | None:
+    return None if track is None else track[part].cpu().numpy().astype(np.float32)

@@ -111,14 +111,14 @@ def make_run(
 
 
 def reward_map(
-    pair: PreferencePair, side: Side, rewards: Mapping[str, Sequence[float]], **lanes: np.ndarray
+    pair: PreferencePair, side: Side, rewards: Mapping[str, Sequence[float]], **tracks: np.ndarray
 ) -> RewardMap:
     """A map with a token a word (its space in front), and an EOS."""
     response = dict(pair.sides())[side]
     spans = [match.span() for match in re.finditer(r"\s*\S+", response.text)]
     spans.append((len(response.text), len(response.text)))
-    values = {source: np.array(lane, dtype=np.float32) for source, lane in rewards.items()}
-    assert all(len(lane) == len(spans) for lane in values.values()), "one reward a word, and one for the EOS"
+    values = {source: np.array(track, dtype=np.float32) for source, track in rewards.items()}
+    assert all(len(track) == len(spans) for track in values.values()), "a reward for each word and the EOS"
     return RewardMap(
         key=pair.key,
         side=side,
@@ -128,8 +128,8 @@ def reward_map(
         prompt_tokens=5,
         truncated_prompt_tokens=0,
         rewards=values,
-        totals={source: float(np.nansum(lane)) for source, lane in values.items()},
-        **lanes,
+        totals={source: float(np.nansum(track)) for source, track in values.items()},
+        **tracks,
     )
 
 
@@ -151,7 +151,7 @@ def claim(session: Session, run: Run) -> int:
     return claimed.attempt
 
 
-def logprob_lanes(tokens: int) -> dict[str, np.ndarray]:
+def logprob_tracks(tokens: int) -> dict[str, np.ndarray]:
     """Log-probabilities of a policy and its reference, which differ from token to token."""
     steps = np.arange(tokens, dtype=np.float32)
     return {"logprobs": -0.25 * steps - 0.5, "reference_logprobs": 0.5 * (steps % 3) - 2.0}
@@ -168,14 +168,14 @@ def make_chunk(
 ) -> ScoredChunk:
     """What a job would report of the pairs [start, end), with the same rewards for every source."""
 
-    def lanes(row: PreferencePair, side: Side) -> dict[str, np.ndarray]:
-        return logprob_lanes(len(rewards(row, side))) if logprobs else {}
+    def tracks(row: PreferencePair, side: Side) -> dict[str, np.ndarray]:
+        return logprob_tracks(len(rewards(row, side))) if logprobs else {}
 
     page = pairs.list_pairs(session, run.dataset_id or 0, limit=500)
     rows = [pairs.to_preference_pair(row.pair) for row in page.items if start <= row.pair.position < end]
     sources = [source["name"] for source in run.request["sources"]]
     maps = [
-        reward_map(row, side, dict.fromkeys(sources, rewards(row, side)), **lanes(row, side))
+        reward_map(row, side, dict.fromkeys(sources, rewards(row, side)), **tracks(row, side))
         for row in rows
         for side, _ in row.sides()
     ]

@@ -9,7 +9,7 @@ from app.db.tables import Pair, Run
 from app.services.pairs import pairs
 from app.services.runs import jobs
 from app.services.trainings import token_maps
-from engine.training.reports import Traced, lane_of
+from engine.training.reports import Traced, track_of
 from tests.app import factories
 
 
@@ -20,8 +20,8 @@ def read(session: Session, run: Run, steps: list[int]) -> None:
     for named in run.request["pairs"]:
         pair = pairs.to_preference_pair(session.get_one(Pair, named["id"]))
         for side, _ in pair.sides():
-            lane = np.array(factories.by_word_length(pair, side), dtype=np.float32)
-            rewards = {lane_of(step): (lane * step / 100).tolist() for step in steps}
+            track = np.array(factories.by_word_length(pair, side), dtype=np.float32)
+            rewards = {track_of(step): (track * step / 100).tolist() for step in steps}
             maps.append(factories.reward_map(pair, side, rewards))
     token_maps.store(session, run, attempt, Traced(steps, maps))
     jobs.finish(session, run.job.id, attempt, {"steps": steps})

@@ -22,8 +22,8 @@ def told(left: str, right: str) -> tuple[str, str]:
     found = differences(*(np.array([words[word] for word in side], dtype=np.int32) for side in sides))
     assert found is not None
     return tuple(
-        " ".join(word for word, differs in zip(side, lane, strict=True) if differs)
-        for side, lane in zip(sides, found, strict=True)
+        " ".join(word for word, differs in zip(side, track, strict=True) if differs)
+        for side, track in zip(sides, found, strict=True)
     )
 
 

@@ -13,8 +13,8 @@ def test_rewards_beyond_the_clip_take_the_strongest_class():
 
 
 def test_the_scale_is_the_99th_percentile_of_both_sides():
-    lanes = [np.arange(100.0), -np.arange(100.0, 201.0), np.array([np.nan])]
-    assert colouring_of(lanes).clip == pytest.approx(198.0)
+    tracks = [np.arange(100.0), -np.arange(100.0, 201.0), np.array([np.nan])]
+    assert colouring_of(tracks).clip == pytest.approx(198.0)
 
 
 def test_without_any_reward_there_is_no_scale_and_no_colour():

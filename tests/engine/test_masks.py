@@ -37,7 +37,7 @@ def summary(rewards: Any) -> RewardStatistics:
     return statistics
 
 
-def lanes(tokens: int) -> dict[str, Any]:
+def tracks(tokens: int) -> dict[str, Any]:
     """A text of one character a token, and entropies, so that every segmenter can be asked."""
     return {
         "text": ("ab. C\nd" * tokens)[:tokens],
@@ -53,7 +53,7 @@ def cut(rewards: list[float], sign: int = 1, run: list[float] | None = None, **o
     rule = SegmentationRule.model_validate({"eos": "inherit", **options})
     statistics = summary(rewards if run is None else run)
     return segment_response(
-        np.array(rewards), sign, rule, statistics, ends_with_eos=eos, **lanes(len(rewards))
+        np.array(rewards), sign, rule, statistics, ends_with_eos=eos, **tracks(len(rewards))
     )
 
 
@@ -377,16 +377,16 @@ def test_a_run_is_cut_as_its_responses_alone(
     rule = SegmentationRule.model_validate(options)
     rewards = np.array([r for curve, _, _ in responses for r in curve], dtype=np.float32)
     statistics = summary(rewards)
-    own = [lanes(len(curve)) for curve, _, _ in responses]
+    own = [tracks(len(curve)) for curve, _, _ in responses]
     run = segment_run(
         rewards,
         np.cumsum([0, *(len(curve) for curve, _, _ in responses)]),
         np.array([sign for _, sign, _ in responses], dtype=np.int8),
         rule,
         statistics,
-        texts=[lane["text"] for lane in own],
-        offsets=np.concatenate([np.zeros((0, 2), np.int64), *(lane["offsets"] for lane in own)]),
-        entropies=np.concatenate([np.zeros(0), *(lane["entropies"] for lane in own)]),
+        texts=[track["text"] for track in own],
+        offsets=np.concatenate([np.zeros((0, 2), np.int64), *(track["offsets"] for track in own)]),
+        entropies=np.concatenate([np.zeros(0), *(track["entropies"] for track in own)]),
         ends_with_eos=np.array([eos for _, _, eos in responses], dtype=np.bool_),
     )
     assert len(run) == len(responses)
@@ -404,7 +404,7 @@ def test_the_answer_does_not_depend_on_the_precision_of_the_rewards(
 ) -> None:
     rule = SegmentationRule.model_validate(options)
     found = [
-        segment_response(np.array(rewards, dtype), sign, rule, summary(rewards), **lanes(len(rewards)))
+        segment_response(np.array(rewards, dtype), sign, rule, summary(rewards), **tracks(len(rewards)))
         for dtype in (np.float32, np.float64)
     ]
     assert repr(found[0]) == repr(found[1])

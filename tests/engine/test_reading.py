@@ -10,7 +10,7 @@ from engine import language_models, ragged, reading
 from engine.errors import ModelError
 from engine.language_models import load_policy, load_reward_model
 from engine.ragged import Row
-from engine.reading import batches, fitting_threads, plan_of, read_lanes, read_values
+from engine.reading import batches, fitting_threads, plan_of, read_tracks, read_values
 from engine.types import ModelReference
 
 SHAPES = ["llama", "qwen2", "gpt2", "gpt_neox", "mistral"]
@@ -49,8 +49,8 @@ def plain(loaded, row, branch):
 
 
 def assert_equal_to_plain(loaded, rows, read):
-    for row, lanes in zip(rows, read, strict=True):
-        for branch, one in zip(row.branches, lanes, strict=True):
+    for row, tracks in zip(rows, read, strict=True):
+        for branch, one in zip(row.branches, tracks, strict=True):
             logprobs, entropies, ranks = plain(loaded, row, branch)
             known = slice(len(branch) - len(logprobs), None)
             np.testing.assert_allclose(one.logprobs[known], logprobs, atol=1e-5, rtol=0)
@@ -65,7 +65,7 @@ def test_a_ragged_pass_equals_a_plain_one(model_folder, shape, budget):
     loaded = load_policy(ModelReference(path=str(model_folder(shape))), device="cpu")
     assert plan_of(loaded) == "ragged"
     rows = random_rows(loaded.vocab_size, empty_prompt=True)
-    assert_equal_to_plain(loaded, rows, read_lanes(loaded, rows, budget))
+    assert_equal_to_plain(loaded, rows, read_tracks(loaded, rows, budget))
 
 
 @pytest.mark.parametrize("shape", ["llama", "mistral"])
@@ -74,7 +74,7 @@ def test_the_other_ways_to_read_give_the_same(model_folder, shape, plan):
     loaded = load_policy(ModelReference(path=str(model_folder(shape))), device="cpu")
     loaded.plan = plan
     rows = random_rows(loaded.vocab_size, empty_prompt=True)
-    assert_equal_to_plain(loaded, rows, read_lanes(loaded, rows, 256))
+    assert_equal_to_plain(loaded, rows, read_tracks(loaded, rows, 256))
 
 
 @pytest.mark.parametrize("shape", ["llama", "mistral"])
@@ -83,13 +83,13 @@ def test_a_long_branch_is_attended_in_blocks(model_folder, shape, monkeypatch):
     monkeypatch.setattr(ragged, "KEPT_MASK_NUMBERS", 40)
     loaded = load_policy(ModelReference(path=str(model_folder(shape))), device="cpu")
     rows = random_rows(loaded.vocab_size)
-    assert_equal_to_plain(loaded, rows, read_lanes(loaded, rows, 8192))
+    assert_equal_to_plain(loaded, rows, read_tracks(loaded, rows, 8192))
 
 
 def test_the_models_own_attention_is_back_after_a_pass(model_folder):
     loaded = load_policy(ModelReference(path=str(model_folder("llama"))), device="cpu")
     before = loaded.model.config._attn_implementation
-    read_lanes(loaded, random_rows(loaded.vocab_size), 8192)
+    read_tracks(loaded, random_rows(loaded.vocab_size), 8192)
     assert loaded.model.config._attn_implementation == before
 
 
@@ -102,7 +102,7 @@ def test_what_ragged_attention_cannot_do_is_read_in_padded_batches(model_folder,
     assert plan_of(loaded) == "padded"
     assert "padded batches" in loaded.notes[0]
     rows = random_rows(loaded.vocab_size)
-    assert_equal_to_plain(loaded, rows, read_lanes(loaded, rows, 8192))
+    assert_equal_to_plain(loaded, rows, read_tracks(loaded, rows, 8192))
 
 
 def test_an_unknown_head_is_left_to_the_model(model_folder):
@@ -110,7 +110,7 @@ def test_an_unknown_head_is_left_to_the_model(model_folder):
     loaded._head = lambda hidden: hidden.new_zeros(len(hidden), loaded.vocab_size)
     assert plan_of(loaded) == "alone"
     rows = random_rows(loaded.vocab_size)
-    assert_equal_to_plain(loaded, rows, read_lanes(loaded, rows, 8192))
+    assert_equal_to_plain(loaded, rows, read_tracks(loaded, rows, 8192))
 
 
 def test_values_are_those_of_every_prefix(model_folder):

@@ -7,7 +7,7 @@ import torch
 from engine.errors import RequestError
 from engine.language_models import load_policy
 from engine.ragged import Row
-from engine.reading import read_lanes
+from engine.reading import read_tracks
 from engine.sampling import sample
 from engine.types import ModelReference
 from tests.engine.tiny_models import CONTEXT, build, byte_tokenizer, write_model
@@ -117,8 +117,8 @@ def test_logprobs_are_what_reading_the_response_gives(tmp_path, temperature):
     )
 
     rows = [Row(prompt, (one.ids,)) for prompt, one in zip(prompts, drawn, strict=True)]
-    for one, (lanes,) in zip(drawn, read_lanes(loaded, rows, 8192), strict=True):
-        np.testing.assert_allclose(one.logprobs, lanes.logprobs, atol=1e-4)
+    for one, (tracks,) in zip(drawn, read_tracks(loaded, rows, 8192), strict=True):
+        np.testing.assert_allclose(one.logprobs, tracks.logprobs, atol=1e-4)
 
 
 def test_a_response_ends_with_the_first_of_the_ends_or_at_its_most_tokens():

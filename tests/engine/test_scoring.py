@@ -45,11 +45,11 @@ def test_every_response_gets_a_map_in_order(full):
         ("a", "chosen"), ("a", "rejected"), ("b", "chosen"), ("c", "chosen"), ("c", "rejected"),
     ]  # fmt: skip
     for one in maps:
-        lanes = [one.logprobs, one.reference_logprobs, one.entropies, one.ranks, *one.rewards.values()]
-        assert {len(lane) for lane in lanes} == {one.tokens} == {len(one.offsets)}
+        tracks = [one.logprobs, one.reference_logprobs, one.entropies, one.ranks, *one.rewards.values()]
+        assert {len(track) for track in tracks} == {one.tokens} == {len(one.offsets)}
         assert set(one.rewards) == set(ALL) == set(one.totals)
         assert one.eos == "</s>"
-        assert {lane.dtype.name for lane in one.rewards.values()} == {"float32"}
+        assert {track.dtype.name for track in one.rewards.values()} == {"float32"}
 
 
 def test_the_identities_of_the_sources_hold(full):

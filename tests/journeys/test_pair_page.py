@@ -1,4 +1,4 @@
-"""The pair page under somebody's hands: keys, lanes, differences, maps, sources, and a link."""
+"""The pair page under somebody's hands: keys, tracks, differences, maps, sources, and a link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from app.services.pairs import labels, pairs
 from tests.app import factories
-from tests.app.laned import make_laned_run
+from tests.app.tracked import make_tracked_run
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +25,7 @@ def address(database, settings):
         factories.preference_pair(2, LONG, LONG.replace("river", "hill")),
     ]
     with database.session() as session:
-        run = make_laned_run(session, settings, rows, ("implicit", "rm_prefix"))
+        run = make_tracked_run(session, settings, rows, ("implicit", "rm_prefix"))
         found = pairs.list_pairs(session, run.dataset_id).items
         return f"/pairs/{found[1].pair.id}?run={run.id}&source=implicit&sort=position"
 
@@ -73,9 +73,9 @@ def test_a_pair_is_read_by_keys_and_told_by_a_link(watched, chromium, server, ad
         inspector.get_by_text(fact, exact=True).wait_for()
     page.wait_for_url(re.compile("at=chosen-1"))
 
-    # Lanes: the view is drawn anew, and neither the token nor its place is lost.
+    # Tracks: the view is drawn anew, and neither the token nor its place is lost.
     redrawn(page, "4")
-    assert page.locator("#view").get_attribute("data-lane") == "entropy"
+    assert page.locator("#view").get_attribute("data-track") == "entropy"
     expect(page.locator("#view.sequential")).to_have_count(1)
     expect(page.get_by_role("radio", name="Entropy")).to_be_checked()
     assert focused(page)[0] == " is"

@@ -69,8 +69,8 @@ def test_from_a_file_of_ones_own_to_its_coloured_tokens(watched, server, worker,
     expect(page.locator('.response i[class*="b"]')).not_to_have_count(0)
     expect(page.locator(".response[data-side=chosen]")).to_contain_text("It is")
     page.locator(".response i").first.hover()
-    for lane in ("reward", "scaled", "log p", "log p reference", "entropy", "rank"):
-        page.locator("#inspector > span", has_text=re.compile(rf"^{lane} −?\d")).wait_for()
+    for track in ("reward", "scaled", "log p", "log p reference", "entropy", "rank"):
+        page.locator("#inspector > span", has_text=re.compile(rf"^{track} −?\d")).wait_for()
 
 
 def test_a_run_is_cancelled_tried_again_and_deleted(watched, server, database, settings):

@@ -37,7 +37,7 @@ def export_pair(
     ] = None,
     format: Annotated[Literal["json", "html"], Query(description="`html` opens offline.")] = "json",
 ) -> Any:
-    """Tokens, lanes, rewards, segments, masks, labels and losses of a pair under one source and rule."""
+    """Tokens, tracks, rewards, segments, masks, labels and losses of a pair under one source and rule."""
     cut_by = None if rule is None else _rule(rule)
     view = maps.pair_view(session, pair_id, run_id=run, source=source, rule=cut_by)
     if format == "html":

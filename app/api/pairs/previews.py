@@ -143,5 +143,5 @@ def _dpo(one: DpoPreview | None, gradients: bool) -> DpoView | None:
     }
     return DpoView(
         **numbers,
-        gradients={side: lane.tolist() for side, lane in one.gradients.items()} if gradients else None,
+        gradients={side: track.tolist() for side, track in one.gradients.items()} if gradients else None,
     )

@@ -24,7 +24,7 @@ from engine.rules import SegmentationRule
 from engine.sources import SourceName
 from engine.types import Side, missing_to_null, ranks_to_null
 
-Lane = list[float | None]
+Track = list[float | None]
 BATCH = 32
 """Responses that a file is made of at a time: a long one is some megabytes as lists of numbers."""
 
@@ -44,11 +44,11 @@ class RewardMapView(BaseModel):
     eos: str | None
     prompt_tokens: int
     truncated_prompt_tokens: int
-    logprobs: Lane | None
-    reference_logprobs: Lane | None
-    entropies: Lane | None
+    logprobs: Track | None
+    reference_logprobs: Track | None
+    entropies: Track | None
     ranks: list[int | None] | None
-    token_rewards: dict[str, Lane]
+    token_rewards: dict[str, Track]
     """By source."""
     totals: dict[str, float | None]
     """By source: the reward of the whole response."""
@@ -68,13 +68,13 @@ class RewardMapView(BaseModel):
             eos=found.eos,
             prompt_tokens=found.prompt_tokens,
             truncated_prompt_tokens=found.truncated_prompt_tokens,
-            logprobs=_lane(found.logprobs),
+            logprobs=_track(found.logprobs),
             reference_logprobs=None
             if found.reference_logprobs is None
             else missing_to_null(found.reference_logprobs),
-            entropies=_lane(found.entropies),
+            entropies=_track(found.entropies),
             ranks=None if found.ranks is None else ranks_to_null(found.ranks),
-            token_rewards={source: missing_to_null(lane) for source, lane in found.rewards.items()},
+            token_rewards={source: missing_to_null(track) for source, track in found.rewards.items()},
             totals={source: missing_to_null([total])[0] for source, total in found.totals.items()},
         )
 
@@ -159,7 +159,7 @@ def list_segments(
     return lists.answer(database, paging, fetch, SegmentRow, f"segments-{run_id}")
 
 
-def _lane(values: Any | None) -> Lane | None:
+def _track(values: Any | None) -> Track | None:
     return None if values is None else missing_to_null(values)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from app.api.parts import tables
 from app.api.parts.common import Id, door
 from app.api.parts.lists import Listing
-from app.api.scorings.maps import BATCH, Lane
+from app.api.scorings.maps import BATCH, Track
 from app.db.session import Database
 from app.dependencies import DatabaseDep
 from app.problems import responses
@@ -46,10 +46,10 @@ class MapRecord(BaseModel):
     tokens: list[str]
     offsets: list[tuple[int, int]]
     """Code points [start, end) of every token in the response."""
-    logprobs: Lane | None
-    reference_logprobs: Lane | None
-    entropies: Lane | None
-    token_rewards: dict[str, Lane]
+    logprobs: Track | None
+    reference_logprobs: Track | None
+    entropies: Track | None
+    token_rewards: dict[str, Track]
     """By source, as are the fields below."""
     signal: dict[str, list[int]]
     """1, -1 or 0 for every token."""

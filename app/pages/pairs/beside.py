@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from app.pages.parts import minimap
-from app.pages.parts.lanes import ends
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, percent
 from app.pages.parts.pair_view import (
@@ -23,6 +22,7 @@ from app.pages.parts.pair_view import (
     side_panel,
     view_data,
 )
+from app.pages.parts.tracks import ends
 from app.services.pairs.drawing import Drawing, disagreement
 from app.services.scorings.maps import CutPair, SideView
 from engine.types import SIDES, Side
@@ -108,7 +108,7 @@ def beside(
 def _source_panel(
     view: CutPair, drawing: Drawing, shown: str, addresses: SourceAddresses, *, with_text: bool
 ) -> SourcePanel:
-    numbers = ends(drawing.colouring, drawing.lane)
+    numbers = ends(drawing.colouring, drawing.track)
     return SourcePanel(
         label=view.source.label,
         address=addresses.page,

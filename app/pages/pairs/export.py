@@ -108,19 +108,19 @@ def _rank(rank: int) -> str:
 def token_table(side: SideView, view: CutPair) -> TokenTable:
     """Every token with its numbers. One string, since a template that loops over tokens is slow."""
     stored, cut = side.map, side.segmentation
-    lanes = {
+    tracks = {
         "log p": stored.logprobs,
         "log p reference": stored.reference_logprobs,
         "entropy": stored.entropies,
         "rank": stored.ranks,
-        **{f"reward, {name}": lane for name, lane in stored.rewards.items()},
+        **{f"reward, {name}": track for name, track in stored.rewards.items()},
         f"scaled, {view.source.name}": cut.scaled,
     }
-    there = {name: lane.tolist() for name, lane in lanes.items() if lane is not None}
+    there = {name: track.tolist() for name, track in tracks.items() if track is not None}
     texts = token_texts(side.text, stored.offsets, stored.eos)
     columns = [
-        [_rank(one) if name == "rank" else (signed(one, 4) if one == one else MISSING) for one in lane]
-        for name, lane in there.items()
+        [_rank(one) if name == "rank" else (signed(one, 4) if one == one else MISSING) for one in track]
+        for name, track in there.items()
     ]
     rows = [
         f"<tr><td class=num>{position}</td><td dir=auto><code>{html.escape(text)}</code></td>"

@@ -22,7 +22,6 @@ from app.pages.pairs.labels import panel_of
 from app.pages.pairs.pair_labels import LabelsPanel, said_of
 from app.pages.pairs.preview import PreviewPanel
 from app.pages.parts.highlight import plain
-from app.pages.parts.lanes import LaneChoice, choices
 from app.pages.parts.looks import Look, look_query
 from app.pages.parts.numbers import count
 from app.pages.parts.pair_view import SidePanel, ViewPanel, view_panel
@@ -36,10 +35,11 @@ from app.pages.parts.rule_controls import (
     whole_rule_query,
 )
 from app.pages.parts.scoring_runs import default_run, run_options, scoring_runs
+from app.pages.parts.tracks import TrackChoice, choices
 from app.services.datasets import datasets
 from app.services.datasets.datasets import get_pair
 from app.services.pairs import labels, pairs
-from app.services.pairs.drawing import lanes_of, token_lanes
+from app.services.pairs.drawing import token_tracks, tracks_of
 from app.services.pairs.labels import Label
 from app.services.pairs.pairs import Neighbours
 from app.services.scorings import maps, scorings
@@ -83,7 +83,7 @@ class Controls:
     carried: list[tuple[str, str]]
     """What the address says besides: run, source, and the table that the pair was opened from."""
     colours: list[Option]
-    lanes: list[LaneChoice]
+    tracks: list[TrackChoice]
     look: Look
     can_compare: bool
     """Whether the run has several sources."""
@@ -184,7 +184,7 @@ def show_tokens(request: Request, session: SessionDep, pair_id: int) -> Response
     """The stored numbers of every token, for the pointer. They never change, so browsers may ask once."""
     asked = address_of(request)
     view = maps.pair_view(session, pair_id, run_id=asked.run_id, source=asked.query.source)
-    body = json.dumps(token_lanes(view), separators=(",", ":"), allow_nan=False).encode()
+    body = json.dumps(token_tracks(view), separators=(",", ":"), allow_nan=False).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == tag:
@@ -253,7 +253,7 @@ def _exports(request: Request, view: CutPair, asked: PairAddress) -> list[Export
     query = {"run": view.run.id, "source": view.source.name, **whole_rule_query(view.rule)}
     query |= look_query(replace(asked.look, at=None))
     hints = {
-        "JSON": "Tokens, lanes, rewards, segments, masks, labels and losses",
+        "JSON": "Tokens, tracks, rewards, segments, masks, labels and losses",
         "HTML": "One file that looks like this page and opens offline",
     }
     return [
@@ -302,7 +302,7 @@ def _scored_page(
         reset=url_of(request, "pair", table, pair_id=pair.id),
         carried=carried,
         colours=options(COLOURS, asked.look.colour),
-        lanes=choices(lanes_of(side.map for side in view.sides), panel.lane),
+        tracks=choices(tracks_of(side.map for side in view.sides), panel.track),
         look=asked.look,
         can_compare=len(view.sources) > 1,
     )

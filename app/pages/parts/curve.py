@@ -31,7 +31,7 @@ class Curve:
     band: tuple[float, float] | None = None
     """Lower and upper edge of the dead band, in the unit of the values."""
     name: str = "response"
-    lane: str = "rewards"
+    track: str = "rewards"
     """What the values are, for who cannot see them."""
     is_sequential: bool = False
     """Whether bars stand on the floor, because there is nothing below zero."""
@@ -61,7 +61,7 @@ def draw(curve: Curve) -> Markup:
 def _says(curve: Curve, bins: int) -> str:
     tokens = curve.bins.tokens
     binned = "" if bins == tokens else f", in {bins} bins of which the lowest and highest value are drawn"
-    what = f"{curve.lane.capitalize()} of the {tokens} tokens of the {curve.name} response{binned}"
+    what = f"{curve.track.capitalize()} of the {tokens} tokens of the {curve.name} response{binned}"
     return f"{what}; the strip beneath marks masked tokens"
 
 

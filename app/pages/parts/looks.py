@@ -1,4 +1,4 @@
-"""How somebody looks at a pair, read from an address and written back: the lane, what is marked, the token.
+"""How somebody looks at a pair, read from an address and written back: the track, what is marked, the token.
 
 The look says nothing of numbers; the rule does (`rule_controls`).
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.services.pairs.drawing import LANE_NAMES, Colour, LaneName
+from app.services.pairs.drawing import TRACK_NAMES, Colour, TrackName
 
 _TOKEN = re.compile(r"(chosen|rejected)-(0|[1-9][0-9]{0,8})")
 
@@ -20,8 +20,8 @@ class Look:
     """What is drawn of a pair, and what has the focus."""
 
     colour: Colour = "scaled"
-    """The reward lane: as it is, or less the baseline and in units of the scale."""
-    lane: LaneName = "reward"
+    """The reward track: as it is, or less the baseline and in units of the scale."""
+    track: TrackName = "reward"
     mask_view: bool = False
     """Whether the text shows what training would see."""
     diff: bool = False
@@ -41,7 +41,7 @@ def look_from(values: Mapping[str, str]) -> Look:
     at = values.get("at", "")
     return Look(
         colour="raw" if values.get("colour") == "raw" else "scaled",
-        lane=next((name for name in LANE_NAMES if name == values.get("lane")), "reward"),
+        track=next((name for name in TRACK_NAMES if name == values.get("lane")), "reward"),
         mask_view=values.get("view") == "mask",
         diff=values.get("diff") == "1",
         beside=values.get("beside") == "1",
@@ -50,10 +50,13 @@ def look_from(values: Mapping[str, str]) -> Look:
 
 
 def look_query(look: Look) -> dict[str, Any]:
-    """What an address must say so that `look_from` gives `look`; None where it need not say anything."""
+    """What an address must say so that `look_from` gives `look`; None where it need not say anything.
+
+    Addresses call the track `lane`: people have kept and shared them.
+    """
     return {
         "colour": None if look.colour == "scaled" else look.colour,
-        "lane": None if look.lane == "reward" else look.lane,
+        "lane": None if look.track == "reward" else look.track,
         "view": "mask" if look.mask_view else None,
         "diff": 1 if look.diff else None,
         "beside": 1 if look.beside else None,

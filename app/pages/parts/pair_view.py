@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from app.pages.parts import curve, minimap
 from app.pages.parts.highlight import MarkedResponse, Said, highlight
-from app.pages.parts.lanes import LANES, ends, ramp
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, counted, percent, plain_number, signed
+from app.pages.parts.tracks import TRACKS, ends, ramp
 from app.services.pairs import drawing as drawings
-from app.services.pairs.drawing import LEVELS, Drawing, LaneName
+from app.services.pairs.drawing import LEVELS, Drawing, TrackName
 from app.services.scorings.maps import Agreement, CutPair, SideView
 from engine.rules import SegmentationRule
 from engine.types import SIGN, Side
@@ -88,7 +88,7 @@ class ViewPanel:
     mask_view: bool
     adopt_url: str | None = None
     """Where the shown rule becomes the run's own; None while it is, or while the run is still scored."""
-    lane: LaneName = "reward"
+    track: TrackName = "reward"
     is_sequential: bool = False
     """Whether colours tell sizes only."""
     link: str = ""
@@ -116,15 +116,15 @@ def view_panel(
         tokens_url=tokens_url,
         mask_view=look.mask_view,
         adopt_url=adopt_url,
-        lane=drawing.lane,
+        track=drawing.track,
         is_sequential=drawing.colouring.is_sequential,
         link=link,
     )
 
 
 def drawing_of(sides: Sequence[SideView], source: str, rule: SegmentationRule, look: Look) -> Drawing:
-    """How a pair is drawn: a lane that the run did not store gives way to the reward."""
-    return drawings.drawing_of(sides, source, rule, lane=look.lane, colour=look.colour, compare=look.diff)
+    """How a pair is drawn: a track that the run did not store gives way to the reward."""
+    return drawings.drawing_of(sides, source, rule, track=look.track, colour=look.colour, compare=look.diff)
 
 
 def side_panel(side: SideView, drawing: Drawing, said: Sequence[Said] = ()) -> SidePanel:
@@ -166,7 +166,7 @@ def _curve(side: SideView, drawing: Drawing) -> Markup:
             segments=side.segmentation.segments,
             band=_band(side, drawing),
             name=side.side,
-            lane="rewards" if drawing.lane == "reward" else LANES[drawing.lane].label,
+            track="rewards" if drawing.track == "reward" else TRACKS[drawing.track].label,
             is_sequential=drawing.colouring.is_sequential,
         )
     )
@@ -244,9 +244,9 @@ def _side_warnings(side: SideView) -> list[str]:
 
 def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
     """The ramp, with the clip at its ends: values beyond it take the end's colour."""
-    numbers = ends(drawing.colouring, drawing.lane)
-    rule, lane = drawing.rule, LANES[drawing.lane]
-    is_scaled = drawing.lane == "reward" and drawing.colour == "scaled"
+    numbers = ends(drawing.colouring, drawing.track)
+    rule, track = drawing.rule, TRACKS[drawing.track]
+    is_scaled = drawing.track == "reward" and drawing.colour == "scaled"
     refused = [drawing.sides[side.side].refused.keys() for side in sides]
     crossed = [
         set(side.segmentation.candidates.tolist()) - set(side.segmentation.pivots.tolist()) for side in sides
@@ -255,7 +255,7 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
         low=numbers.low,
         high=numbers.high,
         levels=list(ramp(drawing.colouring, LEVELS)),
-        unit=_scaled_unit(sides, rule.baseline) if is_scaled else lane.unit,
+        unit=_scaled_unit(sides, rule.baseline) if is_scaled else track.unit,
         has_spans=any(side.spans for side in sides),
         has_disputes=any(segment.disputed for side in sides for segment in side.segmentation.segments),
         has_missing=any(side.segmentation.missing for side in sides),
@@ -263,7 +263,7 @@ def legend(sides: Sequence[SideView], drawing: Drawing) -> Legend:
         has_refused=any(refused),
         band="" if drawing.delta is None else f"±{drawing.delta:g}",
         differs=_differs(sides, drawing),
-        formula=formula(sides, rule.baseline) if drawing.lane == "reward" else lane.hint.rstrip("."),
+        formula=formula(sides, rule.baseline) if drawing.track == "reward" else track.hint.rstrip("."),
     )
 
 
@@ -286,7 +286,7 @@ def _not_compared(look: Look, drawing: Drawing, sides: Sequence[SideView]) -> li
 
 
 def view_data(sides: Sequence[SideView], drawing: Drawing) -> Markup:
-    """What the pointer needs beside the stored lanes: [start, reward, state] of each segment, where state is
+    """What the pointer needs beside the stored tracks: [start, reward, state] of each segment, where state is
     1 for kept plus 2 for disputed; the band, and where the signal is smoothed, how far candidates went."""
     data: dict[str, Any] = {"sides": {}}
     if drawing.delta is not None:
@@ -340,7 +340,7 @@ def _minus(baseline: float) -> str:
 def _band(side: SideView, drawing: Drawing) -> tuple[float, float] | None:
     """The dead band as shares of the clip; None where the curve shows something else than rewards."""
     delta, clip = drawing.delta, drawing.colouring.clip
-    if delta is None or drawing.lane != "reward" or clip <= 0:
+    if delta is None or drawing.track != "reward" or clip <= 0:
         return None
     cut = side.segmentation
     if drawing.colour == "scaled":

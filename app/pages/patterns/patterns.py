@@ -36,7 +36,7 @@ from app.pages.patterns.curve_samples import CurveSample, curve_samples
 from app.pages.patterns.samples import SAMPLES, Sample, sample_pair, sample_side
 from app.pages.trainings.token_maps import MappedSide, StepLine, TokenMapFragment, TokenMapPanel
 from app.pages.trainings.training_runs import TrainingRest
-from app.services.pairs.drawing import LEVELS, LaneName
+from app.services.pairs.drawing import LEVELS, TrackName
 from app.services.pairs.histograms import Histogram
 from app.services.pairs.made_up import SOURCE
 from app.services.pairs.pairs import PairQuery
@@ -210,11 +210,11 @@ def _view(*, mask_view: bool) -> ViewPanel:
 
 
 def _pairs() -> list[SamplePair]:
-    """Hard texts with their differences, each by another lane."""
-    lanes: tuple[LaneName, ...] = ("reward", "rank", "logprob", "reward", "ratio", "reward", "entropy")
+    """Hard texts with their differences, each by another track."""
+    tracks: tuple[TrackName, ...] = ("reward", "rank", "logprob", "reward", "ratio", "reward", "entropy")
     return [
-        SamplePair(f"{sample.title}, differences, {lane}", _compared(sample, Look(lane=lane, diff=True)))
-        for sample, lane in zip(SAMPLES, lanes, strict=False)
+        SamplePair(f"{sample.title}, differences, {track}", _compared(sample, Look(track=track, diff=True)))
+        for sample, track in zip(SAMPLES, tracks, strict=False)
     ]
 
 
@@ -230,7 +230,7 @@ def _compared(sample: Sample, look: Look) -> ViewPanel:
         data=view_data(sides, drawing),
         tokens_url="",
         mask_view=False,
-        lane=drawing.lane,
+        track=drawing.track,
         is_sequential=drawing.colouring.is_sequential,
     )
 

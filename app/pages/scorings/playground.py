@@ -17,15 +17,15 @@ from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.pairs.pairs import COLOURS, Controls, SourceTab
 from app.pages.parts.form_choices import form_choices
 from app.pages.parts.forms import filled, page_number, validated
-from app.pages.parts.lanes import choices
 from app.pages.parts.looks import Look, look_from, look_query
 from app.pages.parts.pair_view import ViewPanel, view_panel
 from app.pages.parts.prompts import Turn, turns_of
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.rule_controls import options, rule_form, rule_from, rule_query, whole_rule_query
 from app.pages.parts.run_rows import percent_done
+from app.pages.parts.tracks import choices
 from app.services.datasets.datasets import get_pair
-from app.services.pairs.drawing import lanes_of, token_lanes
+from app.services.pairs.drawing import token_tracks, tracks_of
 from app.services.runs import jobs, runs, workers
 from app.services.runs.workers import WorkerState
 from app.services.scorings import playground, scores
@@ -191,7 +191,7 @@ def show_tokens(request: Request, session: SessionDep, run_id: int) -> Response:
     """The numbers of every token, for the pointer."""
     values, _ = _read(request)
     view = playground.scored_view(playground.get_run(session, run_id), values.get("source"))
-    body = json.dumps(token_lanes(view), separators=(",", ":"), allow_nan=False)
+    body = json.dumps(token_tracks(view), separators=(",", ":"), allow_nan=False)
     return Response(body, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
 
 
@@ -272,7 +272,7 @@ def _shown(request: Request, run: Run | None) -> dict[str, Any]:
         reset=url_of(request, "playground_run", {"source": view.source.name}, run_id=run.id),
         carried=[("source", view.source.name)],
         colours=options(COLOURS, look.colour),
-        lanes=choices(lanes_of(side.map for side in view.sides), panel.lane),
+        tracks=choices(tracks_of(side.map for side in view.sides), panel.track),
         look=look,
         can_compare=False,
     )

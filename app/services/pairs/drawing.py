@@ -31,10 +31,10 @@ from engine.training.methods.dpo import Dpo
 from engine.training.preview import dpo_pushes, seen_side
 from engine.types import RewardMap, Side
 
-LaneName = Literal["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"]
+TrackName = Literal["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"]
 """A number that every token has, by which a response can be coloured."""
-LANE_NAMES: tuple[LaneName, ...] = get_args(LaneName)
-SCALES: Mapping[LaneName, Scale] = {
+TRACK_NAMES: tuple[TrackName, ...] = get_args(TrackName)
+SCALES: Mapping[TrackName, Scale] = {
     "reward": "diverging",
     "logprob": "sequential",
     "reference": "sequential",
@@ -135,11 +135,11 @@ class DrawnSide:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A pair under one source, rule and lane."""
+    """A pair under one source, rule and track."""
 
     source: str
     rule: SegmentationRule
-    lane: LaneName
+    track: TrackName
     colour: Colour
     colouring: Colouring
     sides: Mapping[Side, DrawnSide]
@@ -156,22 +156,22 @@ def drawing_of(
     source: str,
     rule: SegmentationRule,
     *,
-    lane: LaneName = "reward",
+    track: TrackName = "reward",
     colour: Colour = "scaled",
     compare: bool = False,
 ) -> Drawing:
-    """The sides of a pair as they are drawn: a lane that the run did not store gives way to the reward."""
-    if lane != "reward" and lane not in lanes_of(side.map for side in sides):
-        lane = "reward"
-    pushes = pushes_of(sides) if lane == "gradient" else {}
-    values = {side.side: pushes.get(side.side, shown_values(side, source, lane, colour)) for side in sides}
-    colouring = colouring_of(values.values(), SCALES[lane])
+    """The sides of a pair as they are drawn: a track that the run did not store gives way to the reward."""
+    if track != "reward" and track not in tracks_of(side.map for side in sides):
+        track = "reward"
+    pushes = pushes_of(sides) if track == "gradient" else {}
+    values = {side.side: pushes.get(side.side, shown_values(side, source, track, colour)) for side in sides}
+    colouring = colouring_of(values.values(), SCALES[track])
     differing = differing_tokens(sides) if compare else {}
     band = rule.segmenter if isinstance(rule.segmenter, Hysteresis) else None
     return Drawing(
         source=source,
         rule=rule,
-        lane=lane,
+        track=track,
         colour=colour,
         colouring=colouring,
         sides={
@@ -199,29 +199,29 @@ def disagreement(sides: Sequence[SideView]) -> tuple[StripBins, float | None]:
     return strip_bins(np.zeros(len(where)), disagreeing=where), float(where.mean()) if len(where) else None
 
 
-# ------------------------------------------------------------------------------------------------ the lanes
+# ------------------------------------------------------------------------------------------------ the tracks
 
 
-def lanes_of(maps: Iterable[RewardMap]) -> set[LaneName]:
-    """The lanes that can be shown of these responses."""
+def tracks_of(maps: Iterable[RewardMap]) -> set[TrackName]:
+    """The tracks that can be shown of these responses."""
     stored = list(maps)
-    found: set[LaneName] = {"reward"}
+    found: set[TrackName] = {"reward"}
     found |= {
-        name for name in LANE_NAMES if stored and all(lane_values(one, name) is not None for one in stored)
+        name for name in TRACK_NAMES if stored and all(track_values(one, name) is not None for one in stored)
     }
     if "ratio" in found and len({one.side for one in stored}) == 2:
         found.add("gradient")
     return found
 
 
-def lane_values(stored: RewardMap, lane: LaneName) -> np.ndarray | None:
-    """The numbers of a stored lane, one a token; None where the run did not store them. `reward` and
+def track_values(stored: RewardMap, track: TrackName) -> np.ndarray | None:
+    """The numbers of a stored track, one a token; None where the run did not store them. `reward` and
     `gradient` are made of more than one map."""
-    if lane == "ratio":
+    if track == "ratio":
         if stored.logprobs is None or stored.reference_logprobs is None:
             return None
         return np.asarray(stored.logprobs - stored.reference_logprobs)
-    lanes = {
+    tracks = {
         "logprob": stored.logprobs,
         "reference": stored.reference_logprobs,
         "entropy": stored.entropies,
@@ -229,13 +229,13 @@ def lane_values(stored: RewardMap, lane: LaneName) -> np.ndarray | None:
         if stored.ranks is None
         else np.where(stored.ranks < 0, np.nan, stored.ranks).astype(np.float32),
     }
-    return lanes.get(lane)
+    return tracks.get(track)
 
 
-def shown_values(side: SideView, source: str, lane: LaneName, colour: Colour) -> np.ndarray:
-    """What is coloured: a stored lane; of rewards those that the source gave, or less the baseline and in
+def shown_values(side: SideView, source: str, track: TrackName, colour: Colour) -> np.ndarray:
+    """What is coloured: a stored track; of rewards those that the source gave, or less the baseline and in
     units of the scale."""
-    stored = None if lane == "reward" else lane_values(side.map, lane)
+    stored = None if track == "reward" else track_values(side.map, track)
     if stored is not None:
         return stored
     return np.asarray(side.segmentation.scaled if colour == "scaled" else side.map.rewards[source])
@@ -259,8 +259,8 @@ def differing_tokens(sides: Sequence[SideView]) -> dict[Side, np.ndarray]:
     return {} if found is None else {sides[0].side: found.left, sides[1].side: found.right}
 
 
-def token_lanes(view: CutPair) -> dict[Side, dict[str, Numbers]]:
-    """The stored numbers of every token, by side and lane, to five digits."""
+def token_tracks(view: CutPair) -> dict[Side, dict[str, Numbers]]:
+    """The stored numbers of every token, by side and track, to five digits."""
     return {
         side.side: {
             name: rounded_list(values)

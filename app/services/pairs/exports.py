@@ -176,5 +176,5 @@ def _dpo(one: DpoPreview | None) -> dict[str, Any] | None:
         "masked_drift": one.masked_drift,
         "pull": one.pull,
         "clipped": one.clipped,
-        "gradients": {side: lane.tolist() for side, lane in one.gradients.items()},
+        "gradients": {side: track.tolist() for side, track in one.gradients.items()},
     }

@@ -28,7 +28,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.maps import unpack_floats, unpack_offsets
-from app.db.tables import Pair, RewardLane, Run, SegmentLabel, SourceStatistics, StoredMap
+from app.db.tables import Pair, RewardTrack, Run, SegmentLabel, SourceStatistics, StoredMap
 from app.errors import Conflict, Invalid, NotFound, Problem
 from app.services.datasets.datasets import get_dataset, get_pair
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
@@ -277,10 +277,10 @@ def _measured(session: Session, run: Run, names: Sequence[str]) -> list[SourceAg
                 StoredMap.side,
                 StoredMap.tokens,
                 StoredMap.offsets,
-                RewardLane.source,
-                RewardLane.rewards,
+                RewardTrack.source,
+                RewardTrack.rewards,
             )
-            .join(RewardLane, RewardLane.map_id == StoredMap.id)
+            .join(RewardTrack, RewardTrack.map_id == StoredMap.id)
             .where(
                 StoredMap.run_id == run.id,
                 StoredMap.pair_id.in_(pair_ids[first : first + _PAIRS_AT_A_TIME]),

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.db.bulk import copy_rows
 from app.db.maps import unpack_floats, unpack_offsets
-from app.db.tables import Pair, PairScore, RewardLane, StoredMap, StoredSegment
+from app.db.tables import Pair, PairScore, RewardTrack, StoredMap, StoredSegment
 from engine.conflict import PairScores, pair_scores
 from engine.evaluation.localisation import LocalisationTally, token_labels
 from engine.formats.annotations import span_value
@@ -173,7 +173,7 @@ def stored_responses(
     columns = [StoredMap.offsets, Pair.chosen, Pair.rejected] if needs_text else []
     columns += [StoredMap.entropies] if needs_entropies else []
     for batch in _batches(session, run_id, source, *columns, pair_ids=pair_ids):
-        lanes = [unpack_floats(row.rewards, row.tokens) for row in batch]
+        tracks = [unpack_floats(row.rewards, row.tokens) for row in batch]
         offsets = [unpack_offsets(row.offsets, row.tokens) for row in batch] if needs_text else None
         yield Responses(
             map_ids=[row.id for row in batch],
@@ -181,8 +181,8 @@ def stored_responses(
             sides=[row.side for row in batch],
             ends_with_eos=np.array([row.eos is not None for row in batch], dtype=np.bool_),
             totals=np.array([np.nan if row.total is None else row.total for row in batch]),
-            rewards=_joined(lanes),
-            starts=_starts([len(lane) for lane in lanes]),
+            rewards=_joined(tracks),
+            starts=_starts([len(track) for track in tracks]),
             texts=[getattr(row, row.side) for row in batch] if needs_text else None,
             offsets=None if offsets is None else _joined(offsets),
             entropies=_joined([_stored_entropies(row) for row in batch]) if needs_entropies else None,
@@ -192,7 +192,7 @@ def stored_responses(
 def _batches(
     session: Session, run_id: int, source: str, *columns: Any, pair_ids: Collection[int] | None = None
 ) -> Iterator[list[Row[Any]]]:
-    """Rows of maps and their lanes of one source, in the order of pairs; no pair is split over batches."""
+    """Rows of maps and their tracks of one source, in the order of pairs; no pair is split over batches."""
     query = (
         select(
             StoredMap.id,
@@ -200,12 +200,12 @@ def _batches(
             StoredMap.side,
             StoredMap.tokens,
             StoredMap.eos,
-            RewardLane.rewards,
-            RewardLane.total,
+            RewardTrack.rewards,
+            RewardTrack.total,
             *columns,
         )
-        .join(RewardLane, RewardLane.map_id == StoredMap.id)
-        .where(StoredMap.run_id == run_id, RewardLane.source == source)
+        .join(RewardTrack, RewardTrack.map_id == StoredMap.id)
+        .where(StoredMap.run_id == run_id, RewardTrack.source == source)
         .order_by(StoredMap.pair_id, StoredMap.side)
         .limit(BATCH_RESPONSES)
     )
@@ -237,9 +237,9 @@ def _stored_entropies(row: Row[Any]) -> np.ndarray:
     return _entropies(row.entropies and unpack_floats(row.entropies, row.tokens), row.tokens)
 
 
-def _entropies(lane: np.ndarray | None, tokens: int) -> np.ndarray:
-    """The lane, or one of missing values: a response without entropies is not cut by them."""
-    return np.full(tokens, np.nan, dtype=np.float32) if lane is None else lane
+def _entropies(track: np.ndarray | None, tokens: int) -> np.ndarray:
+    """The track, or one of missing values: a response without entropies is not cut by them."""
+    return np.full(tokens, np.nan, dtype=np.float32) if track is None else track
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -112,7 +112,7 @@ def store(session: Session, run: Run, attempt: int, chunk: ScoredChunk) -> None:
     """
     job_id = session.scalars(select(Job.id).where(Job.run_id == run.id)).one()
     jobs.stored_up_to(session, job_id, attempt, 0)
-    run.result = {"maps": _records(run, chunk.maps), "lanes": [_lanes_beside(one) for one in chunk.maps]}
+    run.result = {"maps": _records(run, chunk.maps), "lanes": [_tracks_beside(one) for one in chunk.maps]}
     session.flush()
 
 
@@ -135,7 +135,7 @@ def _records(run: Run, maps: Sequence[RewardMap]) -> list[dict[str, Any]]:
 
 
 def read_map(record: dict[str, Any], beside: dict[str, Any]) -> RewardMap:
-    """The reward map that was kept as a map record and the lanes beside it."""
+    """The reward map that was kept as a map record and the tracks beside it."""
     return RewardMap(
         key=record["id"],
         side=_side(record["side"]),
@@ -144,16 +144,16 @@ def read_map(record: dict[str, Any], beside: dict[str, Any]) -> RewardMap:
         eos=beside["eos"],
         prompt_tokens=beside["prompt_tokens"],
         truncated_prompt_tokens=beside["truncated_prompt_tokens"],
-        rewards={name: _array(lane) for name, lane in record["token_rewards"].items()},
-        logprobs=_lane(record["logprobs"]),
-        reference_logprobs=_lane(record["reference_logprobs"]),
-        entropies=_lane(record["entropies"]),
+        rewards={name: _array(track) for name, track in record["token_rewards"].items()},
+        logprobs=_track(record["logprobs"]),
+        reference_logprobs=_track(record["reference_logprobs"]),
+        entropies=_track(record["entropies"]),
         ranks=None if beside["ranks"] is None else np.array(beside["ranks"], dtype=np.int32),
         totals=beside["totals"],
     )
 
 
-def _lanes_beside(one: RewardMap) -> dict[str, Any]:
+def _tracks_beside(one: RewardMap) -> dict[str, Any]:
     return {
         "token_ids": one.token_ids.tolist(),
         "ranks": None if one.ranks is None else one.ranks.tolist(),
@@ -164,12 +164,12 @@ def _lanes_beside(one: RewardMap) -> dict[str, Any]:
     }
 
 
-def _array(lane: Sequence[float | None]) -> np.ndarray:
-    return np.array([math.nan if value is None else value for value in lane], dtype=np.float32)
+def _array(track: Sequence[float | None]) -> np.ndarray:
+    return np.array([math.nan if value is None else value for value in track], dtype=np.float32)
 
 
-def _lane(lane: Sequence[float | None] | None) -> np.ndarray | None:
-    return None if lane is None else _array(lane)
+def _track(track: Sequence[float | None] | None) -> np.ndarray | None:
+    return None if track is None else _array(track)
 
 
 def _side(word: str) -> Side:

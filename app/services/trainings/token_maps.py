@@ -1,7 +1,7 @@
 """Token maps of a training: some pairs, read by the model as it began and by every checkpoint that is kept.
 
 A run of its own on the interactive queue, of kind `token_maps`, which outlives the checkpoints that it read.
-Its rewards are lanes of the pairs' reward maps, one a step.
+Its rewards are tracks of the pairs' reward maps, one a step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from engine.colouring import Colouring, colouring_of
 from engine.fields import StrictModel
 from engine.rounding import rounded_list
 from engine.training.methods import METHODS
-from engine.training.reports import Traced, lane_of
+from engine.training.reports import Traced, track_of
 from engine.types import Side
 
 TOKEN_MAPS = "token_maps"  # noqa: S105 - a kind of runs
@@ -93,7 +93,7 @@ class TokenMaps:
     @cached_property
     def colouring(self) -> Colouring:
         """One scale for all steps, or nothing could be seen to grow."""
-        return colouring_of(lane for side in self.sides for lane in side.rewards.values())
+        return colouring_of(track for side in self.sides for track in side.rewards.values())
 
     def levels(self, side: TracedSide, step: int) -> list[int | None]:
         """The class of colour of every token of a side at a step."""
@@ -226,7 +226,7 @@ def maps_of(session: Session, run: Run, pair_id: int) -> TokenMaps:
             text=view.text,
             offsets=view.map.offsets,
             eos=view.map.eos,
-            rewards={step: view.map.rewards[lane_of(step)] for step in steps},
+            rewards={step: view.map.rewards[track_of(step)] for step in steps},
         )
         for view in views
     ]
@@ -242,8 +242,8 @@ def maps_of(session: Session, run: Run, pair_id: int) -> TokenMaps:
 
 
 def _totals(step: int, totals: Mapping[Side, Mapping[str, float]]) -> StepTotals:
-    chosen = totals.get("chosen", {}).get(lane_of(step))
-    rejected = totals.get("rejected", {}).get(lane_of(step))
+    chosen = totals.get("chosen", {}).get(track_of(step))
+    rejected = totals.get("rejected", {}).get(track_of(step))
     margin = None if chosen is None or rejected is None else chosen - rejected
     return StepTotals(step, chosen, rejected, margin)
 

@@ -92,9 +92,9 @@ class DpoLoop(OfflineLoop):
         read = model.read_quietly([row_of(one.pair) for one in self._held_out], budget)
         differences = torch.tensor(
             [
-                _log_ratio(one, "chosen", lanes[0]["logprobs"])
-                - _log_ratio(one, "rejected", lanes[1]["logprobs"])
-                for one, lanes in zip(self._held_out, read, strict=True)
+                _log_ratio(one, "chosen", tracks[0]["logprobs"])
+                - _log_ratio(one, "rejected", tracks[1]["logprobs"])
+                for one, tracks in zip(self._held_out, read, strict=True)
             ],
             dtype=torch.float64,
         )

@@ -84,7 +84,7 @@ class GroupLoop(OnPolicyLoop):
             weights = weights_of(cut)
             advantages = of_responses[:, None] * completion
         else:
-            u = pad([torch.from_numpy(lane.astype(np.float32)) for lane in segment_means(earned, cut)])
+            u = pad([torch.from_numpy(track.astype(np.float32)) for track in segment_means(earned, cut)])
             advantages = _shaped(of_responses, u, completion, self._method.alpha)
         self._advantage_std = float(of_responses.std(unbiased=False))
         return [

@@ -44,8 +44,8 @@ class LikelihoodLoop(OfflineLoop):
             [row_of(pair) for pair in pairs], self.data.request.optimisation.token_budget
         )
         total, count = 0.0, 0.0
-        for pair, lanes in zip(pairs, read, strict=True):
+        for pair, tracks in zip(pairs, read, strict=True):
             completion = pair.sides["chosen"].completion
-            total -= float(lanes[0]["logprobs"][completion].sum(dtype="float64"))
+            total -= float(tracks[0]["logprobs"][completion].sum(dtype="float64"))
             count += float(completion.sum())
         return {"held_out/loss": (total, count)} if self.data.held_out else {}

@@ -67,8 +67,8 @@ class OfflineData:
         rows = [row_of(pair) for pair in pairs]
         read = self.frozen.reference_logprobs(model, rows, self.request.optimisation.token_budget)
         return [
-            PairExample(pair, dict(zip(sides_of(pair), lanes, strict=True)))
-            for pair, lanes in zip(pairs, read, strict=True)
+            PairExample(pair, dict(zip(sides_of(pair), tracks, strict=True)))
+            for pair, tracks in zip(pairs, read, strict=True)
         ]
 
 
@@ -102,7 +102,7 @@ def sides_of(pair: TrainingPair) -> list[Side]:
 
 
 def by_side(flat: Tensor, examples: Sequence[PairExample]) -> dict[Side, Float[Tensor, "batch tokens"]]:
-    """A lane of all branches laid end to end -> one padded tensor a side. Every pair has the same sides."""
+    """A track of all branches laid end to end -> one padded tensor a side. Every pair has the same sides."""
     lengths = [len(one.pair.sides[side].ids) for one in examples for side in sides_of(one.pair)]
     parts = torch.split(flat, lengths)
     sides = sides_of(examples[0].pair)
@@ -154,7 +154,7 @@ def entropy_sums(entropies: Tensor | None, examples: Sequence[PairExample]) -> S
     return {"train/entropy": (float(kept.sum()), float(len(kept)))}
 
 
-def _pad(lanes: Sequence[np.ndarray], device: torch.device) -> Tensor:
+def _pad(tracks: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
-        [torch.from_numpy(np.ascontiguousarray(lane)) for lane in lanes], batch_first=True
+        [torch.from_numpy(np.ascontiguousarray(track)) for track in tracks], batch_first=True
     ).to(device)

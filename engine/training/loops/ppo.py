@@ -133,12 +133,12 @@ class PpoLoop(OnPolicyLoop):
         return rewards
 
 
-def _padded(lanes: Sequence[np.ndarray]) -> Tensor:
-    return pad([torch.from_numpy(lane) for lane in lanes])
+def _padded(tracks: Sequence[np.ndarray]) -> Tensor:
+    return pad([torch.from_numpy(track) for track in tracks])
 
 
-def _row(lane: Float[Tensor, "batch tokens"], one: Rollout, at: int) -> Float32[np.ndarray, " response"]:
-    return lane[at, : len(one.ids)].numpy()
+def _row(track: Float[Tensor, "batch tokens"], one: Rollout, at: int) -> Float32[np.ndarray, " response"]:
+    return track[at, : len(one.ids)].numpy()
 
 
 def _deviation(values: Tensor, mask: Tensor) -> float:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db.maps import pack, read_maps, unpack, write_chunk
-from app.db.tables import Dataset, Pair, RewardLane, Run, StoredMap
+from app.db.tables import Dataset, Pair, RewardTrack, Run, StoredMap
 from engine.types import RewardMap
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([float("nan"), float("inf")])
@@ -39,7 +39,7 @@ def test_a_missing_rank_stays_missing_beside_any_other(largest: int) -> None:
     np.testing.assert_array_equal(there_and_back(replace(a_map(tokens=4), ranks=ranks)).ranks, ranks)
 
 
-def test_lanes_that_are_not_there_stay_away() -> None:
+def test_tracks_that_are_not_there_stay_away() -> None:
     original = replace(a_map(tokens=5), logprobs=None, reference_logprobs=None, entropies=None, ranks=None)
     back = there_and_back(original)
     assert (back.logprobs, back.reference_logprobs, back.entropies, back.ranks) == (None,) * 4
@@ -82,7 +82,7 @@ def test_a_token_takes_at_most_twelve_bytes() -> None:
     maps = [a_map(tokens=300, seed=seed) for seed in range(20)]
     stored = sum(
         sum(len(value) for value in row.columns.values() if isinstance(value, bytes))
-        + sum(len(lane.rewards) for lane in row.lanes)
+        + sum(len(track.rewards) for track in row.tracks)
         for row in pack(maps)
     )
     assert stored / sum(one.tokens for one in maps) <= 12
@@ -94,7 +94,7 @@ def test_a_chunk_that_comes_twice_is_there_once(session: Session) -> None:
     write_chunk(session, run.id, pair_ids, maps)
     ids = write_chunk(session, run.id, pair_ids, maps)
     assert len(ids) == session.scalar(select(func.count()).select_from(StoredMap)) == 4
-    assert session.scalar(select(func.count()).select_from(RewardLane)) == 4
+    assert session.scalar(select(func.count()).select_from(RewardTrack)) == 4
 
 
 def test_a_stored_map_is_read_back(session: Session) -> None:

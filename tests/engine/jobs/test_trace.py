@@ -14,7 +14,7 @@ from engine.formats.pairs import pair_to_row
 from engine.jobs import trace, train
 from engine.requests import ScoreRequest, SourceRequest
 from engine.scoring import load_models, score
-from engine.training.reports import Traced, lane_of
+from engine.training.reports import Traced, track_of
 from engine.types import ModelReference
 from tests.engine.tiny_models import write_model
 from tests.engine.training import worlds
@@ -71,11 +71,11 @@ def test_the_last_step_is_what_the_final_model_is_scored_as(tmp_path: Path, fiel
         ("row 1", "chosen"),
     ]
     for one, expected in zip(found.maps, scored_by(final, request["model"]["path"]), strict=True):
-        np.testing.assert_array_equal(one.rewards[lane_of(0)], np.zeros(one.tokens))
-        np.testing.assert_allclose(one.rewards[lane_of(6)], expected, atol=2e-6)
-        assert one.totals[lane_of(6)] == pytest.approx(float(expected.sum()), abs=1e-5)
-        assert np.abs(one.rewards[lane_of(2)]).max() > 0
-        assert not np.array_equal(one.rewards[lane_of(2)], one.rewards[lane_of(4)])
+        np.testing.assert_array_equal(one.rewards[track_of(0)], np.zeros(one.tokens))
+        np.testing.assert_allclose(one.rewards[track_of(6)], expected, atol=2e-6)
+        assert one.totals[track_of(6)] == pytest.approx(float(expected.sum()), abs=1e-5)
+        assert np.abs(one.rewards[track_of(2)]).max() > 0
+        assert not np.array_equal(one.rewards[track_of(2)], one.rewards[track_of(4)])
 
 
 def test_where_no_checkpoint_is_left_the_final_model_is_read(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_where_no_checkpoint_is_left_the_final_model_is_read(tmp_path: Path) -> 
     assert alone.steps == [0, 6]
     whole = traced(request=request, checkpoints=checkpoints, final=None, steps=6)
     for one, other in zip(alone.maps, whole.maps, strict=True):
-        np.testing.assert_allclose(one.rewards[lane_of(6)], other.rewards[lane_of(6)], atol=2e-6)
+        np.testing.assert_allclose(one.rewards[track_of(6)], other.rewards[track_of(6)], atol=2e-6)
 
 
 def test_another_reference_gives_rewards_from_the_first_step_on(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_another_reference_gives_rewards_from_the_first_step_on(tmp_path: Path) 
     request, checkpoints, _ = trained(tmp_path, reference={"path": str(other)})
     found = traced(request=request, checkpoints=checkpoints, final=None, steps=6)
     expected = scored_by(request["model"]["path"], str(other))
-    np.testing.assert_allclose(found.maps[0].rewards[lane_of(0)], expected[0], atol=2e-6)
+    np.testing.assert_allclose(found.maps[0].rewards[track_of(0)], expected[0], atol=2e-6)
 
 
 def test_a_checkpoint_that_is_gone_or_another_models_is_told(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def side(seed: int, tokens: int, kept: float, *, soft: bool = False, counted: bo
 
 def as_torch(one: SeenSide) -> SideLogprobs:
     assert one.reference_logprobs is not None
-    policy, reference = (torch.tensor(lane)[None] for lane in (one.logprobs, one.reference_logprobs))
+    policy, reference = (torch.tensor(track)[None] for track in (one.logprobs, one.reference_logprobs))
     hard = bool(np.isin(one.weights, (0, 1)).all())
     weights = torch.tensor(one.weights > 0 if hard else one.weights)[None]
     return SideLogprobs(policy.requires_grad_(), reference, weights, torch.tensor(one.completion)[None])
@@ -164,8 +164,8 @@ def test_a_stored_response_is_seen_as_training_takes_it() -> None:
         missing=0,
     )
     assert seen_side(stored, cut) is None
-    lanes = np.array([math.nan, -1, -2], dtype=np.float32)
-    seen = seen_side(replace(stored, logprobs=lanes), cut)
+    tracks = np.array([math.nan, -1, -2], dtype=np.float32)
+    seen = seen_side(replace(stored, logprobs=tracks), cut)
     assert seen is not None
     assert (seen.kept, seen.tokens, seen.reference_logprobs) == (1.0, 2, None)
     assert seen.weights.tolist() == [0.0, 0.0, 1.0]

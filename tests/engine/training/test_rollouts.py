@@ -200,5 +200,5 @@ def test_dropout_of_an_adapter_rests_while_responses_are_drawn_and_read(world: W
     for module in dropouts:
         module.eval()
     read = one.model.read_quietly([Row(rollout.prompt, (rollout.ids,)) for rollout in rollouts], 8192)
-    for rollout, lanes in zip(rollouts, read, strict=True):
-        np.testing.assert_allclose(lanes[0]["logprobs"], rollout.logprobs, atol=1e-4)
+    for rollout, tracks in zip(rollouts, read, strict=True):
+        np.testing.assert_allclose(tracks[0]["logprobs"], rollout.logprobs, atol=1e-4)

@@ -49,8 +49,8 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def flat(made: list[TrainingPair], lane: str = "mask") -> np.ndarray:
-    return np.concatenate([getattr(one.sides[side], lane) for one in made for side in SIDES])
+def flat(made: list[TrainingPair], track: str = "mask") -> np.ndarray:
+    return np.concatenate([getattr(one.sides[side], track) for one in made for side in SIDES])
 
 
 def test_under_sample_every_token_counts_without_any_reward(world: World) -> None:

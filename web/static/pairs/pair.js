@@ -6,14 +6,14 @@ const page = document.getElementById("pair");
 const inspector = document.getElementById("inspector");
 const resting = inspector.innerHTML;
 const form = document.getElementById("controls");
-const LANES = [
+const TRACKS = [
   ["reward", "reward"], ["scaled", "scaled"], ["logprob", "log p"], ["reference", "log p reference"],
   ["ratio", "log-ratio"], ["entropy", "entropy"], ["rank", "rank"],
 ];
 const STORED = {
   reward: "rewards", logprob: "logprobs", reference: "reference_logprobs", entropy: "entropies", rank: "ranks",
 };
-const fetched = new Map(); // address -> lanes of both sides, or the promise of them
+const fetched = new Map(); // address -> tracks of both sides, or the promise of them
 let panels = new WeakMap(); // panel -> segments and scale of what is shown now
 let current = null; // the token whose numbers are shown
 let led = null; // the token that a map led to
@@ -41,15 +41,15 @@ function tokenAt(response, position) {
 }
 
 // The numbers of a panel, once they have come; asking again is free.
-function lanesOf(panel) {
+function tracksOf(panel) {
   const address = panel?.dataset.tokens;
   if (!address) return null;
   if (!fetched.has(address)) {
     const coming = fetch(address, { headers: { Accept: "application/json" } })
       .then((answer) => (answer.ok ? answer.json() : null))
       .catch(() => null)
-      .then((lanes) => {
-        if (lanes) fetched.set(address, lanes); else fetched.delete(address);
+      .then((tracks) => {
+        if (tracks) fetched.set(address, tracks); else fetched.delete(address);
         if (current && panelOf(current)?.dataset.tokens === address) show(current);
         nameTabStops();
       });
@@ -59,17 +59,17 @@ function lanesOf(panel) {
   return found instanceof Promise ? null : found;
 }
 
-function valueOf(lane, held, { baseline, scale }, position) {
+function valueOf(track, held, { baseline, scale }, position) {
   const read = (name) => held[STORED[name]]?.[position];
-  if (lane === "scaled") {
+  if (track === "scaled") {
     const reward = read("reward");
     return typeof reward === "number" ? (reward - baseline) / scale : reward;
   }
-  if (lane === "ratio") {
+  if (track === "ratio") {
     const [policy, reference] = [read("logprob"), read("reference")];
     return typeof policy === "number" && typeof reference === "number" ? policy - reference : undefined;
   }
-  return read(lane);
+  return read(track);
 }
 
 function show(token) {
@@ -86,10 +86,10 @@ function show(token) {
   text.className = "token";
   text.textContent = written(token);
   const facts = [text, fact(`${side}, token`, count > 1 ? `${position}–${position + count - 1}` : position)];
-  const held = lanesOf(panel)?.[side];
+  const held = tracksOf(panel)?.[side];
   if (held) {
-    for (const [lane, name] of LANES) {
-      const values = Array.from({ length: count }, (_, k) => valueOf(lane, held, cut, position + k));
+    for (const [track, name] of TRACKS) {
+      const values = Array.from({ length: count }, (_, k) => valueOf(track, held, cut, position + k));
       if (values.every((value) => value === undefined)) continue;
       facts.push(fact(name, values.map((value) => number(value)).join(" | ")));
     }
@@ -179,7 +179,7 @@ function nameToken(token) {
   const cut = dataOf(panel)?.sides[side];
   if (!cut) return;
   const position = positionOf(token);
-  const held = lanesOf(panel)?.[side];
+  const held = tracksOf(panel)?.[side];
   const value = held ? valueOf("reward", held, cut, position) : undefined;
   const said = value === undefined ? "" : value === null ? ", no reward" : `, reward ${number(value, 3)}`;
   const [, , state] = cut.segments[lastAtMost(cut.segments.map((segment) => segment[0]), position)] ?? [0, null, 1];
@@ -510,8 +510,8 @@ const KEYS = {
   c: copyLink,
   "?": () => document.getElementById("help").showModal(),
 };
-["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"].forEach((lane, index) => {
-  KEYS[index + 1] = () => press("lane", lane);
+["reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient"].forEach((track, index) => {
+  KEYS[index + 1] = () => press("lane", track);
 });
 const MOVES = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
 
@@ -566,4 +566,4 @@ focusOfAddress();
 // After htmx, which starts in a timer of its own, listens to the controls.
 setTimeout(() => { takeUpSliders(); keepMask(); });
 // Numbers are small; having them before the first hover makes it answer at once.
-(window.requestIdleCallback || setTimeout)(() => page.querySelectorAll("[data-tokens]").forEach(lanesOf));
+(window.requestIdleCallback || setTimeout)(() => page.querySelectorAll("[data-tokens]").forEach(tracksOf));

@@ -40,11 +40,11 @@ def test_every_density_is_what_training_computes_on_the_stored_numbers(
         for side, known in stored.items():
             mask = torch.tensor(one["mask"][side])[None] > 0
             assert mask.sum().item() == one["kept"][side]
-            lanes = [
-                torch.tensor(lane, dtype=torch.float64)[None]
-                for lane in (known.logprobs, known.reference_logprobs)
+            tracks = [
+                torch.tensor(track, dtype=torch.float64)[None]
+                for track in (known.logprobs, known.reference_logprobs)
             ]
-            sides.append(SideLogprobs(lanes[0].requires_grad_(), lanes[1], mask, torch.ones_like(mask)))
+            sides.append(SideLogprobs(tracks[0].requires_grad_(), tracks[1], mask, torch.ones_like(mask)))
         for name, safeguards in (
             ("plain", {"rejected_clip": None, "sft_weight": 0.0, "masked_weight": 0.0}),
             ("guarded", {"sft_weight": 0.25}),

@@ -1,4 +1,4 @@
-"""The pair page's looks: lanes, what differs, all sources, the token with the focus, the link that lasts."""
+"""The pair page's looks: tracks, what differs, all sources, the token with the focus, the link that lasts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from app.services.pairs import pairs
 from tests.app import factories
-from tests.app.laned import make_laned_run
+from tests.app.tracked import make_tracked_run
 
 SOURCES = ("implicit", "rm_prefix")
 PREFERRED = "Paris is certainly the capital of France and it lies on a river"
@@ -20,7 +20,7 @@ OTHER = "Rome is certainly the capital of France and it lies on a hill"
 
 @dataclass(frozen=True)
 class Scored:
-    """A pair that two sources have scored, with every lane; and one that lacks its rejected response."""
+    """A pair that two sources have scored, with every track; and one that lacks its rejected response."""
 
     run_id: int
     pair_id: int
@@ -34,7 +34,7 @@ class Scored:
 def scored(database, settings) -> Scored:
     rows = [factories.preference_pair(0, PREFERRED, OTHER), factories.preference_pair(1, PREFERRED, None)]
     with database.session() as session:
-        run = make_laned_run(session, settings, rows, SOURCES)
+        run = make_tracked_run(session, settings, rows, SOURCES)
         found = pairs.list_pairs(session, run.dataset_id).items
         return Scored(run.id, found[0].pair.id, found[1].pair.id)
 
@@ -50,7 +50,7 @@ def view_of(page):
 
 
 @pytest.mark.parametrize(
-    ("lane", "unit", "low", "high"),
+    ("track", "unit", "low", "high"),
     [
         ("logprob", "log-probability of the policy, nats", "0", "−14.0"),
         ("reference", "log-probability of the reference, nats", "0", "−14.5"),
@@ -59,19 +59,19 @@ def view_of(page):
         ("ratio", "log-probability, policy less reference, nats", "−0.500", "+0.500"),
     ],
 )
-def test_a_lane_colours_both_sides_with_a_legend_of_its_own(browser_client, scored, lane, unit, low, high):
-    page = get(browser_client, scored.path(f"lane={lane}"))
+def test_a_track_colours_both_sides_with_a_legend_of_its_own(browser_client, scored, track, unit, low, high):
+    page = get(browser_client, scored.path(f"lane={track}"))
     ramp = page.split('class="ramp"')[1].split("clipped")[0]
     assert unit in ramp
     assert f"<b>{low}</b>" in ramp
     assert f"<b>{high}</b>" in ramp
-    assert f'data-lane="{lane}"' in page
-    assert ('<div id="view" class=" sequential"' in page) == (lane != "ratio")
-    assert re.search(rf'value="{lane}" checked', page)
+    assert f'data-track="{track}"' in page
+    assert ('<div id="view" class=" sequential"' in page) == (track != "ratio")
+    assert re.search(rf'value="{track}" checked', page)
 
 
-def test_every_lane_is_a_switch_that_says_what_it_means(browser_client, scored):
-    switches = get(browser_client, scored.path()).split('class="lanes"')[1].split("</fieldset>")[0]
+def test_every_track_is_a_switch_that_says_what_it_means(browser_client, scored):
+    switches = get(browser_client, scored.path()).split('class="tracks"')[1].split("</fieldset>")[0]
     assert re.findall(r'value="(\w+)"', switches) == [
         "reward", "logprob", "reference", "entropy", "rank", "ratio", "gradient",
     ]  # fmt: skip
@@ -79,9 +79,9 @@ def test_every_lane_is_a_switch_that_says_what_it_means(browser_client, scored):
     assert re.findall(r'<label(?! title="\w)', switches) == []
 
 
-def test_a_lane_that_the_run_lacks_is_shut_and_says_why(browser_client, world):
+def test_a_track_that_the_run_lacks_is_shut_and_says_why(browser_client, world):
     page = get(browser_client, f"/pairs/{world.pair_ids[0]}?lane=entropy")
-    assert 'data-lane="reward"' in page
+    assert 'data-track="reward"' in page
     assert "did not store the policy&#39;s entropies" in page
     assert 'value="entropy" disabled' in page
 

@@ -123,8 +123,8 @@ def test_the_json_file_holds_what_is_shown(client, database, address):
     rejected = found["sides"][1]
     assert rejected["spans"][0]["label"] == "wrong city"
     tokens = len(rejected["tokens"])
-    for lane in ("offsets", "logprobs", "reference_logprobs", "scaled_rewards", "mask", "weights", "signal"):
-        assert len(rejected[lane]) == tokens, lane
+    for track in ("offsets", "logprobs", "reference_logprobs", "scaled_rewards", "mask", "weights", "signal"):
+        assert len(rejected[track]) == tokens, track
     assert rejected["segments"][0]["start"] == 0
     assert rejected["segments"][-1]["end"] == tokens
     api = client.get(

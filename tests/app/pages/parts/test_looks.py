@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.pages.parts.looks import Look, look_from, look_query
-from app.services.pairs.drawing import LANE_NAMES
+from app.services.pairs.drawing import TRACK_NAMES
 
 LOOKS = st.builds(
     Look,
     colour=st.sampled_from(["scaled", "raw"]),
-    lane=st.sampled_from(LANE_NAMES),
+    track=st.sampled_from(TRACK_NAMES),
     mask_view=st.booleans(),
     diff=st.booleans(),
     beside=st.booleans(),
@@ -35,4 +35,4 @@ def test_words_that_mean_nothing_are_passed_over():
 
 
 def test_another_pair_keeps_the_look_but_not_the_token():
-    assert Look(lane="rank", at="chosen-4").of_another_pair() == Look(lane="rank")
+    assert Look(track="rank", at="chosen-4").of_another_pair() == Look(track="rank")

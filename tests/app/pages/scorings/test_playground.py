@@ -87,8 +87,8 @@ def test_the_threshold_moves_the_segments_and_stands_in_the_address(browser_clie
     assert moved.text != plain.text
     page = browser_client.get(f"{address}?delta=9").text
     assert moved.text.strip() in page
-    lanes = browser_client.get(f"{address}/tokens").json()
-    assert len(lanes["chosen"]["rewards"]) == 4
+    tracks = browser_client.get(f"{address}/tokens").json()
+    assert len(tracks["chosen"]["rewards"]) == 4
 
 
 def test_what_was_scored_last_fills_in_the_models_and_is_listed(browser_client, database, named):

@@ -1,4 +1,4 @@
-"""What a pair is drawn from: the lanes that a run stored, and the push of a training under the shown mask."""
+"""What a pair is drawn from: the tracks that a run stored, and the push of a training under the mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from app.services.pairs import pairs, previews
-from app.services.pairs.drawing import drawing_of, lane_values, lanes_of, pushes_of
+from app.services.pairs.drawing import drawing_of, pushes_of, track_values, tracks_of
 from app.services.scorings import maps
 from engine.colouring import Colouring
 from engine.rounding import rounded_list
@@ -15,7 +15,7 @@ from engine.types import RewardMap
 from tests.app import factories
 
 
-def stored(**lanes):
+def stored(**tracks):
     return RewardMap(
         key="a",
         side="chosen",
@@ -25,27 +25,27 @@ def stored(**lanes):
         prompt_tokens=1,
         truncated_prompt_tokens=0,
         rewards={},
-        **{name: np.array(values) for name, values in lanes.items()},
+        **{name: np.array(values) for name, values in tracks.items()},
     )
 
 
-def test_only_lanes_that_every_response_has_are_offered():
+def test_only_tracks_that_every_response_has_are_offered():
     whole = stored(logprobs=[-1.0, -2.0], reference_logprobs=[-1.5, -2.0], entropies=[0.1, 0.2], ranks=[0, 9])
     bare = stored(logprobs=[-1.0, -2.0])
-    assert lanes_of([whole]) == {"reward", "logprob", "reference", "entropy", "rank", "ratio"}
-    assert lanes_of([whole, bare]) == {"reward", "logprob"}
-    assert "gradient" in lanes_of([whole, replace(whole, side="rejected")])
+    assert tracks_of([whole]) == {"reward", "logprob", "reference", "entropy", "rank", "ratio"}
+    assert tracks_of([whole, bare]) == {"reward", "logprob"}
+    assert "gradient" in tracks_of([whole, replace(whole, side="rejected")])
 
 
 def test_a_missing_rank_has_no_colour_and_no_number():
     some = stored(ranks=np.array([3, -1], dtype=np.int32))
-    assert Colouring(4.0, "logarithmic").levels(lane_values(some, "rank"))[1] is None
+    assert Colouring(4.0, "logarithmic").levels(track_values(some, "rank"))[1] is None
     assert rounded_list(some.ranks) == [3, None]
 
 
 def test_the_log_ratio_is_policy_less_reference():
     both = stored(logprobs=[-1.0, -2.0], reference_logprobs=[-1.5, -2.0])
-    assert lane_values(both, "ratio").tolist() == [0.5, 0.0]
+    assert track_values(both, "ratio").tolist() == [0.5, 0.0]
 
 
 def test_the_gradient_is_that_of_training_under_the_shown_mask(database, settings):
@@ -58,8 +58,8 @@ def test_the_gradient_is_that_of_training_under_the_shown_mask(database, setting
     assert found.name == "segment"
     for side, gradient in found.guarded.gradients.items():
         assert pushes[side].tolist() == (-gradient).tolist()
-    drawing = drawing_of(view.sides, "implicit", view.rule, lane="gradient")
-    assert drawing.lane == "gradient"
+    drawing = drawing_of(view.sides, "implicit", view.rule, track="gradient")
+    assert drawing.track == "gradient"
     assert drawing.sides["chosen"].values.tolist() == pushes["chosen"].tolist()
-    alone = drawing_of(view.sides[:1], "implicit", view.rule, lane="gradient")
-    assert (alone.lane, alone.sides["chosen"].pushes) == ("reward", None)
+    alone = drawing_of(view.sides[:1], "implicit", view.rule, track="gradient")
+    assert (alone.track, alone.sides["chosen"].pushes) == ("reward", None)

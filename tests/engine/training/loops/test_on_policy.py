@@ -166,8 +166,8 @@ def test_a_restored_loop_goes_on_as_if_nothing_had_been(world: World, name: str)
             value.copy_(weights[key])
     other.loop.restore(state)
     for before, after in zip(expected, drawn(other, 2), strict=True):
-        for lane in ("weights", "advantages"):
-            np.testing.assert_array_equal(getattr(after, lane), getattr(before, lane))
+        for track in ("weights", "advantages"):
+            np.testing.assert_array_equal(getattr(after, track), getattr(before, track))
         np.testing.assert_array_equal(after.rollout.ids, before.rollout.ids)
 
 

@@ -55,8 +55,8 @@ def batch(seed: int, rows: int = 3, tokens: int = 6) -> list[SideLogprobs]:
 
 
 def with_padding(side: SideLogprobs, value: float, count: int = 3) -> SideLogprobs:
-    def wide(lane: Tensor, fill: float) -> Tensor:
-        return torch.nn.functional.pad(lane, (0, count), value=fill)
+    def wide(track: Tensor, fill: float) -> Tensor:
+        return torch.nn.functional.pad(track, (0, count), value=fill)
 
     assert side.completion_mask is not None
     return SideLogprobs(
@@ -194,7 +194,7 @@ def test_no_gradient_flows_to_the_reference():
         side.reference_logprobs.requires_grad_()
     dpo_loss(*sides).loss.backward()
     assert all(side.policy_logprobs.grad.any() for side in sides)
-    assert all(lane.grad is None for lane in [side.reference_logprobs for side in sides])
+    assert all(track.grad is None for track in [side.reference_logprobs for side in sides])
 
 
 # --------------------------------------------------------------------------------------- pairs that count

@@ -73,12 +73,12 @@ def test_rewards_pay_for_leaving_the_reference():
 
 
 def test_only_the_policy_and_the_critic_are_trained():
-    lanes = [some(seed, 2, 3).requires_grad_() for seed in range(5)]
-    logprobs, values, *given_ = lanes
+    tracks = [some(seed, 2, 3).requires_grad_() for seed in range(5)]
+    logprobs, values, *given_ = tracks
     mask = torch.ones(2, 3, dtype=torch.bool)
     loss = surrogate_loss(logprobs, given_[0], given_[1], mask).loss
     loss = loss + value_loss(values, given_[0], given_[1], mask) + kl_loss(logprobs, given_[2], mask)
     loss.backward()
     assert logprobs.grad.any()
     assert values.grad.any()
-    assert all(lane.grad is None for lane in given_)
+    assert all(track.grad is None for track in given_)

@@ -1,4 +1,4 @@
-"""The lanes that a response can be coloured by, in words: what each is, and what its colours end with."""
+"""The tracks that a response can be coloured by, in words: what each is, and what its colours end with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from app.pages.parts.numbers import MISSING, count, plain_number, signed
-from app.services.pairs.drawing import Colouring, LaneName
+from app.services.pairs.drawing import Colouring, TrackName
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Track:
     """A number that every token has."""
 
     label: str
@@ -22,44 +22,44 @@ class Lane:
     """What a run must have stored for it."""
 
 
-LANES: dict[LaneName, Lane] = {
-    "reward": Lane(
+TRACKS: dict[TrackName, Track] = {
+    "reward": Track(
         "Reward",
         "reward",
         "What the source says of the token, above zero good and below it bad.",
         "a source of token reward",
     ),
-    "logprob": Lane(
+    "logprob": Track(
         "Log-probability",
         "log-probability of the policy, nats",
         "The stronger the colour, the less the policy expected the token; 0 is certainty.",
         "the policy's log-probabilities",
     ),
-    "reference": Lane(
+    "reference": Track(
         "Reference",
         "log-probability of the reference, nats",
         "The stronger the colour, the less the reference expected the token; 0 is certainty.",
         "the reference's log-probabilities",
     ),
-    "entropy": Lane(
+    "entropy": Track(
         "Entropy",
         "entropy of the policy, nats",
         "The stronger the colour, the more the policy could have said instead.",
         "the policy's entropies",
     ),
-    "rank": Lane(
+    "rank": Track(
         "Rank",
         "rank of the token, order of size",
         "How many tokens the policy holds more probable; 0 is its first choice. Colours go by the logarithm.",
         "the policy's ranks",
     ),
-    "ratio": Lane(
+    "ratio": Track(
         "Log-ratio",
         "log-probability, policy less reference, nats",
         "Above zero the policy holds the token more probable than the reference does.",
         "log-probabilities of the policy and of the reference",
     ),
-    "gradient": Lane(
+    "gradient": Track(
         "Gradient",
         "\N{MINUS SIGN}d loss / d log p of DPO",
         "Where a step of DPO with its safeguards would move each token under the mask that is shown: above "
@@ -70,10 +70,10 @@ LANES: dict[LaneName, Lane] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LaneChoice:
-    """A lane as it is offered."""
+class TrackChoice:
+    """A track as it is offered."""
 
-    name: LaneName
+    name: TrackName
     label: str
     key: int
     """The key that chooses it."""
@@ -90,30 +90,30 @@ class Ends:
     high: str
 
 
-def choices(there: Collection[LaneName], shown: LaneName) -> list[LaneChoice]:
-    """All lanes in the order of their keys; those that the run lacks say what they would need."""
+def choices(there: Collection[TrackName], shown: TrackName) -> list[TrackChoice]:
+    """All tracks in the order of their keys; those that the run lacks say what they would need."""
     return [
-        LaneChoice(
+        TrackChoice(
             name,
-            lane.label,
+            track.label,
             key,
             name == shown,
             name in there,
-            lane.hint if name in there else f"The run did not store {lane.needs}.",
+            track.hint if name in there else f"The run did not store {track.needs}.",
         )
-        for key, (name, lane) in enumerate(LANES.items(), start=1)
+        for key, (name, track) in enumerate(TRACKS.items(), start=1)
     ]
 
 
-def ends(colouring: Colouring, lane: LaneName) -> Ends:
+def ends(colouring: Colouring, track: TrackName) -> Ends:
     """The legend's numbers: values at the clip or beyond have the colour of the end."""
     if not colouring.clip:
         return Ends(MISSING, MISSING)
-    if lane in ("logprob", "reference"):
+    if track in ("logprob", "reference"):
         return Ends("0", signed(-colouring.clip))
-    if lane == "rank":
+    if track == "rank":
         return Ends("0", count(round(colouring.clip)))
-    if lane == "entropy":
+    if track == "entropy":
         return Ends("0", plain_number(colouring.clip))
     return Ends(signed(-colouring.clip), signed(colouring.clip))
 

@@ -1,15 +1,15 @@
-"""The lanes in words: what is offered, and what the legend's ends say."""
+"""The tracks in words: what is offered, and what the legend's ends say."""
 
 from __future__ import annotations
 
 import pytest
 
-from app.pages.parts.lanes import Ends, choices, ends, ramp
 from app.pages.parts.numbers import MINUS
+from app.pages.parts.tracks import Ends, choices, ends, ramp
 from engine.colouring import Colouring
 
 
-def test_a_lane_that_is_missing_says_what_it_would_need():
+def test_a_track_that_is_missing_says_what_it_would_need():
     entropy = next(choice for choice in choices({"reward"}, "reward") if choice.name == "entropy")
     assert not entropy.is_there
     assert entropy.hint == "The run did not store the policy's entropies."
@@ -22,7 +22,7 @@ def test_the_ramp_of_numbers_without_a_sign_begins_at_0():
 
 
 @pytest.mark.parametrize(
-    ("lane", "scale", "low", "high"),
+    ("track", "scale", "low", "high"),
     [
         ("reward", "diverging", f"{MINUS}2.00", "+2.00"),
         ("logprob", "sequential", "0", f"{MINUS}2.00"),
@@ -30,5 +30,5 @@ def test_the_ramp_of_numbers_without_a_sign_begins_at_0():
         ("rank", "logarithmic", "0", "2"),
     ],
 )
-def test_the_ends_of_the_legend_are_the_clip(lane, scale, low, high):
-    assert ends(Colouring(2.0, scale), lane) == Ends(low, high)
+def test_the_ends_of_the_legend_are_the_clip(track, scale, low, high):
+    assert ends(Colouring(2.0, scale), track) == Ends(low, high)

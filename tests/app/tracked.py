@@ -1,4 +1,4 @@
-"""A run that has scored pairs with every lane, by several sources that are not of one mind."""
+"""A run that has scored pairs with every track, by several sources that are not of one mind."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from engine.types import PreferencePair, ScoredChunk, Side
 from tests.app import factories
 
 
-def lanes_of(tokens: int) -> dict[str, np.ndarray]:
-    """Every lane of a response, told by the place of the token, so that tests know each number."""
+def tracks_of(tokens: int) -> dict[str, np.ndarray]:
+    """Every track of a response, told by the place of the token, so that tests know each number."""
     place = np.arange(tokens)
     return {
         "logprobs": (-place - 1).astype(np.float32),
@@ -34,7 +34,7 @@ def rewards_of(pair: PreferencePair, side: Side, sources: Sequence[str]) -> dict
     return {source: other if number else first for number, source in enumerate(sources)}
 
 
-def make_laned_run(
+def make_tracked_run(
     session: Session, settings: Settings, rows: Sequence[PreferencePair], sources: Sequence[str]
 ) -> Run:
     """A data set and a run that has scored it."""
@@ -45,7 +45,7 @@ def make_laned_run(
     for row in map(pairs.to_preference_pair, (row.pair for row in stored)):
         for side, _ in row.sides():
             rewards = rewards_of(row, side, sources)
-            maps.append(factories.reward_map(row, side, rewards, **lanes_of(len(rewards[sources[0]]))))
+            maps.append(factories.reward_map(row, side, rewards, **tracks_of(len(rewards[sources[0]]))))
     scorings.store(session, run, attempt, ScoredChunk(0, len(stored), maps))
     jobs.finish(session, run.job.id, attempt, scorings.finish(session, run, {"notes": []}))
     return run
