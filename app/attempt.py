@@ -28,7 +28,7 @@ from engine.errors import EngineError
 from engine.jobs.protocol import Crash, Ending, Refusal, Report, Result, Stopped
 
 POLL_SECONDS = 0.2
-"""How soon a job that says nothing hears that it shall stop."""
+"""How soon a job that reports nothing hears that it shall stop."""
 LINES_SECONDS = 0.5
 """What the process prints is stored at most this often."""
 MAX_OUTPUT_LINES = 2000
@@ -127,7 +127,7 @@ class Attempt:
                 return Stopped()
 
     def _stops_by_force(self) -> bool:
-        """Ask a job that says nothing to stop, where it shall; end it where it does not listen."""
+        """Ask a job that reports nothing to stop, where it shall; end it where it does not listen."""
         if self._should_stop() is None and self._stopping_since is None:
             return False
         if self._stopping_since is None:
@@ -173,7 +173,7 @@ class Attempt:
         if isinstance(ending, Result):
             return
         if isinstance(ending, Stopped) and not self._was_asked_to_stop():
-            ending = Crash("The job's process was told to end (SIGTERM) by somebody else on its machine.")
+            ending = Crash("The job's process was asked to end (SIGTERM) by somebody else on its machine.")
         if isinstance(ending, Stopped):
             self._transact(lambda session: jobs.hand_back(session, job_id, attempt))
             log.info("job_stopped")

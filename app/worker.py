@@ -1,8 +1,8 @@
 """The worker process: takes jobs from the queue and does each in a process of its own. Imports no torch.
 
-It sends signs of life, queues jobs again whose worker is gone, tells webhooks of runs that ended, and hands
-back its own jobs when told to stop. One job at a time runs of each queue; jobs of the interactive queue share
-a process that keeps its models.
+It sends signs of life, queues jobs again whose worker is gone, reports ended runs to webhooks, and hands back
+its own jobs when asked to stop. One job at a time runs of each queue; jobs of the interactive queue share a
+process that keeps its models.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WARM_QUEUE = "interactive"
 WARM_SECONDS = 15 * 60
 """A warm process that has had nothing to do for so long gives its memory back."""
 BEAT_SECONDS = 3.0
-"""Between two signs of life, and two looks for jobs whose worker is gone and recipes that nobody advanced."""
+"""Between two signs of life, and two searches for jobs without a worker and recipes that nobody advanced."""
 LOST_SECONDS = 10.0
 """A worker that is silent for so long has lost its jobs."""
 FETCH_POLL_SECONDS = 1.0
@@ -144,7 +144,7 @@ class Worker:
             loop.add_signal_handler(number, stopping.set)
         log.info("worker_started", name=self.name, queues=list(self._settings.worker_queues))
         tasks = [asyncio.create_task(self._beat(), name="beat")]
-        tasks.append(asyncio.create_task(self._tell(), name="tell"))
+        tasks.append(asyncio.create_task(self._deliver(), name="deliver"))
         tasks += [
             asyncio.create_task(self._serve_queue(queue), name=f"queue {queue}")
             for queue in self._settings.worker_queues
@@ -168,21 +168,21 @@ class Worker:
                 log.warning("database_away", reason=error.detail)
             await asyncio.sleep(BEAT_SECONDS)
 
-    async def _tell(self) -> None:
-        """Tell webhooks of runs that ended. Beside the beat, because the others' servers may be slow."""
+    async def _deliver(self) -> None:
+        """Report runs that ended to webhooks. Beside the beat, because the others' servers may be slow."""
         while True:
             try:
-                while await self.tell_once():
+                while await self.deliver_once():
                     pass
             except NotReady as error:
                 log.warning("database_away", reason=error.detail)
             await asyncio.sleep(BEAT_SECONDS)
 
-    async def tell_once(self) -> bool:
+    async def deliver_once(self) -> bool:
         """Make the deliveries that are due, one a webhook; returns whether there was any."""
         due = await asyncio.to_thread(self._take_due)
         for called in await webhook_calls.call_all(due):
-            await asyncio.to_thread(self._settle, called)
+            await asyncio.to_thread(self._note, called)
         return bool(due)
 
     def _take_due(self) -> list[webhooks.Outgoing]:
@@ -190,7 +190,7 @@ class Worker:
             webhooks.forget(session)
             return webhooks.take_due(session, self._settings.public_url)
 
-    def _settle(self, called: webhook_calls.Called) -> None:
+    def _note(self, called: webhook_calls.Called) -> None:
         outgoing = called.outgoing
         with self._database.session() as session:
             webhooks.settle(session, outgoing.delivery_id, called.failure, is_final=called.is_final)

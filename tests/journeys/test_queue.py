@@ -28,7 +28,7 @@ def test_runs_are_moved_by_key_and_pointer_and_keep_the_focus(watched, server, d
         page.keyboard.press("Alt+ArrowUp")
     expect(names).to_have_text(["first", "second", "fourth", "third"])
     assert page.evaluate("document.activeElement.id") == f"name-{ids['fourth']}"
-    expect(page.locator("#queue-spoken")).to_have_text("fourth waits at place 3 of the default queue.")
+    expect(page.locator("#queue-message")).to_have_text("fourth waits at place 3 of the default queue.")
     with page.expect_response("**/move"):
         page.keyboard.press("Alt+Home")
     expect(names).to_have_text(["fourth", "first", "second", "third"])

@@ -2,7 +2,7 @@
 
 The id of an event is that of the last log line sent, so that `Last-Event-ID` loses and repeats none; the
 state is sent whole on every connection. `end` closes the stream; a browser that comes back with its id is
-told to stay away.
+asked to stay away.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from app.dependencies import DatabaseDep, SessionDep
 from app.services.runs import jobs, runs
 from app.services.runs.kinds import has_curves
 
-LINES_A_LOOK = 500
-SECONDS_BETWEEN_LOOKS = 5.0
+LINES_A_READ = 500
+SECONDS_BETWEEN_READS = 5.0
 """Even where no word of a change comes: an ETA moves by itself, and a notification may be lost."""
 END = ".end"
 
@@ -45,7 +45,7 @@ class Curves(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Snapshot:
     """What a run is at one moment."""
 
     run: RunSummary
@@ -92,30 +92,30 @@ async def _events(run_id: int, since: int, database: Database, live: Live) -> As
     drawn: Curves | None = None
     with live.changes_of(run_id) as changes:
         while True:
-            look = await run_in_threadpool(_look, database, run_id, since)
-            if look.run != shown:
-                shown = look.run
+            now = await run_in_threadpool(_snapshot, database, run_id, since)
+            if now.run != shown:
+                shown = now.run
                 yield ServerSentEvent(event="run", data=shown, id=str(since))
-            if look.curves != drawn:
-                drawn = look.curves
+            if now.curves != drawn:
+                drawn = now.curves
                 yield ServerSentEvent(event="metrics", data=drawn, id=str(since))
-            for line in look.lines:
+            for line in now.lines:
                 since = line.id
                 yield ServerSentEvent(event="log", data=line, id=str(since))
-            if shown.job.is_over and not look.lines:
+            if shown.job.is_over and not now.lines:
                 yield ServerSentEvent(event="end", data={"status": shown.job.status}, id=f"{since}{END}")
                 return
-            if len(look.lines) < LINES_A_LOOK and not shown.job.is_over:
-                await changes.wait(SECONDS_BETWEEN_LOOKS)
+            if len(now.lines) < LINES_A_READ and not shown.job.is_over:
+                await changes.wait(SECONDS_BETWEEN_READS)
 
 
-def _look(database: Database, run_id: int, since: int) -> _Look:
+def _snapshot(database: Database, run_id: int, since: int) -> _Snapshot:
     with database.session() as session:
         run = runs.get_run(session, run_id)
-        lines = jobs.logs(session, run_id, since, LINES_A_LOOK)
+        lines = jobs.logs(session, run_id, since, LINES_A_READ)
         # The job knows the step by itself: nothing of the curves is read.
         curves = Curves(last_step=run.job.resume_from, attempt=run.job.attempt)
-        return _Look(
+        return _Snapshot(
             RunSummary.summary_of(run),
             [LogLine.model_validate(line) for line in lines],
             curves if has_curves(run) else None,

@@ -1,4 +1,4 @@
-"""Word of changed runs, spread from one connection to the data base to all streams of this process."""
+"""Notice of changed runs, spread from one connection to the data base to all streams of this process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = structlog.get_logger(__name__)
 
 
 class Changes:
-    """One stream's ear."""
+    """The changes that one stream waits for."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """The run changed."""
         self._changed.set()
 
@@ -42,23 +42,23 @@ class Live:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._ears: defaultdict[int, set[Changes]] = defaultdict(set)
+        self._streams: defaultdict[int, set[Changes]] = defaultdict(set)
         self._listening: asyncio.Task[None] | None = None
 
     @contextmanager
     def changes_of(self, run_id: int) -> Iterator[Changes]:
-        """An ear for one run."""
+        """The changes of one run."""
         changes = Changes()
-        self._ears[run_id].add(changes)
+        self._streams[run_id].add(changes)
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         try:
             yield changes
         finally:
-            self._ears[run_id].discard(changes)
-            if not self._ears[run_id]:
-                del self._ears[run_id]
-            if not self._ears:
+            self._streams[run_id].discard(changes)
+            if not self._streams[run_id]:
+                del self._streams[run_id]
+            if not self._streams:
                 self._stop()
 
     def _stop(self) -> None:
@@ -71,21 +71,21 @@ class Live:
             try:
                 async with listen(self._url) as listener:
                     # Whatever changed before this moment may not have been heard.
-                    self._tell(set(self._ears))
+                    self._spread(set(self._streams))
                     while True:
-                        self._tell(await listener.heard(SECONDS_A_WAIT))
+                        self._spread(await listener.heard(SECONDS_A_WAIT))
             except NotReady as error:
                 log.warning("listener_lost", reason=error.detail)
             await asyncio.sleep(SECONDS_BETWEEN_TRIES)
 
-    def _tell(self, runs: set[int]) -> None:
-        for run_id in runs & self._ears.keys():
-            for changes in self._ears[run_id]:
-                changes.tell()
+    def _spread(self, runs: set[int]) -> None:
+        for run_id in runs & self._streams.keys():
+            for changes in self._streams[run_id]:
+                changes.notify()
 
 
 def get_live(request: Request) -> Live:
-    """This application's ear on the data base."""
+    """What spreads the changes of this application's data base."""
     live: Live = request.app.state.live
     return live
 

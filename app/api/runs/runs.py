@@ -1,4 +1,4 @@
-"""Runs: what was asked, how far it is, what it said, and stopping or repeating it."""
+"""Runs: what was asked, how far it is, its log, and stopping or repeating it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class JobView(BaseModel):
     total: int | None
     unit: str
     eta_seconds: float | None
-    """Seconds until the phase is done, at its pace so far; null while that cannot be said."""
+    """Seconds until the phase is done, at its pace so far; null while that is unknown."""
     error: JobFailure | None
     worker_name: str | None
     cancel_requested: bool
@@ -156,7 +156,7 @@ class PriorityRequest(StrictModel):
 
 
 class LogLine(BaseModel):
-    """One line that a job said."""
+    """One line of a job's log."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int
@@ -255,7 +255,7 @@ def read_logs(
     since: Annotated[int, Query(ge=0, le=2**63 - 1, description="Id of the last line that you have.")] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 500,
 ) -> LogPage:
-    """What the run's job said after line `since`, oldest first."""
+    """The log of the run's job after line `since`, oldest first."""
     run = runs.get_run(session, run_id)
     lines = [LogLine.model_validate(line) for line in jobs.logs(session, run_id, since, limit)]
     return LogPage(

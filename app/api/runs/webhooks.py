@@ -1,4 +1,4 @@
-"""Webhooks: addresses that are told of runs that ended."""
+"""Webhooks: addresses that runs which ended are reported to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WebhookView(BaseModel):
 
 
 class DeliveryView(BaseModel):
-    """One end of a run that a webhook is told of."""
+    """One end of a run that is reported to a webhook."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int
@@ -73,7 +73,7 @@ def list_webhooks(session: SessionDep) -> Listing[WebhookView]:
 
 @router.post("", status_code=201, responses=responses(409))
 def add_webhook(body: WebhookRequest, session: SessionDep) -> WebhookView:
-    """Adds an address that is told, by POST, of every run that ends from now on in one of `statuses`."""
+    """Adds an address to which every run is reported, by POST, that ends from now on in one of `statuses`."""
     return WebhookView.of(webhooks.register(session, body))
 
 

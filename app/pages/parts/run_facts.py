@@ -12,7 +12,7 @@ from engine.rules import SegmentationRule
 
 FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
 """Fields that lines begin with, in this order."""
-UNTOLD = (
+HIDDEN = (
     "dataset_id",
     "dataset_name",
     "run_id",
@@ -23,19 +23,20 @@ UNTOLD = (
     "lanes",
     "maps",
 )
-"""What the page says elsewhere, or nobody reads."""
+"""What the page shows elsewhere, or nobody reads."""
 
 
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A request or result as lines: models and sources first, what the page tells elsewhere left out."""
+    """A request or result as lines: models and sources first, what the page shows elsewhere left out."""
     shown = {
-        name: value for name, value in values.items() if name not in UNTOLD and value not in (None, [], {})
+        name: value for name, value in values.items() if name not in HIDDEN and value not in (None, [], {})
     }
     names = sorted(shown, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
-    return [(name.replace("_", " "), told(shown[name])) for name in names]
+    return [(name.replace("_", " "), written(shown[name])) for name in names]
 
 
-def told(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value of a request or a result in words."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -43,18 +44,18 @@ def told(value: Any) -> str:
     if isinstance(value, int | float):
         return count(value) if isinstance(value, int) else f"{value:g}"
     if isinstance(value, Mapping) and "rule" in value:
-        return f"{value['name']} ({told(_rule(value['rule']))})"
+        return f"{value['name']} ({written(_rule(value['rule']))})"
     if isinstance(value, Mapping) and "name" in value:
-        rest = {key: item for key, item in value.items() if key not in ("name", *UNTOLD) and item is not None}
-        return f"{value['name']} ({told(rest)})" if rest else str(value["name"])
+        rest = {key: item for key, item in value.items() if key not in ("name", *HIDDEN) and item is not None}
+        return f"{value['name']} ({written(rest)})" if rest else str(value["name"])
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{key.replace('_', ' ')} {told(item)}" for key, item in value.items() if item is not None
+            f"{key.replace('_', ' ')} {written(item)}" for key, item in value.items() if item is not None
         )
     if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
-        return ", ".join(told(item) for item in value)
+        return ", ".join(written(item) for item in value)
     if isinstance(value, list):
-        return "\n".join(told(item) for item in value)
+        return "\n".join(written(item) for item in value)
     return json.dumps(value)
 
 

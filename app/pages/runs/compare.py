@@ -15,7 +15,7 @@ from app.errors import Invalid
 from app.pages.parts.evaluation_figures import SideLine, by_key, side_by_side
 from app.pages.parts.numbers import MISSING
 from app.pages.parts.rendering import PageContext, render, url_of
-from app.pages.parts.run_facts import told
+from app.pages.parts.run_facts import written
 from app.pages.parts.training_curves import CurvesPanel, curves_panel
 from app.services.evaluations import evaluations
 from app.services.runs.kinds import has_curves, word_of
@@ -23,7 +23,7 @@ from app.services.runs.views import MOST_COMPARED, runs_of
 from engine.evaluation.request import Figure
 
 UNCOMPARED = ("folder", "id", "fingerprint", "path", "content_hash", "threads_used")
-"""What differs between any two runs, and says nothing."""
+"""What differs between any two runs, and is of no interest."""
 
 router = APIRouter()
 
@@ -106,7 +106,7 @@ def _flat(values: Mapping[str, Any], under: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= _flat(value, path)
         elif value not in (None, []):
-            found[path] = told(value)
+            found[path] = written(value)
     return found
 
 

@@ -22,7 +22,7 @@ from app.services.runs.queue import Move, Queue
 from app.services.runs.workers import WorkerState
 
 SHOWN_WAITING = 100
-"""Of each queue; a longer one says how many more wait."""
+"""Of each queue; of a longer one there is how many more wait."""
 SHOWN_ENDED = 8
 """Of runs that did not end well, the newest."""
 WORDS = {"default": "Default queue", "interactive": "Interactive queue"}
@@ -119,7 +119,7 @@ class QueueState:
     parts: list[QueuePart]
     ended: list[EndedLine]
     workers: list[WorkerLine]
-    said: str
+    message: str
     """What a move came to, for those who do not see it."""
 
 
@@ -197,7 +197,7 @@ def queue_state(request: Request, session: Session, changed: int | None = None) 
         parts=parts,
         ended=_ended(request, session),
         workers=[_worker_line(request, worker, found) for worker in present],
-        said="" if changed is None else _said(session, changed, parts),
+        message="" if changed is None else _message(session, changed, parts),
     )
 
 
@@ -295,7 +295,7 @@ def _worker_line(request: Request, worker: WorkerState, found: Sequence[Queue]) 
     )
 
 
-def _said(session: Session, run_id: int, parts: Sequence[QueuePart]) -> str:
+def _message(session: Session, run_id: int, parts: Sequence[QueuePart]) -> str:
     for part in parts:
         for line in part.waiting:
             if line.run.id == run_id:

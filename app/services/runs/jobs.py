@@ -6,8 +6,8 @@ queued ──claim──> running ──finish──> succeeded
   │     worker lost
   └───cancel──> cancelled                          any that is over, but for succeeded, ──retry──> queued
 
-Each claim is an attempt. Whoever reports or ends a job says which attempt it speaks for, and is refused once
-another attempt has begun or the job is over.
+Each claim is an attempt. Whoever reports or ends a job names the attempt, and is refused once another attempt
+has begun or the job is over.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_LOG_CHARACTERS = 4000
 
 
 class LostJob(Conflict):
-    """The attempt that speaks is not the one that holds the job: nothing it says is stored."""
+    """The attempt that reports is not the one that holds the job: none of it is stored."""
 
     code = "lost_job"
     title = "Job lost"
@@ -106,7 +106,7 @@ def report(
     message: str | None = None,
     level: str = "info",
 ) -> bool:
-    """Store how far the job is and what it says; returns whether it shall stop.
+    """Store how far the job is, with a message; returns whether it shall stop.
 
     Raises LostJob when `attempt` does not hold the job.
     """
@@ -181,7 +181,7 @@ def fail(
 
 
 def hand_back(session: Session, job_id: int, attempt: int) -> None:
-    """Put a running job into the queue again, as a worker does that was told to stop; a job that was to be
+    """Put a running job into the queue again, as a worker does that was asked to stop; a job that was to be
     cancelled is cancelled instead."""
     job = _held(session, job_id, attempt)
     if job.cancel_requested:
@@ -249,7 +249,7 @@ def recover(session: Session, seconds: float) -> list[int]:
 
 
 def eta_seconds(job: Job) -> float | None:
-    """Seconds until this phase is done, at the pace it had so far; None while that cannot be said."""
+    """Seconds until this phase is done, at the pace it had so far; None while that is unknown."""
     if job.status != JobStatus.running or job.total is None or job.phase_started_at is None:
         return None
     assert job.heartbeat_at is not None, "a running job has reported"

@@ -1,8 +1,8 @@
 """Run kinds: what a kind of run is called, how it is done, and what else the product asks about it.
 
 A kind declares itself once, where its noun's service is (`app/services/<noun>/`), by registering a `RunKind`.
-The worker, webhooks, filters, the API's enum and clones ask `RUN_KINDS`; how a kind is shown is said on the
-side of the pages (`app/pages/parts/kind_pages.py`). `app/services/run_kinds.py` finds all kinds.
+The worker, webhooks, filters, the API's enum and clones ask `RUN_KINDS`; how a kind is shown is declared
+by the pages (`app/pages/parts/kind_pages.py`). `app/services/run_kinds.py` finds all kinds.
 """
 
 from __future__ import annotations

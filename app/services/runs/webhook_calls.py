@@ -1,6 +1,6 @@
 """Sends what webhooks are due: one request each, with an end in time, and never on to where a redirect leads.
 
-Knows no transaction: what an attempt came to is told to whoever asked.
+Knows no transaction: what an attempt came to is returned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Addresses that are told of runs that ended: who they are, what is due to them, and what each try came to.
+"""Addresses to which ended runs are reported: who they are, what is due to them, and what each try came to.
 
 A delivery is written in the transaction in which its run ends, so that none is lost. It is sent later,
 outside of any transaction, and tried again with growing pauses until it arrives or its last attempt has
@@ -53,7 +53,7 @@ class WebhookRequest(StrictModel):
     secret: str | None = Field(None, min_length=8, max_length=500)
     """Signs what is sent; `whsec_` before base64, or any text. It is never shown again."""
     statuses: list[End] = Field(default=["succeeded", "failed", "crashed"], min_length=1)
-    """Which ends of runs are told."""
+    """Which ends of runs are reported."""
 
     @field_validator("url")
     @classmethod
@@ -278,7 +278,7 @@ def sample_message() -> dict[str, Any]:
     return {
         "type": "test",
         "timestamp": None,
-        "data": {"sentence": "RewardScope can reach this address. Ends of runs are told here."},
+        "data": {"sentence": "RewardScope can reach this address. Ends of runs are reported here."},
     }
 
 

@@ -109,9 +109,10 @@ def list_workers(session: Session) -> list[WorkerState]:
 
 
 def largest_memory(session: Session, device: str) -> int | None:
-    """Bytes of the largest live worker that may do a job for this device; None where none is that tells.
+    """Bytes of the largest live worker that may do a job for this device; None where none reports it.
 
-    A worker tells of its GPU where it has one; a job that asks for the CPU is measured by workers of the CPU.
+    A worker with a GPU reports the memory of that; a job that asks for the CPU is measured by workers of the
+    CPU.
     """
     alive = [worker for worker in list_workers(session) if worker.alive and "default" in worker.queues]
     if device == "cpu":

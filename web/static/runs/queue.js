@@ -1,4 +1,4 @@
-// The queue: moves by key, the focus stays with the run that moved, and what a move came to is said.
+// The queue: moves by key, the focus stays with the run that moved, and what a move came to is announced.
 "use strict";
 
 const MOVES = { ArrowUp: "up", ArrowDown: "down", Home: "top" };
@@ -19,9 +19,9 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("htmx:after:swap", () => {
   const queue = document.getElementById("queue");
-  const said = queue?.dataset.said;
-  if (!said || !mover) return;
-  document.getElementById("queue-spoken").textContent = said;
+  const message = queue?.dataset.message;
+  if (!message || !mover) return;
+  document.getElementById("queue-message").textContent = message;
   const row = document.getElementById(mover.row);
   row?.classList.add("moved");
   // The button may be gone, as the one that moves up is at the top: then the run's name has the focus.

@@ -18,7 +18,7 @@ def running(database, settings, lines) -> int:
 
 def test_a_log_without_lines_offers_no_file(browser_client, database, settings):
     page = browser_client.get(f"/runs/{running(database, settings, [])}").text
-    assert "Nothing was said yet." in page
+    assert "The log is empty so far." in page
     assert "log.txt" not in page
 
 

@@ -107,7 +107,7 @@ def awaited(make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 def tell(worker: Worker) -> bool:
-    return bool(awaited(worker.tell_once))
+    return bool(awaited(worker.deliver_once))
 
 
 def test_a_run_that_ends_is_told_once_and_signed(
