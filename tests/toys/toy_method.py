@@ -10,8 +10,7 @@ from engine.training.method import METHODS, Method, MethodFields, Rates
 
 if TYPE_CHECKING:
     from engine.training.loops.offline import OfflineData
-    from engine.training.loops.pairs import PairLosses
-    from engine.training.losses.dpo import SideLogprobs
+    from engine.training.losses.dpo import PairLosses, SideLogprobs
     from engine.training.method_loop import MethodLoop
 
 
@@ -29,7 +28,7 @@ def simpo_losses(chosen: SideLogprobs, rejected: SideLogprobs, *, beta: float, t
     """loss = -log sigmoid(beta * (mean chosen logprob - mean rejected logprob) - target), eq. 6."""
     from torch.nn.functional import logsigmoid
 
-    from engine.training.loops.pairs import PairLosses
+    from engine.training.losses.dpo import PairLosses
     from engine.training.masked import masked_sum
 
     means = [

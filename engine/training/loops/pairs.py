@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from engine.training.loops.offline import (
@@ -21,20 +19,11 @@ from engine.training.loops.offline import (
     row_of,
     side_batch,
 )
-from engine.training.losses.dpo import SideLogprobs
+from engine.training.losses.dpo import PairLosses, SideLogprobs
 from engine.training.masked import weighted_mean
 from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES, Side
-
-
-class PairLosses(NamedTuple):
-    """What a method makes of some pairs, one number a pair."""
-
-    losses: Float[Tensor, " batch"]
-    margins: Float[Tensor, " batch"]
-    """Above 0 where the chosen response is preferred, without gradient: for the curves."""
-
 
 PairLoss = Callable[[SideLogprobs, SideLogprobs], PairLosses]
 """From the chosen and the rejected side. Reference log-probabilities are NaN unless the method `compares`."""

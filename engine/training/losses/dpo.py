@@ -74,6 +74,14 @@ class SideLogprobs:
         return self.mask.sum(dim=1)
 
 
+class PairLosses(NamedTuple):
+    """What a method makes of some pairs, one number a pair."""
+
+    losses: Float[Tensor, " batch"]
+    margins: Float[Tensor, " batch"]
+    """Above 0 where the chosen response is preferred, without gradient: for the curves."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreferenceLoss:
     """A loss to go down, and what a log wants to know of it. All but `loss` are detached."""
