@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from engine.endings import about_endings
 from engine.errors import EngineError, ModelError, RequestError, ResourceError
 from engine.logprobs import Head, HeadWeights
 from engine.model_files import ModelInfo, ModelKind, inspect_model
@@ -47,6 +48,9 @@ class LoadedModel:
     """Sentences for the log of a job: what is unusual about this model."""
     plan: Any = None
     """How it is read, found out once: see `reading.plan_of`."""
+    skipped_padding: int | None = None
+    """The token after which a reward model gives no value of its own but that before it, found out with the
+    plan: see `reading.value_places`."""
     threads: int | None = None
     """How many threads read it fastest, found out once: see `reading.fitting_threads`."""
     same_tokens: WeakSet[LoadedModel] = field(default_factory=WeakSet)
@@ -205,7 +209,10 @@ def _read(
         raise ModelError(f"The model `{reference.path}` cannot be loaded: {_one_line(error)}.") from error
     made_anew = frozenset({"score.weight", "lm_head.weight"} if fresh_head else ())
     notes = check_loaded(reference.path, info.folder, model, report, made_anew)
-    return LoadedModel(info, model, _tokenizer(reference, info), device, dtype, notes)
+    tokenizer = _tokenizer(reference, info)
+    if info.kind == "causal_lm":
+        notes += about_endings(tokenizer, info.eos_token_ids)
+    return LoadedModel(info, model, tokenizer, device, dtype, notes)
 
 
 def _tokenizer(reference: ModelReference, info: ModelInfo) -> Any:

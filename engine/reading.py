@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Int64
 
 from engine.errors import ModelError
 from engine.language_models import LoadedModel
@@ -71,26 +71,54 @@ def read_tracks(
 
 @torch.inference_mode()
 def read_values(
-    loaded: LoadedModel, rows: Sequence[Row], token_budget: int
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    token_budget: int,
+    closings: Sequence[Sequence[Int32[np.ndarray, " _closing"]]] | None = None,
 ) -> list[list[Float32[np.ndarray, " response+1"]]]:
-    """What a reward model reads after the prompt and after every token; NaN where there is no prompt."""
+    """What a reward model gives the prompt and what has been said after every token, as its own forward pass
+    would; NaN where there is no prompt.
+
+    closings: what is read after each branch of each row before the value of the whole is taken.
+    """
     plan = plan_of(loaded)
+    ends = closings or [[branch[:0] for branch in row.branches] for row in rows]
     values: list[list[np.ndarray]] = [[] for _ in rows]
-    for batch in batches(rows, token_budget, plan):
-        chosen = [rows[index] for index in batch]
+    closed = [
+        Row(row.prompt, tuple(np.concatenate(pair) for pair in zip(row.branches, of_row, strict=True)))
+        for row, of_row in zip(rows, ends, strict=True)
+    ]
+    for batch in batches(closed, token_budget, plan):
         if plan == "prefixes":
-            read = _prefix_values(loaded, chosen[0], token_budget)
-        else:
-            read = _array(loaded.values(hidden_states(loaded, chosen, plan)))
+            [index] = batch
+            values[index] = _prefix_values(loaded, rows[index], ends[index], token_budget)
+            continue
+        read = _array(loaded.values(hidden_states(loaded, [closed[index] for index in batch], plan)))
         start = 0
         for index in batch:
-            for branch in rows[index].branches:
-                one = read[start : start + len(branch) + 1].copy()
+            for branch, closing in zip(rows[index].branches, ends[index], strict=True):
+                one = read[start + value_places(branch, closing, loaded.skipped_padding)]
                 if not len(rows[index].prompt):
                     one[0] = np.nan
                 values[index].append(one)
-                start += len(one)
+                start += len(branch) + len(closing) + 1
     return values
+
+
+def value_places(
+    branch: Int32[np.ndarray, " response"], closing: Int32[np.ndarray, " closing"], padding: int | None
+) -> Int64[np.ndarray, " response+1"]:
+    """Which readings of a branch and its closing, which begin with that of the prompt, are the values of the
+    prompt, after every token, and of the whole.
+
+    The whole is read after its closing, and none after a token that the model takes for padding: transformers
+    reads a classifier at the last token that is not its pad token, be that the EOS.
+    """
+    at = np.arange(len(branch) + len(closing) + 1)
+    if padding is not None:
+        counts = np.concatenate([[True], branch != padding, closing != padding])
+        at = np.maximum.accumulate(np.where(counts, at, 0))
+    return np.append(at[: len(branch)], at[-1])
 
 
 def batches(rows: Sequence[Row], token_budget: int, plan: Plan) -> Iterator[list[int]]:
@@ -175,19 +203,21 @@ def own_logits(loaded: LoadedModel, row: Row) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _prefix_values(loaded: LoadedModel, row: Row, token_budget: int) -> np.ndarray:
-    """The value of every prefix, each read by itself as a whole text."""
+def _prefix_values(
+    loaded: LoadedModel, row: Row, closings: Sequence[np.ndarray], token_budget: int
+) -> list[np.ndarray]:
+    """The value of every prefix of every branch, each closed and read by itself as a whole text."""
     values = []
-    for branch in row.branches:
+    for branch, closing in zip(row.branches, closings, strict=True):
         whole = np.concatenate([row.prompt, branch])
         shortest = len(row.prompt)
-        prefixes = [whole[:end] for end in range(max(shortest, 1), len(whole) + 1)]
-        if not shortest:
-            values.append(np.full(1, np.nan, np.float32))
+        prefixes = [np.concatenate([whole[:end], closing]) for end in range(max(shortest, 1), len(whole) + 1)]
+        parts = [] if shortest else [np.full(1, np.nan, np.float32)]
         together = max(1, token_budget // max(len(whole), 1))
         for start in range(0, len(prefixes), together):
-            values.append(_whole_values(loaded, prefixes[start : start + together]))
-    return np.concatenate(values)
+            parts.append(_whole_values(loaded, prefixes[start : start + together]))
+        values.append(np.concatenate(parts))
+    return values
 
 
 def _whole_values(loaded: LoadedModel, sequences: Sequence[np.ndarray]) -> np.ndarray:
@@ -318,6 +348,11 @@ def _find_plan(loaded: LoadedModel) -> Plan:
     if loaded.info.kind == "sequence_classifier":
         if not _is_read_at_every_token(loaded, rows):
             return "prefixes"
+        if loaded.skipped_padding is not None and loaded.skipped_padding == loaded.tokenizer.eos_token_id:
+            loaded.notes.append(
+                f"`{loaded.info.path}` pads with its EOS: its own forward pass takes a closing EOS for "
+                "padding and gives the value before it. So it is read here; its EOS never changes a value."
+            )
     else:
         if not _is_causal(loaded, rows):
             raise ModelError(
@@ -387,11 +422,24 @@ def _is_read_at_every_token(loaded: LoadedModel, rows: Sequence[Row]) -> bool:
     score = getattr(loaded.model, "score", None)
     if not isinstance(score, torch.nn.Linear) or not _is_causal(loaded, rows):
         return False
+    padding = loaded.model.config.get_text_config().pad_token_id
     sequence = np.concatenate([rows[0].prompt, rows[0].branches[0]])
+    sequence = np.where(sequence == padding, (sequence + 1) % loaded.vocab_size, sequence)
+    if padding is None or not 0 <= padding < loaded.vocab_size:
+        return _is_read_at(loaded, sequence, -1)
+    padded = np.append(sequence, np.int32(padding))
+    if _is_read_at(loaded, padded, -2):
+        loaded.skipped_padding = padding
+        return _is_read_at(loaded, sequence, -1)
+    return _is_read_at(loaded, padded, -1)
+
+
+def _is_read_at(loaded: LoadedModel, sequence: np.ndarray, place: int) -> bool:
+    """Whether the model's own forward pass gives the value at this place of a sequence."""
     own = loaded.model(input_ids=_tensor(sequence[None], loaded)).logits[0, 0].float()
     read = loaded.values(_padded_states(loaded, [sequence])[0])
     tolerance = PROBE_TOLERANCE.get(loaded.dtype, 0.1) * float(read.std().clamp(min=1e-12))
-    return abs(float(read[-1] - own)) <= tolerance
+    return abs(float(read[place] - own)) <= tolerance
 
 
 def _positions_depend_on_length(loaded: LoadedModel) -> bool:

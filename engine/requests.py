@@ -5,6 +5,7 @@ Imports no torch, so that the web process may use it.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Literal
 
 from pydantic import Field
@@ -43,5 +44,8 @@ class ScoreRequest(StrictModel):
     """A longer response is refused with its row named."""
     append_eos: bool = True
     """Whether the response is scored with its EOS, as training sees it."""
+    template_date: date | None = None
+    """What a chat template that writes today's date takes for it, so that the same request reads the same
+    text on any day. None: the day it is read."""
     chunk_pairs: int = Field(128, ge=1)
     """Pairs a report: rows are sorted by length within a chunk, and a restart goes on after the last one."""

@@ -182,7 +182,7 @@ def values_of(
     ]
     _check_ids(own, [loaded])
     grouped = _by_prompt(own, request.token_budget)
-    read = read_values(loaded, grouped.rows, request.token_budget)
+    read = read_values(loaded, grouped.rows, request.token_budget, grouped.closings)
     return [
         _on_tokens_of(one, theirs, _with_missing(read[row][branch], len(theirs.ids) + 1))
         for one, theirs, (row, branch) in zip(responses, own, grouped.places, strict=True)
@@ -197,6 +197,8 @@ def _tokens_of(
         loaded.tokenizer,
         append_eos=request.append_eos,
         max_response_tokens=request.max_response_tokens,
+        judged=loaded.info.kind == "sequence_classifier",
+        template_date=request.template_date,
     )
 
 
@@ -204,12 +206,15 @@ class _Grouped(NamedTuple):
     rows: list[Row]
     places: list[tuple[int, int]]
     """Row and branch of each response."""
+    closings: list[list[np.ndarray]]
+    """What is read after each branch of each row."""
 
 
 def _by_prompt(responses: Iterable[TokenisedResponse], token_budget: int) -> _Grouped:
     """Rows of responses that continue the same prompt, each row within the token budget if it can be."""
     prompts: list[np.ndarray] = []
     branches: list[list[np.ndarray]] = []
+    closings: list[list[np.ndarray]] = []
     used: list[int] = []
     open_row: dict[bytes, int] = {}
     places = []
@@ -220,11 +225,13 @@ def _by_prompt(responses: Iterable[TokenisedResponse], token_budget: int) -> _Gr
             row = open_row[one.prompt.tobytes()] = len(prompts)
             prompts.append(one.prompt)
             branches.append([])
+            closings.append([])
             used.append(len(one.prompt))
         places.append((row, len(branches[row])))
         branches[row].append(ids)
-        used[row] += len(ids)
-    return _Grouped([Row(p, tuple(b)) for p, b in zip(prompts, branches, strict=True)], places)
+        closings[row].append(one.closing if one.seen == len(one.ids) else one.closing[:0])
+        used[row] += len(ids) + len(one.closing)
+    return _Grouped([Row(p, tuple(b)) for p, b in zip(prompts, branches, strict=True)], places, closings)
 
 
 def _with_missing(seen: np.ndarray, length: int) -> np.ndarray:

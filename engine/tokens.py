@@ -1,23 +1,35 @@
 """Prompt and response as tokens that know which characters they stand for.
 
-Tokenizers arrive as arguments (fast ones of transformers). Offsets are code points.
+What a model reads is one text, tokenised once: a conversation as its chat template writes it, or the row's
+prompt with its response behind it. The response is the tokens that hold any of its characters, so that a
+token across the seam (a space that a tokenizer takes to the word after it, two letters that merge) is the
+response's, and the prompt ends before it. What ends the turn belongs to the response too; what a template
+writes after that is read by reward models alone. Tokenizers arrive as arguments (fast ones of transformers).
+Offsets are code points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 from tokenizers.decoders import DecodeStream
 
+from engine.conversations import ChatTemplate
+from engine.endings import Marks, marks_of
 from engine.errors import DataError, ModelError
-from engine.types import Message, PreferencePair, Response, RewardMap, Side
+from engine.types import PreferencePair, Response, RewardMap, Side
 
 CONTEXT_OF_DECODING = 16
 """Tokens of a prompt that are decoded before a response: a word's first space depends on what precedes it."""
+
+
+def _nothing() -> Int32[np.ndarray, " none"]:
+    return np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +40,21 @@ class TokenisedResponse:
     side: Side
     response: Response
     prompt: Int32[np.ndarray, " prompt"]
-    """The same for both sides, unless one of them needed more of the context."""
+    """The same for both sides, unless a token across the seam or the context needed more of it in one."""
     ids: Int32[np.ndarray, " response"]
+    """The policy's words, and what ends its turn."""
     offsets: Int32[np.ndarray, "response 2"]
-    """Code points [start, end) of the response text, together all of it; the EOS has (length, length)."""
+    """Code points [start, end) of the response text, together all of it; what ends the turn has (length,
+    length)."""
     eos: str | None
-    """How the tokenizer writes its EOS where the last token is one."""
+    """How the last token is written where it ends the turn or is an EOS."""
     cut_prompt_tokens: int = 0
     """Prompt tokens that were cut from the left."""
     seen: int = 0
     """Response tokens that fit the context, from the left; those beyond are missing."""
+    closing: Int32[np.ndarray, " closing"] = field(default_factory=_nothing)
+    """What a reward model reads after the response, and gives its value there: what the template or the
+    tokenizer writes last, such as a newline or a [SEP]. Empty for policies."""
 
     @property
     def name(self) -> str:
@@ -63,45 +80,68 @@ class TokenisedResponse:
 
 
 def tokenise(
-    pairs: Sequence[PreferencePair], tokenizer: Any, *, append_eos: bool, max_response_tokens: int
+    pairs: Sequence[PreferencePair],
+    tokenizer: Any,
+    *,
+    append_eos: bool,
+    max_response_tokens: int,
+    judged: bool = False,
+    template_date: date | None = None,
 ) -> list[TokenisedResponse]:
     """All responses of the pairs, chosen before rejected, not yet cut to any context.
+
+    append_eos: whether the responses are over: with what ends the turn in the template, or with the EOS where
+    it writes nothing or there is none. judged: as a reward model reads them, to the end of the rendered
+    conversation and with nothing that its template does not write. template_date: what a template that writes
+    today's date takes for it; None: today.
 
     Raises DataError with the row's name for an empty response, one that is too long, or a conversation that
     the chat template refuses; ModelError where there is no chat template.
     """
-    prompts = [_prompt_text(pair, tokenizer) for pair in pairs]
-    subjects = [
-        (pair, prompt, side, response)
-        for pair, prompt in zip(pairs, prompts, strict=True)
-        for side, response in pair.sides()
+    for pair in pairs:
+        for side, response in pair.sides():
+            if not response.text:
+                raise DataError(
+                    f"The {side} response of row `{pair.key}` is empty; give it a text or drop the row."
+                )
+    marks = marks_of(tokenizer)
+    template = ChatTemplate(tokenizer, template_date)
+    texts = [
+        text for pair in pairs for text in _whole_texts(pair, tokenizer, template, marks, append_eos, judged)
     ]
-    for pair, _, side, response in subjects:
-        if not response.text:
-            raise DataError(
-                f"The {side} response of row `{pair.key}` is empty; give it a text or drop the row."
-            )
-    prompt_ids = _encode_prompts(prompts, tokenizer)
-    responses = _encode_responses(
-        [(prompt, response.text) for _, prompt, _, response in subjects], prompt_ids, tokenizer
-    )
-    ends = {False: tokenizer.eos_token_id}
-    if any(not isinstance(pair.prompt, str) for pair in pairs):
-        ends[True] = _end_of_turn(tokenizer)
+    subjects = [(pair, side, response) for pair in pairs for side, response in pair.sides()]
+    encoded = _encode([_PlainText(one.text, one.has_special_tokens) for one in texts], tokenizer)
     tokenised = []
-    for (pair, prompt, side, response), encoded in zip(subjects, responses, strict=True):
-        end = ends[not isinstance(pair.prompt, str)]
-        ids, offsets, eos = _with_end(encoded, len(response.text), tokenizer, end, append_eos)
-        one = TokenisedResponse(pair.key, side, response, prompt_ids[prompt], ids, offsets, eos, 0, len(ids))
+    for (pair, side, response), text, tokens in zip(subjects, texts, encoded, strict=True):
+        one = _split(pair.key, side, response, text, tokens, tokenizer, marks)
         _check(one, max_response_tokens)
         tokenised.append(one)
     return tokenised
 
 
-def tokenise_prompts(pairs: Sequence[PreferencePair], tokenizer: Any) -> list[Int32[np.ndarray, " prompt"]]:
-    """The prompts alone, as `tokenise` reads them. Raises as it does."""
-    texts = [_prompt_text(pair, tokenizer) for pair in pairs]
-    ids = _encode_prompts(texts, tokenizer)
+def tokenise_prompts(
+    pairs: Sequence[PreferencePair],
+    tokenizer: Any,
+    *,
+    beginnings: Sequence[str] | None = None,
+    template_date: date | None = None,
+) -> list[Int32[np.ndarray, " prompt"]]:
+    """What a policy is given to answer each prompt, with the beginning of an answer behind it where there is
+    one. Raises as `tokenise` does."""
+    template = ChatTemplate(tokenizer, template_date)
+    begun = beginnings or [""] * len(pairs)
+    texts = []
+    for pair, beginning in zip(pairs, begun, strict=True):
+        if isinstance(pair.prompt, str):
+            texts.append(_PlainText(pair.prompt + beginning, _is_rendered(pair.prompt, tokenizer)))
+        else:
+            _check_template(pair.key, tokenizer)
+            texts.append(_PlainText(template.opened(pair.key, pair.prompt) + beginning, True))
+    different = list(dict.fromkeys(texts))
+    ids = {
+        text: np.array(one.ids or _bos(tokenizer), np.int32)
+        for text, one in zip(different, _encode(different, tokenizer), strict=True)
+    }
     return [ids[text] for text in texts]
 
 
@@ -111,115 +151,143 @@ def fit(one: TokenisedResponse, context: int | None, bos: int | None = None) -> 
     At least one prompt token stays, so that the first response token has a prediction; response tokens that
     do not fit then are not seen.
     """
-    total = len(one.prompt) + len(one.ids)
-    if context is None or total <= context:
+    length = len(one.ids) + len(one.closing)
+    if context is None or len(one.prompt) + length <= context:
         return one
-    room = max(context - len(one.ids), min(1, len(one.prompt)))
-    prompt = one.prompt if room >= len(one.prompt) else _last(one.prompt, room, bos)
-    return replace(
-        one,
-        prompt=prompt,
-        cut_prompt_tokens=len(one.prompt) - len(prompt),
-        seen=min(len(one.ids), context - len(prompt)),
-    )
+    prompt = last_tokens_of(one.prompt, max(context - length, 1), bos)
+    seen = min(len(one.ids), context - len(prompt))
+    return replace(one, prompt=prompt, cut_prompt_tokens=len(one.prompt) - len(prompt), seen=seen)
 
 
-def _last(prompt: Int32[np.ndarray, " prompt"], room: int, bos: int | None) -> Int32[np.ndarray, " kept"]:
+def last_tokens_of(
+    prompt: Int32[np.ndarray, " prompt"], room: int, bos: int | None
+) -> Int32[np.ndarray, " kept"]:
     """The last `room` tokens, of which the first is the BOS where the prompt begins with one."""
+    if room >= len(prompt):
+        return prompt
     if room == 0 or prompt[0] != bos:
         return prompt[len(prompt) - room :]
     return np.concatenate([prompt[:1], prompt[len(prompt) - room + 1 :]])
 
 
-def ends_of_responses(tokenizer: Any, prompts: Iterable[str | tuple[Message, ...]]) -> list[int]:
-    """The tokens after which a response to one of these prompts is over: the EOS, and where a prompt is a
-    conversation also what the chat template ends a turn with."""
-    ends = [tokenizer.eos_token_id]
-    if any(not isinstance(prompt, str) for prompt in prompts):
-        ends.append(_end_of_turn(tokenizer))
-    return list(dict.fromkeys(end for end in ends if end is not None))
+def common_prompt(responses: Sequence[TokenisedResponse]) -> Int32[np.ndarray, " common"]:
+    """The tokens that all their prompts begin with: prompts part where a token lies across the seam."""
+    first, *others = (one.prompt for one in responses)
+    length = len(first)
+    for other in others:
+        length = min(length, len(other))
+        differs = np.flatnonzero(first[:length] != other[:length])
+        length = int(differs[0]) if len(differs) else length
+    return first[:length]
 
 
 # ------------------------------------------------------------------------------------------------- encoding
 
 
-class PromptText(NamedTuple):
-    """A prompt as text; special tokens are in it where a chat template wrote them."""
+class _PlainText(NamedTuple):
+    """A text to tokenise; special tokens are in it where a chat template wrote them."""
 
     text: str
     has_special_tokens: bool
 
 
+class _Whole(NamedTuple):
+    """All that a model reads of one response, and where in it the response stands, in code points."""
+
+    text: str
+    has_special_tokens: bool
+    start: int
+    end: int
+    """Where the response's own text ends."""
+    turn_end: int
+    """Where what ends the turn ends; `end` where the text holds nothing that does."""
+    places: Int32[np.ndarray, " answer+1"]
+    """For every position in [start, end] the one in the response as the row has it."""
+    ending: str | None
+    """How what ends the turn is written."""
+    appends_eos: bool
+    """Whether the EOS follows, unless it is there already."""
+    is_closed: bool
+    """Whether what stands after the turn, or what the tokenizer puts at the end, is read."""
+
+
 class _Encoded(NamedTuple):
     ids: list[int]
     offsets: list[tuple[int, int]]
+    added: list[int]
+    """Special tokens that the tokenizer puts behind every text."""
 
 
-def _prompt_text(pair: PreferencePair, tokenizer: Any) -> PromptText:
+def _whole_texts(
+    pair: PreferencePair,
+    tokenizer: Any,
+    template: ChatTemplate,
+    marks: Marks,
+    append_eos: bool,
+    judged: bool,
+) -> list[_Whole]:
+    """What a model reads of each side of a pair."""
+    answers = [response.text for _, response in pair.sides()]
     if isinstance(pair.prompt, str):
-        # Data sets hold prompts that a template rendered; a second BOS is what no model was trained on.
-        rendered = bool(tokenizer.bos_token) and pair.prompt.startswith(tokenizer.bos_token)
-        return PromptText(pair.prompt, rendered)
-    return PromptText(_render(pair.key, pair.prompt, tokenizer), True)
+        special, start = _is_rendered(pair.prompt, tokenizer), len(pair.prompt)
+        return [
+            _Whole(
+                pair.prompt + answer,
+                special,
+                start,
+                start + len(answer),
+                start + len(answer),
+                np.arange(len(answer) + 1, dtype=np.int32),
+                None,
+                append_eos,
+                judged,
+            )
+            for answer in answers
+        ]
+    _check_template(pair.key, tokenizer)
+    texts = []
+    for one in template.answered(pair.key, pair.prompt, answers):
+        length, tokens = marks.ending(one.after)
+        whole = one.text
+        if not append_eos or not (length or judged):
+            whole, length, tokens = one.text[: one.end], 0, ()
+        ending = (tokens[-1] if tokens else one.after[:length].strip()) or None
+        texts.append(
+            _Whole(
+                whole,
+                True,
+                one.start,
+                one.end,
+                one.end + length,
+                one.places,
+                ending,
+                append_eos and not (length or judged),
+                append_eos and judged,
+            )
+        )
+    return texts
 
 
-def _render(key: str, messages: Iterable[Message], tokenizer: Any) -> str:
+def _is_rendered(prompt: str, tokenizer: Any) -> bool:
+    """Whether a template wrote this prompt of a data set: a second BOS is what no model was trained on."""
+    return bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+
+
+def _check_template(key: str, tokenizer: Any) -> None:
     if not tokenizer.chat_template:
         raise ModelError(
             f"Row `{key}` is a conversation, but the tokenizer has no chat template; use a chat model, add a "
             "template to the tokenizer, or give the prompt as plain text."
         )
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # A template is a program of its author's and may raise anything.
-        raise DataError(f"The chat template refuses the conversation of row `{key}`: {error}") from error
-    return str(text)
 
 
-def _encode_prompts(prompts: Iterable[PromptText], tokenizer: Any) -> dict[PromptText, np.ndarray]:
-    """Token ids of every different prompt; a prompt without tokens becomes the BOS where there is one."""
-    different = list(dict.fromkeys(prompts))
-    encoded = _encode(different, tokenizer)
-    beginning = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return {
-        prompt: np.array(one.ids or beginning, np.int32)
-        for prompt, one in zip(different, encoded, strict=True)
-    }
+def _bos(tokenizer: Any) -> list[int]:
+    """What stands for a prompt without tokens: the BOS where there is one."""
+    return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
 
 
-def _encode_responses(
-    subjects: Sequence[tuple[PromptText, str]], prompt_ids: dict[PromptText, np.ndarray], tokenizer: Any
-) -> list[_Encoded]:
-    """Tokens of each response after its prompt.
-
-    The whole text is tokenised, and what follows the prompt's tokens is the response. Where the two texts
-    merge at the seam, the response is tokenised by itself, so that both sides keep the same prompt.
-    """
-    whole = _encode(
-        [PromptText(prompt.text + text, prompt.has_special_tokens) for prompt, text in subjects], tokenizer
-    )
-    responses: list[_Encoded | None] = [
-        _after(one, prompt_ids[prompt], len(prompt.text))
-        for one, (prompt, _) in zip(whole, subjects, strict=True)
-    ]
-    merged = [index for index, response in enumerate(responses) if response is None]
-    alone = _encode([PromptText(subjects[index][1], True) for index in merged], tokenizer)
-    for index, one in zip(merged, alone, strict=True):
-        responses[index] = one
-    return [response for response in responses if response is not None]
-
-
-def _after(whole: _Encoded, prompt: np.ndarray, length: int) -> _Encoded | None:
-    """What follows the prompt, with offsets from the end of the prompt's text; None where it is no prefix."""
-    tokens = len(prompt)
-    if len(whole.ids) <= tokens or whole.ids[:tokens] != prompt.tolist():
-        return None
-    return _Encoded(whole.ids[tokens:], [(s - length, e - length) for s, e in whole.offsets[tokens:]])
-
-
-def _encode(texts: Sequence[PromptText], tokenizer: Any) -> list[_Encoded]:
-    """Token ids and offsets; special tokens that the tokenizer would put at the end are left away."""
+def _encode(texts: Sequence[_PlainText], tokenizer: Any) -> list[_Encoded]:
+    """Token ids and offsets, and apart from them what the tokenizer puts at the end."""
     encoded: list[_Encoded | None] = [None] * len(texts)
     for has_special_tokens in (False, True):
         places = [place for place, text in enumerate(texts) if text.has_special_tokens is has_special_tokens]
@@ -252,37 +320,60 @@ def _without_end(ids: list[int], offsets: list[tuple[int, int]], special: list[i
         end -= 1
     if end == 0:  # An empty text: what stands there belongs to the beginning.
         end = min(1, len(ids))
-    return _Encoded(ids[:end], offsets[:end])
+    return _Encoded(ids[:end], offsets[:end], ids[end:])
 
 
-def _end_of_turn(tokenizer: Any) -> int | None:
-    """The token with which the chat template ends an answer: some models end a turn with another token than
-    a text, and that is the one which training teaches. The EOS where the template writes none."""
-    eos: int | None = tokenizer.eos_token_id
-    answer = "An answer."
-    turns = [{"role": "user", "content": "A question."}, {"role": "assistant", "content": answer}]
-    try:
-        rendered = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception:  # A template is a program of its author's and may raise anything.
-        return eos
-    tail = rendered.rpartition(answer)[2]
-    special = set(tokenizer.all_special_ids)
-    ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
-    return next((one for one in ids if one in special), eos)
-
-
-def _with_end(
-    encoded: _Encoded, length: int, tokenizer: Any, end: int | None, append: bool
-) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """Ids and covering offsets, with `end` as the last token where it is wanted and not there already."""
+def _split(
+    key: str,
+    side: Side,
+    response: Response,
+    text: _Whole,
+    encoded: _Encoded,
+    tokenizer: Any,
+    marks: Marks,
+) -> TokenisedResponse:
+    """The tokens of a whole text as prompt, response and what closes it."""
     ids = np.array(encoded.ids, np.int32)
-    offsets = cover(np.array(encoded.offsets, np.int32).reshape(-1, 2), length)
-    ends = end is not None and len(ids) > 0 and int(ids[-1]) == end
-    if append and end is not None and not ends:
-        ids = np.append(ids, np.int32(end))
-        offsets = np.concatenate([offsets, np.full((1, 2), length, np.int32)])
-        ends = True
-    return ids, offsets, str(tokenizer.convert_ids_to_tokens(end)) if ends else None
+    starts, ends = np.array(encoded.offsets, np.int32).reshape(-1, 2).T
+    is_mark = np.isin(ids, list(marks.ids))
+    # A mark may swallow white space beside it, and is the template's all the same.
+    belongs = (ends > text.start) & ~(is_mark & (starts < text.start))
+    first = _first(belongs, len(ids))
+    # White space may have offsets of no width: at the end of the text it is the response's own.
+    is_after = (starts >= text.end) | (is_mark & (ends > text.end))
+    own_end = max(first, _first(is_after & (text.end < len(text.text)), len(ids)))
+    is_closing = (starts >= text.turn_end) & (text.turn_end < len(text.text))
+    turn_end = own_end if text.turn_end == text.end else max(own_end, _first(is_closing, len(ids)))
+    last = len(text.places) - 1
+    inside = np.stack([starts[first:own_end], ends[first:own_end]], axis=1) - text.start
+    offsets = cover(text.places[np.clip(inside, 0, last)], len(response.text))
+    ended = turn_end - own_end
+    eos = text.ending if ended else None
+    closing = np.concatenate([ids[turn_end:], np.array(encoded.added, np.int32)])
+    ids, prompt = ids[first:turn_end], ids[:first]
+    if not ended and len(ids) and ids[-1] == tokenizer.eos_token_id:
+        eos = str(tokenizer.convert_ids_to_tokens(int(ids[-1])))
+    elif text.appends_eos and tokenizer.eos_token_id is not None:
+        ids, ended = np.append(ids, np.int32(tokenizer.eos_token_id)), 1
+        eos = str(tokenizer.convert_ids_to_tokens(tokenizer.eos_token_id))
+        closing = closing[int(bool(len(closing)) and closing[0] == ids[-1]) :]
+    ending = np.full((ended, 2), len(response.text), np.int32)
+    return TokenisedResponse(
+        key,
+        side,
+        response,
+        prompt if len(prompt) else np.array(_bos(tokenizer), np.int32),
+        ids,
+        np.concatenate([offsets, ending]),
+        eos,
+        0,
+        len(ids),
+        closing if text.is_closed else _nothing(),
+    )
+
+
+def _first(holds: Bool[np.ndarray, " tokens"], otherwise: int) -> int:
+    return int(np.argmax(holds)) if holds.any() else otherwise
 
 
 def _check(one: TokenisedResponse, max_response_tokens: int) -> None:

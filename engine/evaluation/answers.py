@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from engine.endings import ends_of_responses
 from engine.language_models import LoadedModel
 from engine.ragged import Row
 from engine.reading import read_tracks
 from engine.sampling import Drawn, sample
 from engine.tasks import Choice, Task
-from engine.tokens import TokenisedResponse, decode, ends_of_responses, tokenise, tokenise_prompts
+from engine.tokens import TokenisedResponse, common_prompt, decode, tokenise, tokenise_prompts
 from engine.types import Message, PreferencePair, Response
 
 _NO_LIMIT = 2**31 - 1
@@ -50,14 +51,10 @@ class Options(NamedTuple):
 
 def given(loaded: LoadedModel, tasks: Sequence[Task]) -> list[Given]:
     """What the policy is given of every task. Raises DataError and ModelError as `tokens.tokenise` does."""
-    prompts = tokenise_prompts([_pair(task, "") for task in tasks], loaded.tokenizer)
-    beginning = [place for place, task in enumerate(tasks) if task.prefix]
-    begun = _tokenised(loaded, [_pair(tasks[place], tasks[place].prefix) for place in beginning])
-    prefixes = {place: one.ids for place, one in zip(beginning, begun, strict=True)}
-    return [
-        _fitted(np.concatenate([prompt, prefixes.get(place, prompt[:0])]), loaded, task.max_new_tokens)
-        for place, (task, prompt) in enumerate(zip(tasks, prompts, strict=True))
-    ]
+    prompts = tokenise_prompts(
+        [_pair(task, "") for task in tasks], loaded.tokenizer, beginnings=[task.prefix for task in tasks]
+    )
+    return [_fitted(prompt, loaded, task.max_new_tokens) for task, prompt in zip(tasks, prompts, strict=True)]
 
 
 def draw(
@@ -76,7 +73,7 @@ def draw(
         loaded.model,
         [one.ids for one in rows for _ in range(samples)],
         [_seed(seed, task.key, number) for task in tasks for number in range(samples)],
-        eos=ends_of_responses(loaded.tokenizer, [prompt_of(task) for task in tasks]),
+        eos=ends_of_responses(loaded.tokenizer, loaded.info.eos_token_ids),
         max_new_tokens=[task.max_new_tokens for task in tasks for _ in range(samples)],
         temperature=temperature,
         top_p=top_p,
@@ -128,9 +125,15 @@ def options(loaded: LoadedModel, tasks: Sequence[Task]) -> list[Options]:
     found = []
     for task in tasks:
         branches = [next(remaining) for _ in _choice(task).options]
+        prompt = common_prompt(branches)
+        own = [one.prompt[len(prompt) :] for one in branches]
         # A token that stands across the seam belongs to the option.
-        starts = [int((one.offsets[:, 1] <= len(task.prefix)).sum()) for one in branches]
-        found.append(Options(_row(branches, loaded.info.context), starts))
+        starts = [
+            len(before) + int((one.offsets[:, 1] <= len(task.prefix)).sum())
+            for before, one in zip(own, branches, strict=True)
+        ]
+        ids = [np.concatenate([before, one.ids]) for before, one in zip(own, branches, strict=True)]
+        found.append(Options(_row(prompt, ids, loaded.info.context), starts))
     return found
 
 
@@ -162,14 +165,17 @@ def _fitted(ids: Int32[np.ndarray, " given"], loaded: LoadedModel, most: int) ->
     return Given(ids[cut:], cut)
 
 
-def _row(options: Sequence[TokenisedResponse], context: int | None) -> Row:
+def _row(
+    prompt: Int32[np.ndarray, " prompt"],
+    options: Sequence[Int32[np.ndarray, " _option"]],
+    context: int | None,
+) -> Row:
     """The options after their prompt, of which as much stays as the longest option leaves."""
-    prompt = options[0].prompt
     if context is not None:
-        room = max(1, context - max(len(one.ids) for one in options))
+        room = max(1, context - max(len(ids) for ids in options))
         prompt = prompt[max(0, len(prompt) - room) :]
     most = None if context is None else context - len(prompt)
-    return Row(prompt, tuple(one.ids[:most] for one in options))
+    return Row(prompt, tuple(ids[:most] for ids in options))
 
 
 def _mean(logprobs: np.ndarray) -> float:

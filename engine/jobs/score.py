@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from engine.conversations import writes_date
 from engine.errors import DataError, RequestError
 from engine.formats.canonical import read_pairs
 from engine.formats.rows import row_to_pair
@@ -228,6 +230,12 @@ def _about(models: Models, request: ScoreRequest) -> Iterator[str]:
             f"{loaded.info.parameters:,} parameters) is on {loaded.device} in {dtype}."
         )
         yield from loaded.notes
+        if writes_date(loaded.tokenizer):
+            day = request.template_date or date.today()
+            yield (
+                f"The chat template of `{loaded.info.path}` writes today's date, for which it takes {day}; "
+                "`template_date` says another one."
+            )
     if models.policy is not None and models.policy is models.reference:
         yield "The policy is its own reference: it is read once, and every implicit reward is zero."
     if models.of_tokens.device.type == "cpu":

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxtyping import Int32
 from engine.errors import DataError
 from engine.formats.canonical import read_pairs
 from engine.language_models import LoadedModel
-from engine.tokens import TokenisedResponse, fit, tokenise
+from engine.tokens import TokenisedResponse, common_prompt, fit, last_tokens_of, tokenise
 from engine.training.request import TrainingRequest
 from engine.training.resolve import split
 from engine.types import PreferencePair, Side
@@ -44,7 +45,10 @@ class ChosenRows:
 
 @dataclass(frozen=True, slots=True)
 class TokenisedPair:
-    """A pair as tokens: its sides continue one prompt, of which both see the same end."""
+    """A pair as tokens: its sides continue one prompt, of which both see the same end.
+
+    Where a token lies across the seam in one of them, what the prompts have in common is the pair's, and a
+    side's own prompt goes on from there."""
 
     key: str
     pair: PreferencePair
@@ -170,7 +174,7 @@ def tokenise_pairs(
     """
     kept: list[TokenisedPair] = []
     too_long: list[str] = []
-    for pair, responses in _responses(pairs, loaded, sides):
+    for pair, responses in _responses(pairs, loaded, sides, request.data.template_date):
         one = _pair_of(pair, responses, loaded, request)
         if one is None:
             too_long.append(pair.key)
@@ -189,28 +193,45 @@ def with_sides(pair: PreferencePair, sides: Collection[Side]) -> PreferencePair:
 
 
 def _responses(
-    pairs: Sequence[PreferencePair], loaded: LoadedModel, sides: Sequence[Side]
+    pairs: Sequence[PreferencePair],
+    loaded: LoadedModel,
+    sides: Sequence[Side],
+    template_date: date | None,
 ) -> Iterator[tuple[PreferencePair, list[TokenisedResponse]]]:
     for start in range(0, len(pairs), CHUNK):
         chunk = [with_sides(pair, sides) for pair in pairs[start : start + CHUNK]]
-        limitless = 2**31 - 1
-        flat = iter(tokenise(chunk, loaded.tokenizer, append_eos=True, max_response_tokens=limitless))
+        flat = iter(
+            tokenise(
+                chunk,
+                loaded.tokenizer,
+                append_eos=True,
+                max_response_tokens=2**31 - 1,
+                judged=loaded.info.kind == "sequence_classifier",
+                template_date=template_date,
+            )
+        )
         for original, pair in zip(pairs[start : start + CHUNK], chunk, strict=True):
             yield original, [next(flat) for _ in pair.sides()]
 
 
 def _pair_of(
     pair: PreferencePair,
-    responses: Iterable[TokenisedResponse],
+    responses: Sequence[TokenisedResponse],
     loaded: LoadedModel,
     request: TrainingRequest,
 ) -> TokenisedPair | None:
-    fitted = [fit(one, loaded.info.context, loaded.tokenizer.bos_token_id) for one in responses]
+    bos = loaded.tokenizer.bos_token_id
+    fitted = [fit(one, loaded.info.context, bos) for one in responses]
     longest = request.data.max_response_tokens
     if any(one.seen < len(one.ids) or len(one.ids) > longest for one in fitted):
         return None
-    prompt = min((one.prompt for one in fitted), key=len)
-    limit = request.data.max_prompt_tokens
-    if limit is not None and len(prompt) > limit:
-        prompt = prompt[len(prompt) - limit :]
-    return TokenisedPair(pair.key, pair, prompt, {one.side: replace(one, prompt=prompt) for one in fitted})
+    common = common_prompt(responses)
+    room = len(common) - max(one.cut_prompt_tokens for one in fitted)
+    if room < min(1, len(common)):
+        return None
+    prompt = last_tokens_of(common, min(room, request.data.max_prompt_tokens or room), bos)
+    sides = {
+        one.side: replace(one, prompt=np.concatenate([prompt, one.prompt[len(common) :]]))
+        for one in responses
+    }
+    return TokenisedPair(pair.key, pair, prompt, sides)

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
+from engine.endings import ends_of_responses
 from engine.training.checkpoints import whole_folder
 from engine.training.request import TrainingRequest
 from engine.training.trained_model import TrainedModel
 
 REQUEST = "training.json"
 ADAPTER = "adapter"
+GENERATION = "generation_config.json"
 
 
 def save_finished(
@@ -36,10 +38,21 @@ def save_finished(
             own.save_pretrained(work / ADAPTER)
             _save_merged(own, work)
         model.tokenizer.save_pretrained(work)
+        if model.loaded.info.kind == "causal_lm":
+            _name_ends(work / GENERATION, model)
         (work / REQUEST).write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
         (work / "README.md").write_text(_card(request, settled, figures), encoding="utf-8")
         for path in work.rglob("*.safetensors"):
             path.chmod(0o644)  # They come as temporary files do, for their owner alone.
+
+
+def _name_ends(path: Path, model: TrainedModel) -> None:
+    """Writes every token that ends a response into the generation settings, so that a server stops there."""
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    ends = ends_of_responses(model.tokenizer, model.loaded.info.eos_token_ids)
+    if ends:
+        settings["eos_token_id"] = ends if len(ends) > 1 else ends[0]
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

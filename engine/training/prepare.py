@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.errors import DataError
 from engine.language_models import LoadedModel
-from engine.tokens import tokenise_prompts
+from engine.tokens import last_tokens_of, tokenise_prompts
 from engine.training.data import ChosenRows, choose_rows, tokenise_pairs
 from engine.training.frozen import FrozenModels, load_frozen
 from engine.training.loops.offline import OfflineData
@@ -115,8 +115,9 @@ def _fitted_prompts(
     if loaded.info.context is not None:
         room = max(1, loaded.info.context - sampling.max_new_tokens)
         limit = room if limit is None else min(limit, room)
-    ids = tokenise_prompts(pairs, loaded.tokenizer)
-    return [one if limit is None or len(one) <= limit else one[len(one) - limit :] for one in ids]
+    ids = tokenise_prompts(pairs, loaded.tokenizer, template_date=request.data.template_date)
+    bos = loaded.tokenizer.bos_token_id
+    return [one if limit is None else last_tokens_of(one, limit, bos) for one in ids]
 
 
 def _unmasked(request: TrainingRequest) -> TrainingRequest:

@@ -6,6 +6,7 @@ that is resolved from the data or the model before training begins (see `resolve
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -90,6 +91,10 @@ class Data(StrictModel):
         4096, ge=1, title="Max response length", json_schema_extra=shown(unit="tokens")
     )
     """A pair with a longer response is left out, and the log says how many were."""
+    template_date: date | None = Field(
+        None, title="Date in the chat template", json_schema_extra=shown(blank="the day it is submitted")
+    )
+    """What a chat template that writes today's date takes for it."""
 
 
 class Optimisation(StrictModel):

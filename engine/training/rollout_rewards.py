@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from engine.conversations import ChatTemplate
 from engine.errors import RequestError
 from engine.language_models import LoadedModel
-from engine.ragged import Row
 from engine.reading import read_tracks, read_values
 from engine.requests import ScoreRequest
 from engine.sampling import Drawn
 from engine.sources import SOURCES, Evidence, SourceName
 from engine.sources.registry import Need
-from engine.tokens import Decoded, TokenisedResponse, align_values, decode, fit, tokenise
+from engine.tokens import Decoded, TokenisedResponse, align_values, decode, fit, tokenise, tokenise_prompts
 from engine.training.frozen import FrozenModels
-from engine.training.shared_prompts import RowsByPrompt
+from engine.training.shared_prompts import RowsByPrompt, rows_by_prompt
 from engine.types import Message, PreferencePair, Response
 
 BETA = float(ScoreRequest.model_fields["beta"].default)
@@ -58,11 +59,13 @@ class RolloutRewards:
         token_budget: int,
         *,
         needs_text: bool = False,
+        template_date: date | None = None,
     ) -> None:
         self._frozen = frozen
         self._policy = policy
         self._source = SOURCES[source]
         self._token_budget = token_budget
+        self._template_date = template_date
         judge = frozen.reward_model
         self._judge_has_our_tokens = judge is not None and _same_tokens(policy, judge)
         self._needs_text = (
@@ -79,7 +82,7 @@ class RolloutRewards:
     ) -> list[Said]:
         """The rewards of the responses `drawn` to `prompts`, which stand in `rows` in the same order."""
         decoded: list[Decoded | None] = [None] * len(drawn)
-        if self._needs_text:
+        if self._needs_text or not self._read_as_drawn(prompts):
             decoded = [self._decoded(rows, index) for index in range(len(drawn))]
         scorer = self._logprobs("policy", self._frozen.scorer, rows)
         reference = self._logprobs("reference", self._frozen.scorer_reference, rows)
@@ -138,30 +141,59 @@ class RolloutRewards:
         judge = self._frozen.reward_model
         if judge is None:
             return [None] * len(drawn)
-        if self._judge_has_our_tokens:
+        if self._read_as_drawn(prompts):
             read = read_values(judge, rows.rows, self._token_budget)
             return [read[row][branch] for row, branch in rows.places]
         texts = [one for one in decoded if one is not None]
+        template = ChatTemplate(self._policy.tokenizer, self._template_date)
+        begun = {
+            prompt: "" if isinstance(prompt, str) else template.begun("a rollout", prompt)
+            for prompt in dict.fromkeys(prompts)
+        }
         theirs = [
-            _tokens_of(judge, prompt, text.text, answer.ended)
+            _tokens_of(judge, prompt, begun[prompt], text.text, answer.ended, self._template_date)
             for prompt, text, answer in zip(prompts, texts, drawn, strict=True)
         ]
-        read = read_values(judge, [Row(one.prompt, (one.ids,)) for one in theirs], self._token_budget)
+        judged = rows_by_prompt([(one.prompt, one.ids) for one in theirs], self._token_budget)
+        closings: list[list[np.ndarray]] = [[] for _ in judged.rows]
+        for one, (row, _) in zip(theirs, judged.places, strict=True):
+            closings[row].append(one.closing)
+        read = read_values(judge, judged.rows, self._token_budget, closings)
         return [
-            align_values(values[0], one.offsets, text.offsets)
-            for values, one, text in zip(read, theirs, texts, strict=True)
+            align_values(values, one.offsets, text.offsets)
+            for values, one, text in zip(judged.flat(read), theirs, texts, strict=True)
         ]
 
+    def _read_as_drawn(self, prompts: Sequence[PromptSaid]) -> bool:
+        """Whether the reward model, if there is one, reads the very tokens that the policy drew: it has a
+        template of its own for conversations, and another end of them."""
+        if self._frozen.reward_model is None:
+            return True
+        return self._judge_has_our_tokens and all(isinstance(prompt, str) for prompt in prompts)
 
-def _tokens_of(judge: LoadedModel, prompt: PromptSaid, text: str, ended: bool) -> TokenisedResponse:
-    """Prompt and response as a reward model with its own tokenizer reads them."""
-    pair = PreferencePair("a rollout", prompt, Response(text or "."), None)
-    (one,) = tokenise([pair], judge.tokenizer, append_eos=ended, max_response_tokens=2**31 - 1)
-    if not text:  # The tokenizer takes no empty response; what is left of this one is its EOS, if any.
-        kept = int(one.eos is not None)
-        one = replace(
-            one, ids=one.ids[len(one.ids) - kept :], offsets=np.zeros((kept, 2), np.int32), seen=kept
-        )
+
+def _tokens_of(
+    judge: LoadedModel, prompt: PromptSaid, begun: str, text: str, ended: bool, day: date | None
+) -> TokenisedResponse:
+    """Prompt and response as a reward model with its own tokenizer reads them: what the policy's generation
+    prompt had `begun` of the response stands before its text, and no offset counts it."""
+    said = begun + text
+    pair = PreferencePair("a rollout", prompt, Response(said or "."), None)
+    (one,) = tokenise(
+        [pair],
+        judge.tokenizer,
+        append_eos=ended,
+        max_response_tokens=2**31 - 1,
+        judged=True,
+        template_date=day,
+    )
+    if not said:  # The tokenizer takes no empty response; what is left of this one is its end, if any.
+        kept = int((one.offsets[:, 0] > 0).sum())
+        ids = one.ids[len(one.ids) - kept :]
+        one = replace(one, ids=ids, offsets=np.zeros((kept, 2), np.int32), seen=kept)
+        if isinstance(prompt, str):  # What stood for a response may have merged with the prompt.
+            one = replace(one, prompt=tokenise_prompts([pair], judge.tokenizer)[0])
+    one = replace(one, offsets=np.maximum(one.offsets - len(begun), 0))
     fitted = fit(one, judge.info.context, judge.tokenizer.bos_token_id)
     if fitted.seen < len(fitted.ids):
         raise RequestError(

@@ -22,10 +22,10 @@ import numpy as np
 import torch.distributed
 from jaxtyping import Float32, Int32
 
+from engine.endings import ends_of_responses
 from engine.errors import RequestError
 from engine.sampling import sample
 from engine.sources import SourceName
-from engine.tokens import ends_of_responses
 from engine.training.data import batch_of
 from engine.training.frozen import FrozenModels
 from engine.training.method import Sampling
@@ -133,9 +133,14 @@ class Rollouts:
         self._exchange = exchange
         self._values = values
         self._rewards = RolloutRewards(
-            frozen, model.loaded, source, request.optimisation.token_budget, needs_text=needs_text
+            frozen,
+            model.loaded,
+            source,
+            request.optimisation.token_budget,
+            needs_text=needs_text,
+            template_date=request.data.template_date,
         )
-        self._ends = ends_of_responses(model.tokenizer, [*prompts.texts, *held_out.texts])
+        self._ends = ends_of_responses(model.tokenizer, model.loaded.info.eos_token_ids)
 
     def draw(self, phase: int, model: TrainedModel, shard: Shard) -> list[Rollout]:
         """All processes' rollouts of a rollout phase, by place and number; alike in every process."""

@@ -36,17 +36,19 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSide:
-    """One response, as losses take it."""
+    """One response, as losses take it, behind those tokens of its prompt that the other side lacks."""
 
     ids: Int32[np.ndarray, " response"]
     completion: Bool[np.ndarray, " response"]
-    """True but for a first token that nothing precedes."""
+    """True but for tokens of the prompt, and a first token that nothing precedes."""
     mask: Bool[np.ndarray, " response"] | Float32[np.ndarray, " response"]
     """True where a token counts, or soft weights."""
     counted: bool
     """Whether the response takes part in the denominators (METHOD 3.6)."""
     ends: Bool[np.ndarray, " response"]
     """True at the last token of each segment."""
+    closing: Int32[np.ndarray, " closing"]
+    """What a reward model reads behind the response before it gives its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +156,9 @@ def kept_tokens(pairs: Sequence[TrainingPair]) -> KeptTokens:
 def _unmasked(pair: TokenisedPair) -> TrainingPair:
     sides = {}
     for side, one in pair.sides.items():
-        completion = _predicted(pair, one)
         ends = np.zeros(len(one.ids), dtype=np.bool_)
         ends[-1] = True
-        sides[side] = TrainingSide(one.ids, completion, completion, True, ends)
+        sides[side] = _side(pair, one, np.ones(len(one.ids), dtype=np.bool_), ends, counted=True)
     return TrainingPair(pair.key, pair.prompt, sides)
 
 
@@ -169,19 +170,38 @@ def _masked(pairs: Sequence[TokenisedPair], cut: RunSegmentation) -> list[Traini
         for side, one in _sides(pair):
             row = next(rows)
             part = slice(int(cut.rows.starts[row]), int(cut.rows.starts[row + 1]))
-            completion = _predicted(pair, one)
             kept = cut.mask[part] if cut.weights is None else cut.weights[part]
             ends = np.append(cut.cuts[part][1:], True)
-            mask = np.where(completion, kept, kept.dtype.type(0))
-            sides[side] = TrainingSide(one.ids, completion, mask, bool(cut.counted[row]), ends)
+            sides[side] = _side(pair, one, kept, ends, counted=bool(cut.counted[row]))
         made.append(TrainingPair(pair.key, pair.prompt, sides))
     return made
 
 
-def _predicted(pair: TokenisedPair, one: TokenisedResponse) -> Bool[np.ndarray, " response"]:
+def _side(
+    pair: TokenisedPair,
+    one: TokenisedResponse,
+    kept: Bool[np.ndarray, " response"] | Float32[np.ndarray, " response"],
+    ends: Bool[np.ndarray, " response"],
+    *,
+    counted: bool,
+) -> TrainingSide:
+    """The response behind what of its prompt is its own, of which nothing counts."""
+    own = one.prompt[len(pair.prompt) :]
     completion = np.ones(len(one.ids), dtype=np.bool_)
-    completion[0] = len(pair.prompt) > 0
-    return completion
+    completion[0] = len(one.prompt) > 0
+    mask = np.where(completion, kept, kept.dtype.type(0))
+    return TrainingSide(
+        ids=np.concatenate([own, one.ids]),
+        completion=_behind(own, completion),
+        mask=_behind(own, mask),
+        counted=counted,
+        ends=_behind(own, ends),
+        closing=one.closing,
+    )
+
+
+def _behind(own: np.ndarray, lane: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(len(own), lane.dtype), lane]) if len(own) else lane
 
 
 def _sides(pair: TokenisedPair) -> Iterator[tuple[Side, TokenisedResponse]]:
@@ -251,7 +271,11 @@ def _computed_rewards(
 ) -> TokenRewards:
     """Rewards of the frozen models on the tokens of the trained one, in the order of the pairs."""
     models = Models(frozen.scorer, frozen.scorer_reference, frozen.reward_model)
-    asked = ScoreRequest(sources=[SourceRequest(name=source)], token_budget=request.optimisation.token_budget)
+    asked = ScoreRequest(
+        sources=[SourceRequest(name=source)],
+        token_budget=request.optimisation.token_budget,
+        template_date=request.data.template_date,
+    )
     rewards: list[np.ndarray] = []
     entropies: list[np.ndarray] = []
     for start in range(0, len(pairs), CHUNK_PAIRS):

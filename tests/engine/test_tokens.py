@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import DataError, ModelError
-from engine.tokens import TokenisedResponse, align_values, cover, decode, fit, tokenise
+from engine.tokens import TokenisedResponse, align_values, common_prompt, cover, decode, fit, tokenise
 from engine.types import Message, PreferencePair, Response
 from tests.engine.tiny_models import byte_tokenizer
 
@@ -65,13 +65,16 @@ def test_tokens_of_one_character_share_its_offsets():
     assert one.offsets.tolist() == [[0, 1], *[[1, 2]] * 4, [2, 3], [3, 3]]
 
 
-def test_a_response_that_merges_with_the_prompt_keeps_the_prompt():
+def test_a_token_across_the_seam_is_the_responses_and_the_text_is_read_as_it_stands():
     chosen, rejected = tokens(pair(prompt="The sk", chosen="y is", rejected=" is"))
-    assert chosen.prompt.tolist() == rejected.prompt.tolist()
-    assert TOKENIZER.decode(chosen.prompt[1:]) == "The sk"
-    assert TOKENIZER.decode(chosen.ids[:-1]) == "y is"
-    assert chosen.offsets[0, 0] == 0
+    for one in (chosen, rejected):
+        text = f"The sk{one.response.text}"
+        assert [*one.prompt, *one.ids[:-1]] == TOKENIZER(text)["input_ids"]
+    assert TOKENIZER.decode(chosen.prompt[1:]) == "The"
+    assert TOKENIZER.decode(chosen.ids[:-1]) == " sky is"
+    assert chosen.offsets[0].tolist() == [0, 1]
     assert chosen.offsets[-1].tolist() == [4, 4]
+    assert common_prompt([chosen, rejected]).tolist() == chosen.prompt.tolist()
 
 
 TEXTS = st.text(

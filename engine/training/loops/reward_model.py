@@ -15,17 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from engine.ragged import Row
+from engine.reading import value_places
 from engine.training.loops.offline import (
     OfflineData,
     OfflineLoop,
     PairExample,
     SideBatch,
     by_side,
-    row_of,
     side_batch,
 )
 from engine.training.losses.reward_model import (
@@ -37,6 +39,7 @@ from engine.training.losses.reward_model import (
 from engine.training.masked import last_tokens, masked_sum
 from engine.training.method_loop import PartLoss, Shard, Sums
 from engine.training.methods.reward_model import RewardModel
+from engine.training.supervision import TrainingPair
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES
 
@@ -98,11 +101,14 @@ class RewardModelLoop(OfflineLoop):
         self, model: TrainedModel, examples: Sequence[PairExample]
     ) -> tuple[list[Float[Tensor, "batch tokens"]], list[SideBatch]]:
         """V_t of chosen and rejected responses, and what else is known of them."""
-        read = model([row_of(one.pair) for one in examples], logprobs=False, values=True)
+        read = model([_closed(one.pair) for one in examples], logprobs=False, values=True)
         assert read.values is not None
-        lengths = [len(one.pair.sides[side].ids) + 1 for one in examples for side in SIDES]
+        sides = [one.pair.sides[side] for one in examples for side in SIDES]
+        parts = torch.split(read.values, [len(one.ids) + len(one.closing) + 1 for one in sides])
+        padding = model.loaded.skipped_padding
+        places = [value_places(one.ids, one.closing, padding) for one in sides]
         # The first value of each is that of the prompt.
-        after = torch.cat([part[1:] for part in torch.split(read.values, lengths)])
+        after = torch.cat([part[at[1:]] for part, at in zip(parts, places, strict=True)])
         values = by_side(after, examples)
         batches = [side_batch(examples, side, after.device) for side in SIDES]
         return [values[side] for side in SIDES], batches
@@ -119,6 +125,14 @@ class RewardModelLoop(OfflineLoop):
         if self._method.pooling == "segment":
             return segment_end_rewards(values, batch.ends)
         return masked_sum(values, batch.completion & ~last_tokens(batch.completion))
+
+
+def _closed(pair: TrainingPair) -> Row:
+    """The pair as it is read, each side up to where its template ends."""
+    return Row(
+        pair.prompt,
+        tuple(np.concatenate([one.ids, one.closing]) for one in (pair.sides[side] for side in SIDES)),
+    )
 
 
 def _means(values: Sequence[Tensor], batches: Sequence[SideBatch]) -> Float[Tensor, " batch"]:

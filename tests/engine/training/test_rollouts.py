@@ -106,7 +106,7 @@ def test_a_reward_model_with_another_tokenizer_reads_the_text(world: World) -> N
         ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] * rollout.ended
         prompt = tokenizer(TEXTS[rollout.place])["input_ids"]
         if ids[: len(prompt)] != prompt or not rollout.said.decoded.text:
-            continue  # The two texts merge, and the response is tokenised by itself.
+            continue  # A token lies across the seam.
         row = Row(np.array(prompt, np.int32), (np.array(ids[len(prompt) :], np.int32),))
         values = read_values(judge, [row], 8192)[0][0]
         assert rollout.reward == pytest.approx(float(values[-1]), abs=1e-4)
