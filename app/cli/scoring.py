@@ -80,6 +80,9 @@ def score(
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     token_budget: Annotated[int, typer.Option(help="Tokens in one forward pass.")] = 8192,
     max_response_tokens: Annotated[int, typer.Option(help="A longer response is refused.")] = 16_384,
+    template_date: Annotated[
+        str | None, typer.Option(help="The day (YYYY-MM-DD) that chat templates take for today.")
+    ] = None,
     on_error: Annotated[OnError, typer.Option(help="What a bad row does.")] = OnError.fail,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let these very models run code of their own.")
@@ -131,6 +134,7 @@ def score(
                     "dtype": dtype,
                     "token_budget": token_budget,
                     "max_response_tokens": max_response_tokens,
+                    "template_date": template_date,
                 }
             )
         except ValidationError as error:

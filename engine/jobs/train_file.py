@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def train_file(config: TrainingConfig, folder: Path, report: ReportCallable) -> 
     """
     first = int(os.environ.get("RANK", "0")) == 0
     folder.mkdir(parents=True, exist_ok=True)
+    config = _dated(config, folder / CONFIG)
     if first:
         _claim(folder, config)
     with tempfile.TemporaryDirectory(prefix="rewardscope-rows-") as scratch:
@@ -151,6 +153,19 @@ def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
     for text in path.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
         yield int(line.pop("step")), line
+
+
+def _dated(config: TrainingConfig, kept: Path) -> TrainingConfig:
+    """The training with the date that its templates write: that of the day when it was first asked for, so
+    that one which goes on later reads the same texts."""
+    if config.data.template_date is not None:
+        return config
+    day: date | None = date.today()
+    if kept.exists():
+        asked = yaml.safe_load(kept.read_text(encoding="utf-8"))
+        written = (asked.get("data") or {}).get("template_date")
+        day = None if written is None else date.fromisoformat(str(written))
+    return config.model_copy(update={"data": config.data.model_copy(update={"template_date": day})})
 
 
 def _claim(folder: Path, config: TrainingConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import NamedTuple
 
 from engine.training.checks import rewarded_by
@@ -69,6 +70,9 @@ def resolve(request: TrainingRequest, *, rows: int, parameters: int) -> Training
                 update={"threads": machine.threads or (1 if parameters < ONE_THREAD_PARAMETERS else None)}
             ),
             "supervision": supervision,
+            "data": request.data.model_copy(
+                update={"template_date": request.data.template_date or date.today()}
+            ),
         }
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import Field
@@ -24,6 +25,9 @@ _KINDS: Mapping[str, ModelKind] = {
     "reward_model": "sequence_classifier",
 }
 _NUMBERS = ("beta", "device", "dtype", "token_budget", "max_response_tokens", "append_eos")
+
+_LATER_NUMBERS = ("chunk_pairs", "template_date")
+"""What not every resolved request has."""
 
 
 class ScoringNumbers(StrictModel):
@@ -58,6 +62,10 @@ class ScoringNumbers(StrictModel):
     """A row with a longer response fails the run, and is named."""
     append_eos: bool = Field(True, title="Score the EOS")
     """Whether the response is scored with its EOS token, as training sees it."""
+    template_date: date | None = Field(
+        None, title="Date in the chat template", json_schema_extra=shown(blank="the day it is submitted")
+    )
+    """What a chat template that writes today's date takes for it."""
 
 
 def find_models(session: Session, settings: Settings, request: ScoringNumbers) -> dict[str, Model | None]:
@@ -86,13 +94,14 @@ def resolve(
         **{role: None if model is None else record_of(model) for role, model in models.items()},
         "sources": [source.model_dump(mode="json") for source in sources],
         **{name: getattr(request, name) for name in _NUMBERS},
+        "template_date": (request.template_date or date.today()).isoformat(),
     }
 
 
 def score_request(resolved: dict[str, Any]) -> dict[str, Any]:
     """The engine's `ScoreRequest`, as plain JSON, of a request that was resolved."""
     references = {role: recorded_reference(resolved[role]) for role in ROLES}
-    numbers = {name: resolved[name] for name in (*_NUMBERS, "chunk_pairs") if name in resolved}
+    numbers = {name: resolved[name] for name in (*_NUMBERS, *_LATER_NUMBERS) if name in resolved}
     request = ScoreRequest.model_validate({**references, **numbers, "sources": resolved["sources"]})
     return request.model_dump(mode="json")
 

@@ -80,6 +80,9 @@ def submit(session: Session, settings: Settings, body: TrainingBody) -> Run:
         else _made_name(plan)
     )
     record = {**asked.record(), "allow_code": settings.allow_code}
+    day = plan.resolved.data.template_date
+    assert day is not None, "a resolved request states the date of its templates"
+    record["data"]["template_date"] = day.isoformat()
     run = jobs.submit(session, kind=TRAINING, name=name, request=record, dataset_id=asked.dataset.id)
     run.request = {**run.request, "folder": str(folder_of(settings, run.id))}
     run.cloned_from = body.cloned_from
