@@ -91,6 +91,16 @@ class DeclaredField:
         return str(self._extra("blank", ""))
 
     @property
+    def step(self) -> float:
+        """By how much a click changes its number; 0 where nobody said."""
+        return float(self._extra("step", 0))
+
+    @property
+    def slider_to(self) -> float:
+        """Where its slider ends; 0 for a field without one."""
+        return float(self._extra("slider_to", 0))
+
+    @property
     def type(self) -> Any:
         """Its annotation without `Annotated` and without None."""
         return bare(self.info.annotation)
@@ -107,12 +117,15 @@ class DeclaredField:
 
     @property
     def words(self) -> dict[str, str]:
-        """Its choices, that of the default first, and what each is called; empty where it has none."""
-        if get_origin(self.type) is not Literal:
-            return {}
+        """Its choices, that of the default first, and what each is called; empty where it has none. Where it
+        takes numbers too, the words that it takes."""
+        kinds = [self.type, *(bare(one) for one in get_args(self.type))]
+        found = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
         words = self._extra("words", {})
-        values = sorted(map(str, get_args(self.type)), key=lambda value: value != str(self.value))
-        return {value: words.get(value, value.replace("_", " ")) for value in values}
+        return {
+            value: words.get(value, value.replace("_", " "))
+            for value in sorted(found, key=lambda value: value != str(self.value))
+        }
 
     @property
     def default(self) -> str:

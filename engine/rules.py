@@ -86,10 +86,8 @@ class SegmentationRule(StrictModel):
     )
     """What becomes of a response of which no segment is kept. `skip`: weight 0 and out of the mean's
     denominator; `fallback_sample`: the whole response counts; `zero`: weight 0, but in the denominator."""
-    margin: float = Field(
-        0.0, ge=0, title="Margin", json_schema_extra=shown(unit="standard deviations of the run", step=0.05)
-    )
-    """Only segments that contradict by more than this are dropped: sign * reward below -margin."""
+    margin: float = Field(0.0, ge=0, title="Margin", json_schema_extra=shown(unit="deviations", step=0.05))
+    """Only segments that contradict by more than this, in standard deviations of the run, are dropped."""
     soft_tau: float | None = Field(
         None,
         gt=0,

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from app.db.session import Database
 from app.db.tables import WebhookDelivery
 from app.pages.parts.kind_pages import KIND_PAGES
+from app.services.pairs.pairs import list_pairs
 from app.services.run_kinds import RUN_KINDS
 from app.services.runs import jobs, runs, webhooks
 from app.services.runs.webhooks import WebhookRequest
@@ -32,6 +33,7 @@ PLUGINS = " ".join(
     (
         "sources=tests.toys.toy_source",
         "methods=tests.toys.toy_method",
+        "segmenters=tests.toys.toy_segmenter",
         "run_kinds=tests.toys.toy_run_kind",
         "formats=tests.toys.toy_format",
         "rows=tests.toys.toy_rows",
@@ -154,6 +156,63 @@ def test_a_method_trains_from_a_file(model_folder: ModelFolder, pairs: Path, tmp
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert {"train/loss", "train/margin", "held_out/loss"} <= set().union(*lines)
     assert (Path(result["model"]) / "model.safetensors").exists()
+
+
+# ------------------------------------------------------------------------------------------------ a segmenter
+
+WORDS = {
+    "segmenter": {"name": "toy_words", "words": 2},
+    "token_rewards": [1.0, 1.0, -1.0, -1.0, 1.0],
+    "text": "a b c d",
+    "offsets": [[0, 1], [1, 3], [3, 5], [5, 7], [7, 7]],
+}
+
+
+def test_a_segmenter_is_found_in_the_rule_of_a_pair_and_in_the_schema(
+    database: Database, settings: Settings, pages: Callable[..., dict[str, str]]
+) -> None:
+    with database.session() as session:
+        scored = factories.make_scored_run(session, settings, factories.preference_pairs(1))
+        pair = f"/pairs/{list_pairs(session, scored.dataset_id).items[0].pair.id}?run={scored.id}"
+    cut = f"{pair}&segmenter=toy_words&words=3"
+    found = pages(pair, cut, "/openapi.json")
+
+    assert '<option value="toy_words">Words</option>' in found[pair]
+    assert '<div class="field" data-of="toy_words" hidden><label for="words"' in found[pair]
+    assert '<option value="toy_words" selected>Words</option>' in found[cut]
+    assert '<div class="field" data-of="toy_words"><label for="words"' in found[cut]
+    assert "segmenter=toy_words&amp;words=3" in found[cut]
+    rule = json.loads(found["/openapi.json"])["components"]["schemas"]["SegmentationRule"]
+    assert rule["properties"]["segmenter"]["discriminator"]["mapping"]["toy_words"].endswith("/Words")
+
+
+def test_a_segmenter_cuts_what_the_command_line_and_the_api_are_given(
+    pages: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    asked = run("rewardscope", "score", "--help")
+    assert "toy_words" in asked
+    assert "--words" in asked
+
+    body = tmp_path / "body.json"
+    body.write_text(json.dumps(WORDS))
+    expected = [(0, 2), (2, 5)]
+    for answer in (
+        run("rewardscope", "segment", body, "--json"),
+        *pages(f"/api/v1/segmentations@{body}").values(),
+    ):
+        segments = json.loads(answer)["segments"]
+        assert [(one["start"], one["end"]) for one in segments] == expected
+
+
+def test_a_file_is_scored_and_cut_by_a_segmenter(
+    model_folder: ModelFolder, pairs: Path, tmp_path: Path
+) -> None:
+    maps, model = tmp_path / "maps.jsonl", model_folder("llama")
+    options = ("--source", "toy_length", "--segmenter", "toy_words", "--words", "3")
+    run("rewardscope", "score", pairs, "--policy", model, *options, "--out", maps)
+    record = json.loads(maps.read_text().splitlines()[0])
+    starts = [record["offsets"][segment["start"]][0] for segment in record["segments"]["toy_length"]]
+    assert starts == [0, len(" blue and the")]
 
 
 # ------------------------------------------------------------------------------------------------- a run kind

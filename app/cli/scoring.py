@@ -24,6 +24,7 @@ from app.cli.output import (
     settle_libraries,
     tidy_end,
 )
+from app.cli.rule_options import changed_rule, with_rule_options
 from engine.errors import RowsRefused
 from engine.formats.listing import file_sentence
 from engine.requests import ScoreRequest, SourceRequest
@@ -41,7 +42,7 @@ class OnError(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command()(score)
+    app.command()(with_rule_options(score))
     app.command()(segment)
 
 
@@ -58,23 +59,6 @@ def score(
             "models allow."
         ),
     ] = None,
-    segmenter: Annotated[str | None, typer.Option(help="Rule that cuts; default: hysteresis.")] = None,
-    delta: Annotated[float | None, typer.Option(help="Half width of the hysteresis band.")] = None,
-    min_len: Annotated[int | None, typer.Option(help="Shortest segment (hysteresis, changepoint).")] = None,
-    length: Annotated[int | None, typer.Option(help="Tokens a segment (fixed).")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Nats (entropy).")] = None,
-    penalty: Annotated[float | None, typer.Option(help="Penalty of a cut (changepoint).")] = None,
-    smoothing: Annotated[str | None, typer.Option(help="none, median or ema (hysteresis).")] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="zero, batch_mean, median, otsu, sequence_mean or a number.")
-    ] = None,
-    scale: Annotated[str | None, typer.Option(help="none, std or a number.")] = None,
-    aggregate: Annotated[str | None, typer.Option(help="mean, sum, last, min or max_abs.")] = None,
-    polarity: Annotated[str | None, typer.Option(help="signal or reward.")] = None,
-    neutral: Annotated[str | None, typer.Option(help="keep or drop.")] = None,
-    eos: Annotated[str | None, typer.Option(help="keep or inherit.")] = None,
-    nothing_kept: Annotated[str | None, typer.Option(help="skip, fallback_sample or zero.")] = None,
-    margin: Annotated[float | None, typer.Option(help="Drop only beyond this many deviations.")] = None,
     beta: Annotated[float, typer.Option(help="beta of the implicit reward.")] = 0.1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -88,26 +72,9 @@ def score(
         bool, typer.Option("--trust-remote-code", help="Let these very models run code of their own.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON document.")] = False,
+    **rule_options: Any,
 ) -> None:
     """Score preference pairs into token rewards, pivots, segments and masks, one line a response."""
-    segmenter_options = {
-        "delta": delta,
-        "min_len": min_len,
-        "length": length,
-        "threshold": threshold,
-        "penalty": penalty,
-        "smoothing": smoothing,
-    }
-    rule_options = {
-        "baseline": _number_or_word(baseline),
-        "scale": _number_or_word(scale),
-        "aggregate": aggregate,
-        "polarity": polarity,
-        "neutral": neutral,
-        "eos": eos,
-        "nothing_kept": nothing_kept,
-        "margin": margin,
-    }
     with refusing():
         models = {
             "policy": policy,
@@ -124,9 +91,7 @@ def score(
                     "reference": _model(reference, trust_remote_code),
                     "reward_model": _model(reward_model, trust_remote_code),
                     "sources": [
-                        SourceRequest.model_validate(
-                            {"name": name, "rule": _rule(name, segmenter, segmenter_options, rule_options)}
-                        )
+                        SourceRequest.model_validate({"name": name, "rule": _rule(name, rule_options)})
                         for name in names
                     ],
                     "beta": beta,
@@ -264,24 +229,9 @@ def _model(path: str | None, trust: bool) -> ModelReference | None:
     return None if path is None else ModelReference(path=path, trust_remote_code=trust)
 
 
-def _rule(
-    source: str, segmenter: str | None, segmenter_options: dict[str, Any], rule_options: dict[str, Any]
-) -> SegmentationRule | None:
+def _rule(source: str, options: dict[str, Any]) -> SegmentationRule | None:
     """The source's own rule with what the options change; None where they change nothing."""
-    own = {name: value for name, value in segmenter_options.items() if value is not None}
-    changes: dict[str, Any] = {name: value for name, value in rule_options.items() if value is not None}
-    if segmenter is not None or own:
-        changes["segmenter"] = {"name": segmenter or "hysteresis", **own}
-    if not changes or source not in SOURCES:
-        return None
-    return SegmentationRule.model_validate(SOURCES[source].default_rule.model_dump() | changes)
-
-
-def _number_or_word(value: str | None) -> str | float | None:
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return value
+    return changed_rule(SOURCES[source].default_rule, options) if source in SOURCES else None
 
 
 def _figure(value: float | None) -> str | None:

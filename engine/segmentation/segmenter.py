@@ -19,14 +19,14 @@ Requests, forms, links, the command line and the OpenAPI are made of what is reg
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int8
 
 from engine.errors import RequestError
-from engine.fields import StrictModel
+from engine.fields import DeclaredField, StrictModel, declared_fields
 from engine.registry import Registry
 from engine.segmentation.rows import Rows
 
@@ -117,3 +117,27 @@ class Segmenter(Generic[Fields]):
 
 SEGMENTERS: Registry[Segmenter[Any]] = Registry("segmenters")
 """All segmenters by name; `engine.segmentation.segmenters` fills it."""
+
+
+@dataclass(slots=True)
+class SharedField:
+    """A field of segmenters. Segmenters whose fields have one name share one control and one option."""
+
+    declared: DeclaredField
+    """As the first of them declares it."""
+    segmenters: list[str] = field(default_factory=list)
+    """Those that have it."""
+    is_main: bool = False
+    """Whether it is the first field of one of them: what one changes before anything else."""
+
+
+def shared_fields() -> dict[str, SharedField]:
+    """The fields of all registered segmenters by name."""
+    found: dict[str, SharedField] = {}
+    for segmenter in SEGMENTERS.values():
+        own = [one for one in declared_fields(segmenter.fields) if one.path != "name"]
+        for place, declared in enumerate(own):
+            shared = found.setdefault(declared.path, SharedField(declared))
+            shared.segmenters.append(segmenter.name)
+            shared.is_main = shared.is_main or place == 0
+    return found

@@ -1,6 +1,6 @@
 """Prints what the application answers to some addresses, as one JSON object: a process for plug-ins to join.
 
-An address with a file behind it is sent that file.
+An address with a file behind it is sent that file: as the body where it is JSON, else as an upload.
 
 REWARDSCOPE_PLUGINS=... REWARDSCOPE_DATABASE_URL=... python -m tests.toys.served /trainings/new /datasets@FILE
 """
@@ -22,6 +22,8 @@ def answer(client: TestClient, address: str) -> str:
     path, _, file = address.partition("@")
     if not file:
         return client.get(path).raise_for_status().text
+    if Path(file).suffix == ".json":
+        return client.post(path, json=json.loads(Path(file).read_text())).raise_for_status().text
     with Path(file).open("rb") as content:
         return client.post(path, files={"file": (Path(file).name, content)}).raise_for_status().text
 

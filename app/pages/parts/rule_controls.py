@@ -1,165 +1,105 @@
 """The controls that cut a response: a rule read from the address, shown as a form, written back as a link.
 
-The address holds only what differs from the run's own rule, so that a link says what was changed.
+Controls and links are made of the fields that the rule and the registered segmenters declare. The address
+holds only what differs from the run's own rule, so that a link says what was changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, field
 
+from app.pages.parts.form_fields import NONE
 from app.pages.parts.forms import validated
 from app.pages.parts.rendering import Option
+from engine.fields import DeclaredField, declared_fields
 from engine.rules import SegmentationRule
-from engine.segmentation.segmenters.changepoint import Changepoint
-from engine.segmentation.segmenters.clause import Clause
-from engine.segmentation.segmenters.entropy import Entropy
-from engine.segmentation.segmenters.fixed import Fixed
-from engine.segmentation.segmenters.hysteresis import Hysteresis
-from engine.segmentation.segmenters.sentence import Sentence
-from engine.segmentation.segmenters.step import Step
-from engine.segmentation.segmenters.token import Token
-from engine.segmentation.segmenters.whole import Whole
-from engine.segmentation.segments import Aggregate
+from engine.segmentation.segmenter import SEGMENTERS, SegmenterFields, shared_fields
 
-SEGMENTERS: Mapping[str, tuple[type[Any], str]] = {
-    "hysteresis": (Hysteresis, "Hysteresis"),
-    "changepoint": (Changepoint, "Change point"),
-    "entropy": (Entropy, "Entropy"),
-    "sentence": (Sentence, "Sentence"),
-    "step": (Step, "Step (line break)"),
-    "clause": (Clause, "Clause (punctuation)"),
-    "fixed": (Fixed, "Fixed length"),
-    "token": (Token, "Token"),
-    "whole": (Whole, "Whole response"),
-}
-BASELINES = {
-    "zero": "zero",
-    "batch_mean": "run mean",
-    "median": "run median",
-    "otsu": "run Otsu threshold",
-    "sequence_mean": "response mean",
-}
-SCALES = {"none": "none", "std": "run deviation"}
-KEEP_OR_DROP = {"keep": "keep", "drop": "drop"}
-EOS = {"keep": "always counts", "inherit": "as its segment"}
-POLARITIES = {"signal": "signal", "reward": "segment reward"}
-AGGREGATES = {name: name.replace("_", " ") for name in get_args(Aggregate)}
-SMOOTHINGS = {"none": "none", "median": "median of 5", "ema": "moving average"}
-RULE_FIELDS = ("baseline", "scale", "aggregate", "polarity", "neutral", "eos", "margin")
-LABELS = {
-    "segmenter": "Segmenter",
-    "delta": "Threshold δ",
-    "length": "Tokens a segment",
-    "threshold": "Entropy above",
-    "penalty": "Penalty",
-    "language": "Language",
-    "baseline": "Baseline",
-    "scale": "Scale",
-    "neutral": "Neutral segments",
-    "eos": "End of sequence",
-    "aggregate": "Segment reward",
-    "polarity": "Polarity from",
-    "margin": "Margin",
-    "min_len": "Shortest segment",
-    "smoothing": "Smoothing",
-}
+RULE_FIELDS = {one.path: one for one in declared_fields(SegmentationRule) if one.path != "segmenter"}
+SEGMENTER_FIELDS = shared_fields()
+FIELDS = {name: shared.declared for name, shared in SEGMENTER_FIELDS.items()} | RULE_FIELDS
+FRONT = {"baseline", "scale"} | {name for name, shared in SEGMENTER_FIELDS.items() if shared.is_main}
+"""What is not folded away."""
+LABELS = {"segmenter": "Segmenter"} | {name: one.title for name, one in FIELDS.items()}
 """What the controls are called."""
-SEGMENTER_FIELDS = ("delta", "min_len", "smoothing", "length", "threshold", "penalty", "language")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A field of the rule, as it is shown."""
+
+    name: str
+    label: str
+    hint: str
+    value: str
+    options: list[Option] = field(default_factory=list)
+    """The entries of a select box; empty for what is typed."""
+    is_number: bool = False
+    low: str = ""
+    step: str = "1"
+    slider_to: float = 0
+    """Where its slider ends; 0 without a slider."""
+    pattern: str = ""
+    owners: str = ""
+    """The segmenters that have it, with a space between; '' for a field of every rule."""
+    is_put_away: bool = False
+    """Whether the chosen segmenter lacks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleForm:
-    """The state of the controls. Numbers of other segmenters than the chosen one show their defaults."""
+    """The state of the controls. Fields of other segmenters than the chosen one show their defaults."""
 
     segmenters: list[Option]
-    baselines: list[Option]
-    scales: list[Option]
-    aggregates: list[Option]
-    polarities: list[Option]
-    neutrals: list[Option]
-    eos: list[Option]
-    smoothings: list[Option]
-    delta: float
-    min_len: int
-    length: int
-    threshold: float
-    penalty: float
-    language: str
-    margin: float
+    front: list[Control]
+    more: list[Control]
     more_is_open: bool
-    """Whether a control of the second row was changed."""
+    """Whether a control of `more` was changed."""
+
+    def control(self, name: str) -> Control:
+        """The control of a field."""
+        return next(control for control in (*self.front, *self.more) if control.name == name)
 
 
 def rule_from(values: Mapping[str, str], default: SegmentationRule) -> SegmentationRule:
     """The run's own rule with what the address changes. Raises Invalid with the field that is wrong."""
     rule = default.model_dump()
-    for field in RULE_FIELDS:
-        if field in values:
-            rule[field] = _number_or_word(values[field])
+    for name in RULE_FIELDS.keys() & values.keys():
+        rule[name] = _read(RULE_FIELDS[name], values[name])
     name = values.get("segmenter", default.segmenter.name)
     segmenter = dict(rule["segmenter"]) if name == default.segmenter.name else {"name": name}
-    known = SEGMENTERS[name][0].model_fields if name in SEGMENTERS else {}
-    segmenter.update(
-        {field: values[field] for field in SEGMENTER_FIELDS if field in values and field in known}
-    )
+    for own in SEGMENTER_FIELDS.keys() & values.keys():
+        if name in SEGMENTER_FIELDS[own].segmenters:
+            segmenter[own] = _read(FIELDS[own], values[own])
     rule["segmenter"] = segmenter
     return validated(SegmentationRule, rule, labels=LABELS)
 
 
-def rule_query(rule: SegmentationRule, default: SegmentationRule) -> dict[str, Any]:
+def rule_query(rule: SegmentationRule, default: SegmentationRule) -> dict[str, str]:
     """What an address must say so that `rule_from` gives `rule`."""
-    query: dict[str, Any] = {}
-    for field in RULE_FIELDS:
-        if getattr(rule, field) != getattr(default, field):
-            query[field] = _text(getattr(rule, field))
-    same = rule.segmenter.name == default.segmenter.name
-    if not same:
-        query["segmenter"] = rule.segmenter.name
-    usual = default.segmenter if same else SEGMENTERS[rule.segmenter.name][0]()
-    for field in SEGMENTER_FIELDS:
-        value = getattr(rule.segmenter, field, None)
-        if value is not None and value != getattr(usual, field):
-            query[field] = _text(value)
-    return query
+    is_same = rule.segmenter.name == default.segmenter.name
+    usual = _written(default)
+    if not is_same:
+        usual |= {"segmenter": default.segmenter.name, **_written_segmenter(rule.segmenter.kind.fields())}
+    return {name: value for name, value in _written(rule).items() if usual.get(name) != value}
 
 
-def whole_rule_query(rule: SegmentationRule) -> dict[str, Any]:
+def whole_rule_query(rule: SegmentationRule) -> dict[str, str]:
     """What an address must say so that `rule_from` gives `rule` whatever the run's own rule has become."""
-    fields = {field: getattr(rule, field) for field in RULE_FIELDS} | {"segmenter": rule.segmenter.name}
-    segmenter = {field: getattr(rule.segmenter, field, None) for field in SEGMENTER_FIELDS}
-    return fields | {field: value for field, value in segmenter.items() if value is not None}
+    return _written(rule)
 
 
 def rule_form(rule: SegmentationRule, default: SegmentationRule) -> RuleForm:
     """The controls, set to `rule`."""
-    segmenter = rule.segmenter
-
-    def of(kind: type[Any], field: str) -> Any:
-        return getattr(segmenter if isinstance(segmenter, kind) else kind(), field)
-
-    changed = rule_query(rule, default)
-    min_len = getattr(segmenter, "min_len", 1)
+    written = {name: _text(one.info.default) for name, one in FIELDS.items()} | _written(rule)
+    controls = [_control(name, written[name], rule.segmenter.name) for name in FIELDS]
+    more = [control for control in controls if control.name not in FRONT]
     return RuleForm(
-        segmenters=options({name: label for name, (_, label) in SEGMENTERS.items()}, segmenter.name),
-        baselines=options(BASELINES, rule.baseline),
-        scales=options(SCALES, rule.scale),
-        aggregates=options(AGGREGATES, rule.aggregate),
-        polarities=options(POLARITIES, rule.polarity),
-        neutrals=options(KEEP_OR_DROP, rule.neutral),
-        eos=options(EOS, rule.eos),
-        smoothings=options(SMOOTHINGS, of(Hysteresis, "smoothing")),
-        delta=of(Hysteresis, "delta"),
-        min_len=min_len,
-        length=of(Fixed, "length"),
-        threshold=of(Entropy, "threshold"),
-        penalty=of(Changepoint, "penalty"),
-        language=of(Sentence, "language"),
-        margin=rule.margin,
-        more_is_open=bool(
-            changed.keys() & {"aggregate", "polarity", "neutral", "eos", "margin", "smoothing", "min_len"}
-        ),
+        segmenters=options({name: one.title for name, one in SEGMENTERS.items()}, rule.segmenter.name),
+        front=[control for control in controls if control.name in FRONT],
+        more=more,
+        more_is_open=bool(rule_query(rule, default).keys() & {control.name for control in more}),
     )
 
 
@@ -171,12 +111,46 @@ def options(labels: Mapping[str, str], chosen: object) -> list[Option]:
     return entries
 
 
-def _number_or_word(value: str) -> float | str:
-    try:
-        return float(value)
-    except ValueError:
-        return value
+def _control(name: str, value: str, segmenter: str) -> Control:
+    one = FIELDS[name]
+    owners = SEGMENTER_FIELDS[name].segmenters if name in SEGMENTER_FIELDS else []
+    limits = one.info.metadata
+    low = next((limit.ge for limit in limits if hasattr(limit, "ge")), None)
+    return Control(
+        name=name,
+        label=f"{one.title}, {one.unit}" if one.unit else one.title,
+        hint=one.sentence.partition(". ")[0].rstrip("."),
+        value=value,
+        options=options(one.words, value) if one.words else [],
+        is_number=one.type in (int, float) and not one.is_nullable,
+        low=f"{low if low is not None else one.step:g}",
+        step=f"{one.step:g}" if one.step else "1" if one.type is int else "any",
+        slider_to=one.slider_to,
+        pattern=next((limit.pattern for limit in limits if getattr(limit, "pattern", None)), ""),
+        owners=" ".join(owners),
+        is_put_away=bool(owners) and segmenter not in owners,
+    )
+
+
+def _written(rule: SegmentationRule) -> dict[str, str]:
+    """The whole rule, as an address has it."""
+    fields = {name: _text(getattr(rule, name)) for name in RULE_FIELDS}
+    return {**fields, "segmenter": rule.segmenter.name, **_written_segmenter(rule.segmenter)}
+
+
+def _written_segmenter(fields: SegmenterFields) -> dict[str, str]:
+    return {name: _text(value) for name, value in fields.model_dump(exclude={"name"}).items()}
+
+
+def _read(one: DeclaredField, value: str) -> str | None:
+    """What was typed; what it is a number of, the rule finds."""
+    return None if one.is_nullable and value.lower() == NONE else value
 
 
 def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as an address has it: a number in its shortest form that gives it back."""
+    if value is None:
+        return NONE
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)

@@ -534,6 +534,11 @@ document.addEventListener("keydown", (event) => {
   if (does) { event.preventDefault(); does(); }
 });
 
+// Fields that the chosen segmenter lacks are put away.
+function showFields() {
+  for (const field of form?.querySelectorAll("[data-of]") ?? []) field.hidden = !field.dataset.of.split(" ").includes(form.elements.segmenter.value);
+}
+form?.addEventListener("input", showFields);
 // The slider and the number beside it are one value; the number is what the form sends.
 page.addEventListener("input", (event) => {
   const partner = event.target.dataset.partner && document.getElementById(event.target.dataset.partner);
@@ -564,6 +569,6 @@ at = new URLSearchParams(location.search).get("at");
 readView();
 focusOfAddress();
 // After htmx, which starts in a timer of its own, listens to the controls.
-setTimeout(() => { takeUpSliders(); keepMask(); });
+setTimeout(() => { showFields(); takeUpSliders(); keepMask(); });
 // Numbers are small; having them before the first hover makes it answer at once.
 (window.requestIdleCallback || setTimeout)(() => page.querySelectorAll("[data-tokens]").forEach(tracksOf));

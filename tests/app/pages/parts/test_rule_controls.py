@@ -5,11 +5,25 @@ from __future__ import annotations
 import pytest
 
 from app.errors import Invalid
-from app.pages.parts.rule_controls import SEGMENTERS, rule_form, rule_from, rule_query
+from app.pages.parts.rule_controls import rule_form, rule_from, rule_query, whole_rule_query
 from engine.rules import SegmentationRule
+from engine.segmentation.segmenter import SEGMENTERS
 from engine.segmentation.segmenters.fixed import Fixed
 from engine.segmentation.segmenters.hysteresis import Hysteresis
 
+EVERYTHING_ELSE = {
+    "segmenter": Fixed(length=7),
+    "baseline": 0.25,
+    "scale": "std",
+    "aggregate": "sum",
+    "polarity": "reward",
+    "neutral": "drop",
+    "eos": "inherit",
+    "nothing_kept": "zero",
+    "margin": 0.5,
+    "soft_tau": 0.75,
+}
+"""A value of every field of a rule that is not its default."""
 DEFAULT = SegmentationRule(segmenter=Hysteresis(delta=0.3), baseline="otsu", scale="std")
 
 
@@ -32,7 +46,8 @@ def test_another_segmenter_comes_with_its_own_defaults():
 def test_a_number_as_baseline_is_kept_and_shown():
     rule = rule_from({"baseline": "0.25"}, DEFAULT)
     assert rule.baseline == 0.25
-    assert [entry.value for entry in rule_form(rule, DEFAULT).baselines if entry.selected] == ["0.25"]
+    shown = rule_form(rule, DEFAULT).control("baseline").options
+    assert [entry.value for entry in shown if entry.selected] == ["0.25"]
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
@@ -40,6 +55,36 @@ def test_every_segmenter_survives_the_way_through_an_address(name):
     changed = rule_from({"segmenter": name, "eos": "inherit", "margin": "0.5"}, DEFAULT)
     again = rule_from({key: str(value) for key, value in rule_query(changed, DEFAULT).items()}, DEFAULT)
     assert again == changed
+
+
+@pytest.mark.parametrize("default", [DEFAULT, DEFAULT.model_copy(update=EVERYTHING_ELSE)])
+@pytest.mark.parametrize("field", SegmentationRule.model_fields)
+def test_a_copied_link_says_every_field_whatever_the_runs_rule_becomes(
+    field: str, default: SegmentationRule
+) -> None:
+    rule = SegmentationRule().model_copy(update={field: EVERYTHING_ELSE[field]})
+    assert rule_from(whole_rule_query(rule), default) == rule
+    assert rule_from(rule_query(rule, default), default) == rule
+
+
+def test_a_number_keeps_all_of_its_digits_in_an_address():
+    rule = SegmentationRule(segmenter=Hysteresis(delta=0.12345678901))
+    assert rule_from(rule_query(rule, DEFAULT), DEFAULT).segmenter == rule.segmenter
+
+
+def test_the_form_has_a_control_for_every_field_of_the_rule_and_of_every_segmenter():
+    form = rule_form(DEFAULT, DEFAULT)
+    there = {control.name for control in (*form.front, *form.more)}
+    declared = set(SegmentationRule.model_fields) - {"segmenter"}
+    for segmenter in SEGMENTERS.values():
+        declared |= set(segmenter.fields.model_fields) - {"name"}
+    assert there == declared
+
+
+def test_fields_that_the_chosen_segmenter_lacks_are_put_away():
+    form = rule_form(rule_from({"segmenter": "changepoint"}, DEFAULT), DEFAULT)
+    put_away = {control.name for control in (*form.front, *form.more) if control.is_put_away}
+    assert put_away == {"delta", "smoothing", "length", "threshold", "language"}
 
 
 @pytest.mark.parametrize(
