@@ -9,27 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import MetricBlock
+from engine.curves import MIN_POINTS as MIN_POINTS
+from engine.curves import Points as Points
+from engine.curves import in_order, thinned
 
 BLOCK_STEPS = 1024
 LARGEST_STEP = 2**31 - 1
-MIN_POINTS = 6
-"""A curve is never thinned to less: its two ends, and the extremes of two stretches."""
-
-
-class Points(NamedTuple):
-    """Points of one curve, ascending by step."""
-
-    steps: Int32[np.ndarray, " points"]
-    values: Float64[np.ndarray, " points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +156,7 @@ def points_of(curve: Sequence[tuple[int, float]]) -> Points:
     if len(steps) and not 0 <= steps.min() <= steps.max() <= LARGEST_STEP:
         raise ValueError(f"A step of a curve lies from 0 to {LARGEST_STEP}.")
     finite = np.isfinite(values)
-    return _one_a_step(steps[finite].astype(np.int32), values[finite])
-
-
-def _one_a_step(steps: Int32[np.ndarray, " points"], values: Float64[np.ndarray, " points"]) -> Points:
-    """Points in order, the last one of each step."""
-    if (np.diff(steps) > 0).all():
-        return Points(steps, values)
-    order = np.argsort(steps, kind="stable")
-    steps, values = steps[order], values[order]
-    last = np.append(np.diff(steps) > 0, True)
-    return Points(steps[last], values[last])
+    return in_order(steps[finite].astype(np.int32), values[finite])
 
 
 def _blocks(points: Points) -> Iterator[tuple[int, Points]]:
@@ -199,7 +181,7 @@ def _locked(
 
 
 def _merged(known: Points, new: Points) -> Points:
-    return _one_a_step(np.concatenate([known.steps, new.steps]), np.concatenate([known.values, new.values]))
+    return in_order(np.concatenate([known.steps, new.steps]), np.concatenate([known.values, new.values]))
 
 
 def _packed(points: Points) -> dict[str, bytes]:
@@ -220,21 +202,5 @@ def _between(points: Points, since: int, until: int) -> Points:
 
 def _thinned(points: Points, max_points: int | None) -> Series:
     count = len(points.steps)
-    if max_points is None or count <= max(max_points, MIN_POINTS):
-        return Series(points, count, binned=False)
-    extremes = _extremes(points, (max(max_points, MIN_POINTS) - 2) // 2)
-    left = np.union1d(extremes, [0, count - 1])
-    return Series(Points(points.steps[left], points.values[left]), count, binned=True)
-
-
-def _extremes(points: Points, stretches: int) -> Int64[np.ndarray, " found"]:
-    """Where the first least and the first greatest value of each of equally long stretches of steps are."""
-    edges = np.linspace(points.steps[0], int(points.steps[-1]) + 1, stretches + 1)[:-1]
-    starts = np.unique(np.searchsorted(points.steps, edges))
-    counts = np.diff(starts, append=len(points.steps))
-    stretch = np.repeat(np.arange(len(starts)), counts)
-    found = []
-    for extreme in (np.minimum, np.maximum):
-        at_extreme = np.flatnonzero(points.values == extreme.reduceat(points.values, starts)[stretch])
-        found.append(at_extreme[np.unique(stretch[at_extreme], return_index=True)[1]])
-    return np.concatenate(found)
+    left = points if max_points is None else thinned(points, max_points)
+    return Series(left, count, binned=len(left.steps) < count)
