@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from engine.formats.registry import Refusal
+from engine.formats.registry import UnreadField
 from engine.types import Response, Span
 
 MAX_LABEL_CHARACTERS = 512
@@ -22,7 +22,7 @@ PRAISE = frozenset(
 
 
 def take_response(row: dict[str, Any], side: str, text: str | None) -> Response | None:
-    """The response of a side with what its columns say, which are taken out of the row. Raises Refusal."""
+    """The response of a side with what its columns say, which leave the row. Raises UnreadField."""
     spans = row.pop(f"{side}_spans", None)
     rewards_field = next(
         (name for name in (f"{side}_token_rewards", f"{side}_token_reward") if row.get(name) is not None),
@@ -36,12 +36,12 @@ def take_response(row: dict[str, Any], side: str, text: str | None) -> Response 
     if text is None:
         for field, value in ((f"{side}_spans", spans), (rewards_field, rewards)):
             if value:
-                raise Refusal(field, f"is given, but `{side}` is null; add the response or remove this.")
+                raise UnreadField(field, f"is given, but `{side}` is null; add the response or remove this.")
         return None
     if not text:
-        raise Refusal(side, "is empty; write the response, or null where there is none.")
+        raise UnreadField(side, "is empty; write the response, or null where there is none.")
     if offsets is not None and rewards_field is None:
-        raise Refusal(f"{side}_token_offsets", f"needs `{side}_token_rewards` beside it.")
+        raise UnreadField(f"{side}_token_offsets", f"needs `{side}_token_rewards` beside it.")
     token_rewards = None if rewards_field is None else _token_rewards(rewards, rewards_field)
     return Response(
         text,
@@ -74,7 +74,7 @@ def span_value(label: str) -> float | None:
 
 def _spans(value: Any, length: int, field: str) -> tuple[Span, ...]:
     if not _is_list(value):
-        raise Refusal(field, "must be a list of [start, end, label], or null where nobody annotated.")
+        raise UnreadField(field, "must be a list of [start, end, label], or null where nobody annotated.")
     return tuple(_span(item, length, f"{field}[{index}]") for index, item in enumerate(value))
 
 
@@ -95,25 +95,29 @@ def _span(item: Any, length: int, field: str) -> Span:
         or not isinstance(given[2], str)
         or not 0 < len(given[2]) <= MAX_LABEL_CHARACTERS
     ):
-        raise Refusal(field, 'must be [start, end, label] or {"start", "end", "label"}, the label a string.')
+        raise UnreadField(
+            field, 'must be [start, end, label] or {"start", "end", "label"}, the label a string.'
+        )
     start, end = _range(given[0], given[1], length, field)
     if start == end:
-        raise Refusal(
+        raise UnreadField(
             field, f"marks nothing ({start} to {end}); `end` is exclusive and greater than `start`."
         )
     if len(given) == 3:
         return Span(start, end, given[2], span_value(given[2]))
     value = given[3]
     if value is not None and not _is_finite(value):
-        raise Refusal(field, "has a value that is no number; write +1 for praise, -1 for blame, or null.")
+        raise UnreadField(field, "has a value that is no number; write +1 for praise, -1 for blame, or null.")
     return Span(start, end, given[2], None if value is None else float(value))
 
 
 def _range(start: Any, end: Any, length: int, field: str) -> tuple[int, int]:
     if not (_is_whole(start) and _is_whole(end)):
-        raise Refusal(field, "must have whole numbers as start and end: positions of Unicode code points.")
+        raise UnreadField(
+            field, "must have whole numbers as start and end: positions of Unicode code points."
+        )
     if not 0 <= start <= end <= length:
-        raise Refusal(
+        raise UnreadField(
             field,
             f"runs from {start} to {end}, but the response has {length} characters; count Unicode code "
             "points (not bytes) from 0.",
@@ -123,7 +127,9 @@ def _range(start: Any, end: Any, length: int, field: str) -> tuple[int, int]:
 
 def _token_rewards(value: Any, field: str) -> tuple[float, ...]:
     if not _is_list(value) or not value:
-        raise Refusal(field, "must be a list of numbers, one a token, with null where a reward is missing.")
+        raise UnreadField(
+            field, "must be a list of numbers, one a token, with null where a reward is missing."
+        )
     return tuple(_token_reward(item, f"{field}[{index}]") for index, item in enumerate(value))
 
 
@@ -131,30 +137,32 @@ def _token_reward(item: Any, field: str) -> float:
     if item is None:
         return math.nan
     if not isinstance(item, Real) or isinstance(item, bool):
-        raise Refusal(field, "is not a number; write a number, or null where the reward is missing.")
+        raise UnreadField(field, "is not a number; write a number, or null where the reward is missing.")
     try:
         number = float(item)
     except OverflowError:
         number = math.inf
     if math.isinf(number):
-        raise Refusal(field, "is infinite; write a finite number, or null where the reward is missing.")
+        raise UnreadField(field, "is infinite; write a finite number, or null where the reward is missing.")
     return number
 
 
 def _token_offsets(value: Any, length: int, tokens: int, field: str) -> tuple[tuple[int, int], ...]:
     if not _is_list(value) or len(value) != tokens:
         given = len(value) if _is_list(value) else 0
-        raise Refusal(
+        raise UnreadField(
             field, f"has {given} entries for {tokens} token rewards; write one [start, end] for each."
         )
     offsets: list[tuple[int, int]] = []
     for index, item in enumerate(value):
         here = f"{field}[{index}]"
         if not _is_list(item) or len(item) != 2:
-            raise Refusal(here, "must be [start, end].")
+            raise UnreadField(here, "must be [start, end].")
         offset = _range(item[0], item[1], length, here)
         if offsets and offset[0] < offsets[-1][0]:
-            raise Refusal(here, "starts before the one in front of it; write the offsets in reading order.")
+            raise UnreadField(
+                here, "starts before the one in front of it; write the offsets in reading order."
+            )
         offsets.append(offset)
     return tuple(offsets)
 

@@ -6,43 +6,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.formats.pairs import Prompt
-from engine.formats.registry import Refusal
+from engine.formats.registry import UnreadField
 from engine.types import Message
 
 
 def prompt_of(value: Any) -> Prompt | None:
-    """The prompt that a column holds, as text or as messages; None where it holds none. Raises Refusal."""
+    """The prompt of a column, as text or as messages; None where it holds none. Raises UnreadField."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
         return messages_of(value, "prompt")
-    raise Refusal("prompt", f"is {kind_of(value)}; write a string, or a list of messages.")
+    raise UnreadField("prompt", f"is {kind_of(value)}; write a string, or a list of messages.")
 
 
 def messages_of(value: list[Any], field: str) -> tuple[Message, ...]:
-    """The messages of a list. Raises Refusal with the place inside `field`."""
+    """The messages of a list. Raises UnreadField with the place inside `field`."""
     return tuple(_message(item, f"{field}[{index}]") for index, item in enumerate(value))
 
 
 def _message(item: Any, field: str) -> Message:
     if not isinstance(item, Mapping):
-        raise Refusal(field, f'is {kind_of(item)}; a message is an object {{"role": ..., "content": ...}}.')
+        raise UnreadField(
+            field, f'is {kind_of(item)}; a message is an object {{"role": ..., "content": ...}}.'
+        )
     role, content = item.get("role"), item.get("content")
     if not isinstance(role, str) or not role:
-        raise Refusal(f"{field}.role", "is missing; name who speaks, for example `user` or `assistant`.")
+        raise UnreadField(f"{field}.role", "is missing; name who speaks, for example `user` or `assistant`.")
     if item.get("tool_calls"):
-        raise Refusal(f"{field}.tool_calls", "cannot be read; write the call as text in `content`.")
+        raise UnreadField(f"{field}.tool_calls", "cannot be read; write the call as text in `content`.")
     if not isinstance(content, str):
-        raise Refusal(f"{field}.content", f"is {kind_of(content)}; write the message as a string.")
+        raise UnreadField(f"{field}.content", f"is {kind_of(content)}; write the message as a string.")
     return Message(role, content)
 
 
 def sides_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns `chosen` and `rejected`, each a text, a list, or None. Raises Refusal for anything else."""
+    """The columns `chosen` and `rejected`, each a text, a list, or None. Raises UnreadField for others."""
     sides = {side: row.get(side) for side in ("chosen", "rejected")}
     for side, value in sides.items():
         if value is not None and not isinstance(value, (str, list)):
-            raise Refusal(side, f"is {kind_of(value)}; write a string, or a list of messages.")
+            raise UnreadField(side, f"is {kind_of(value)}; write a string, or a list of messages.")
     return sides
 
 

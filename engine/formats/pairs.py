@@ -14,7 +14,7 @@ from numbers import Integral
 from typing import Any
 
 from engine.formats.annotations import annotation_columns, take_response
-from engine.formats.registry import Refusal
+from engine.formats.registry import UnreadField
 from engine.types import Message, PreferencePair, Response
 
 MAX_META_BYTES = 256 * 2**10
@@ -30,12 +30,12 @@ def pair_of(
     """The pair of a prompt and its answers, with what the other columns of the row say; the row is taken
     apart.
 
-    Raises Refusal.
+    Raises UnreadField.
     """
     for column in ("prompt", "chosen", "rejected"):
         row.pop(column, None)
     if row.get("spans") is not None:
-        raise Refusal("spans", "does not say of which side; write `chosen_spans` and `rejected_spans`.")
+        raise UnreadField("spans", "does not say of which side; write `chosen_spans` and `rejected_spans`.")
     return PreferencePair(
         key,
         prompt,
@@ -59,7 +59,7 @@ def pair_to_row(pair: PreferencePair) -> dict[str, Any]:
 
 
 def take_key(row: dict[str, Any], number: str) -> str:
-    """The key that the row names itself by, which is taken out of it; else `number`. Raises Refusal."""
+    """The key that the row names itself by, which is taken out of it; else `number`. Raises UnreadField."""
     for field in ("id", "key"):
         value = row.pop(field, None)
         if value is None:
@@ -67,7 +67,7 @@ def take_key(row: dict[str, Any], number: str) -> str:
         if isinstance(value, Integral) and not isinstance(value, bool):
             value = str(int(value))
         if not isinstance(value, str) or not 0 < len(value) <= MAX_KEY_CHARACTERS:
-            raise Refusal(
+            raise UnreadField(
                 field, f"must be a whole number or a string of 1 to {MAX_KEY_CHARACTERS} characters."
             )
         return value
@@ -88,7 +88,7 @@ def _meta(row: dict[str, Any]) -> dict[str, Any]:
         meta["meta"] = _plain(inner)
     size = len(_ENCODER.encode(meta).encode()) if meta else 0
     if size > MAX_META_BYTES:
-        raise Refusal(
+        raise UnreadField(
             "meta",
             f"and the columns that are not known hold {size:,} bytes; the limit is {MAX_META_BYTES:,}: "
             "remove the largest of them.",

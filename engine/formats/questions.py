@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.formats.json_text import parse_json
-from engine.formats.registry import Refusal
+from engine.formats.registry import UnreadField
 from engine.tasks import Task
 
 QUESTIONS = ("prompt", "question", "problem", "query", "ctx", "instruction", "input")
@@ -30,7 +30,7 @@ def question_of(
     row: Mapping[str, Any], checker: Mapping[str, Any], *, framed: bool = False
 ) -> dict[str, Any]:
     """What every public shape has: the question, framed for a model that merely goes on, a checker and a
-    category. Raises Refusal."""
+    category. Raises UnreadField."""
     name, question = first_of(row, QUESTIONS)
     if isinstance(question, str) and name == "prompt" and question.startswith("[{"):
         question = from_cell(question, name)
@@ -41,12 +41,12 @@ def question_of(
 
 
 def task_key(row: Mapping[str, Any], number: str) -> str:
-    """What the row names itself by, else `number`. Raises Refusal."""
+    """What the row names itself by, else `number`. Raises UnreadField."""
     name, value = first_of(row, _KEYS, required=False)
     if value is None:
         return number
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value):
-        raise Refusal(name, "is no name; write a text or a whole number.")
+        raise UnreadField(name, "is no name; write a text or a whole number.")
     return str(value)
 
 
@@ -57,26 +57,26 @@ def category_of(row: Mapping[str, Any]) -> str:
 
 
 def first_of(row: Mapping[str, Any], names: Sequence[str], *, required: bool = True) -> tuple[str, Any]:
-    """The first of these columns that the row has, with its value. Raises Refusal where it has none."""
+    """The first of these columns that the row has, with its value. Raises UnreadField where it has none."""
     for name in names:
         if row.get(name) is not None:
             return name, row[name]
     if required:
-        raise Refusal(names[0], f"is missing; give the row one of {', '.join(names)}.")
+        raise UnreadField(names[0], f"is missing; give the row one of {', '.join(names)}.")
     return names[0], None
 
 
 def texts_of(value: Any, name: str) -> list[str]:
-    """A list of texts, or the list of the one. Raises Refusal."""
+    """A list of texts, or the list of the one. Raises UnreadField."""
     values = value if isinstance(value, (list, tuple)) else [value]
     if not values or not all(isinstance(one, (str, int, float)) for one in values):
-        raise Refusal(name, "is no list of texts; write one.")
+        raise UnreadField(name, "is no list of texts; write one.")
     return [str(one) for one in values]
 
 
 def from_cell(cell: str, name: str) -> Any:
-    """A list or an object that stands in a cell as JSON. Raises Refusal."""
+    """A list or an object that stands in a cell as JSON. Raises UnreadField."""
     try:
         return parse_json(cell)
     except ValueError as error:
-        raise Refusal(name, f"must hold JSON, and does not: {error}.") from None
+        raise UnreadField(name, f"must hold JSON, and does not: {error}.") from None

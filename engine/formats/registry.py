@@ -33,7 +33,7 @@ class NumberedRow(NamedTuple):
     """Whether the reader saw that no text of the row needs `rows.refuse_unstorable_text`."""
 
 
-class Refusal(Exception):
+class UnreadField(Exception):
     """A field that cannot be read, or None for the row: the subject of the sentence that `reason` ends."""
 
     def __init__(self, field: str | None, reason: str) -> None:
@@ -94,7 +94,7 @@ class RowFormat:
     matches: Callable[[Mapping[str, Any]], bool]
     """Whether a row is of this format, by its columns and the kinds of their values; never raises."""
     read: Callable[[dict[str, Any], str], PreferencePair | Task]
-    """The pair or the task of a row, which it may take apart, and of a key. Raises Refusal."""
+    """The pair or the task of a row, which it may take apart, and of a key. Raises UnreadField."""
 
 
 FILE_TYPES: Registry[FileType] = Registry("formats")

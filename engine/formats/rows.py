@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from engine.errors import RowError
 from engine.formats.pairs import take_key
 from engine.formats.questions import task_key
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.tasks import CHECKERS, Task
 from engine.types import PreferencePair
 
@@ -32,7 +32,7 @@ def row_to_pair(
         columns = dict(row)
         key = take_key(columns, str(line if number is None else number))
         return read_pair(columns, key)
-    except Refusal as refusal:
+    except UnreadField as refusal:
         raise refusal.at(line) from None
 
 
@@ -50,7 +50,7 @@ def row_to_task(
         if not storable:
             refuse_unstorable_text(row)
         task = _read_task(dict(row), task_key(row, str(line if number is None else number)))
-    except Refusal as refusal:
+    except UnreadField as refusal:
         raise refusal.at(line) from None
     except ValidationError as error:
         raise _refused(line, error) from None
@@ -60,7 +60,7 @@ def row_to_task(
 
 
 def read_pair(row: dict[str, Any], key: str) -> PreferencePair:
-    """The pair of a row whose key is known; takes the row apart. Raises Refusal."""
+    """The pair of a row whose key is known; takes the row apart. Raises UnreadField."""
     return cast(PreferencePair, _format_of(row, "pairs").read(row, key))
 
 
@@ -76,7 +76,7 @@ def _read_task(row: dict[str, Any], key: str) -> Task:
     if not isinstance(word, str):
         return cast(Task, _format_of(row, "tasks").read(row, key))
     if word not in CHECKERS:
-        raise Refusal("checker", f"is `{word}`; choose one of {', '.join(CHECKERS)}.")
+        raise UnreadField("checker", f"is `{word}`; choose one of {', '.join(CHECKERS)}.")
     return cast(Task, ROW_FORMATS[word].read(row, key))
 
 
@@ -111,16 +111,16 @@ def refuse_unstorable_text(value: Any, field: str | None = None) -> None:
     """Refuses NUL and lone surrogates anywhere in a row: no data base and no UTF-8 file can hold them."""
     if isinstance(value, str):
         if "\x00" in value:
-            raise Refusal(field, "contains the character U+0000, which cannot be stored; remove it.")
+            raise UnreadField(field, "contains the character U+0000, which cannot be stored; remove it.")
         if not value.isascii() and not _is_unicode(value):
-            raise Refusal(
+            raise UnreadField(
                 field, "contains half of a surrogate pair or bytes that are not UTF-8; write valid Unicode."
             )
     elif isinstance(value, Mapping):
         for name, item in value.items():
             inside = str(name) if field is None else f"{field}.{name}"
             if isinstance(name, str) and (not _is_unicode(name) or "\x00" in name):
-                raise Refusal(field, "has a column name that cannot be stored; rename it.")
+                raise UnreadField(field, "has a column name that cannot be stored; rename it.")
             refuse_unstorable_text(item, inside)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):

@@ -35,7 +35,7 @@ PromptSaid = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
+class ResponseRewards:
     """The rewards of one response."""
 
     total: float
@@ -79,7 +79,7 @@ class RolloutRewards:
 
     def __call__(
         self, rows: RowsByPrompt, prompts: Sequence[PromptSaid], drawn: Sequence[Drawn]
-    ) -> list[Said]:
+    ) -> list[ResponseRewards]:
         """The rewards of the responses `drawn` to `prompts`, which stand in `rows` in the same order."""
         decoded: list[Decoded | None] = [None] * len(drawn)
         if self._needs_text or not self._read_as_drawn(prompts):
@@ -98,7 +98,7 @@ class RolloutRewards:
         values: _Track | None,
         decoded: Decoded | None,
         drawn: Drawn,
-    ) -> Said:
+    ) -> ResponseRewards:
         text, offsets = decoded or ("", np.zeros((len(ids), 2), np.int32))
         evidence = Evidence(
             name="A rollout",
@@ -113,7 +113,7 @@ class RolloutRewards:
         )
         rewards = self._source.token_rewards(evidence)
         total = self._source.total(rewards) if values is None else float(values[-1])
-        return Said(total, rewards, self._source.increments(rewards, evidence), decoded)
+        return ResponseRewards(total, rewards, self._source.increments(rewards, evidence), decoded)
 
     def _decoded(self, rows: RowsByPrompt, index: int) -> Decoded:
         row, branch = rows.places[index]

@@ -28,7 +28,7 @@ from engine.sources import SOURCES, SourceName
 from engine.training.rollouts import Rollout
 
 
-class Earned(NamedTuple):
+class EarnedRewards(NamedTuple):
     """What rollouts earn: what training makes advantages of."""
 
     increments: list[Float64[np.ndarray, " _response"]]
@@ -52,7 +52,7 @@ class RolloutSegments:
         self.sequence_rewards = RewardStatistics()
         """What the rollouts earned."""
 
-    def earned(self, rollouts: Sequence[Rollout]) -> Earned:
+    def earned(self, rollouts: Sequence[Rollout]) -> EarnedRewards:
         """What new rollouts earn; they are from now on among those that statistics are taken over."""
         increments = [one.said.increments.astype(np.float64) for one in rollouts]
         for one in rollouts:
@@ -69,7 +69,7 @@ class RolloutSegments:
             ours, whole = self.totals.std, self.sequence_rewards.std
             factor = whole / ours if ours > 0 and whole > 0 else 1.0
             increments = [track * factor for track in increments]
-        return Earned(increments, rewards.tolist())
+        return EarnedRewards(increments, rewards.tolist())
 
     def cut(self, rollouts: Sequence[Rollout], signs: Sequence[int]) -> RunSegmentation:
         """The rollouts cut, and masked by their agreement with `signs`, which are +1, -1 or 0 for neither."""
@@ -109,7 +109,7 @@ def weights_of(cut: RunSegmentation) -> list[Float32[np.ndarray, " _response"]]:
 
 
 def dense_rewards(
-    earned: Earned, cut: RunSegmentation, *, placing: Literal["ends", "spread"]
+    earned: EarnedRewards, cut: RunSegmentation, *, placing: Literal["ends", "spread"]
 ) -> list[Float64[np.ndarray, " _response"]]:
     """The reward of each token: what its segment earns, at the segment's last token or evenly on all of them,
     and at the last token of the response what is left of the sequence reward.
@@ -130,7 +130,7 @@ def dense_rewards(
     return rewards
 
 
-def whole_rewards(earned: Earned) -> list[Float64[np.ndarray, " _response"]]:
+def whole_rewards(earned: EarnedRewards) -> list[Float64[np.ndarray, " _response"]]:
     """The sequence reward of each response at its last token, 0 elsewhere."""
     rewards = [np.zeros(len(track)) for track in earned.increments]
     for reward, of_one in zip(earned.rewards, rewards, strict=True):
@@ -138,13 +138,13 @@ def whole_rewards(earned: Earned) -> list[Float64[np.ndarray, " _response"]]:
     return rewards
 
 
-def segment_means(earned: Earned, cut: RunSegmentation) -> list[Float64[np.ndarray, " _response"]]:
+def segment_means(earned: EarnedRewards, cut: RunSegmentation) -> list[Float64[np.ndarray, " _response"]]:
     """u: on every token the mean increment of its segment."""
     lengths = _lengths(cut)
     return np.split(np.repeat(_segment_sums(earned, cut) / lengths, lengths), cut.rows.starts[1:-1])
 
 
-def _segment_sums(earned: Earned, cut: RunSegmentation) -> Float64[np.ndarray, " segments"]:
+def _segment_sums(earned: EarnedRewards, cut: RunSegmentation) -> Float64[np.ndarray, " segments"]:
     sums: np.ndarray = np.add.reduceat(np.concatenate(earned.increments), np.flatnonzero(cut.cuts))
     return sums
 

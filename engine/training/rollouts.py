@@ -31,7 +31,7 @@ from engine.training.frozen import FrozenModels
 from engine.training.method import Sampling
 from engine.training.method_loop import Shard, Sums
 from engine.training.request import TrainingRequest
-from engine.training.rollout_rewards import RolloutRewards, Said
+from engine.training.rollout_rewards import ResponseRewards, RolloutRewards
 from engine.training.shared_prompts import rows_by_prompt
 from engine.training.trained_model import TrainedModel
 from engine.types import Message
@@ -73,7 +73,7 @@ class Rollout:
     entropies: Float32[np.ndarray, " response"]
     values: Float32[np.ndarray, " response+1"] | None
     """Of the critic, after the prompt and after each token; None where there is no critic."""
-    said: Said
+    said: ResponseRewards
     """The rewards of the frozen models."""
 
     @property

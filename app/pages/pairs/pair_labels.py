@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from app.pages.parts.highlight import Said
+from app.pages.parts.highlight import TokenVerdict
 from app.pages.parts.numbers import counted, shortened
 from app.pages.parts.pair_view import script_json
 from app.services.pairs.labels import VERDICTS, History, Label, Verdict, tokens_of
@@ -132,7 +132,7 @@ def items_of(found: Sequence[Label]) -> list[LabelItem]:
     return [LabelItem(one.side, SIGNS[one.verdict], one.verdict, one.text) for one in found]
 
 
-def said_of(view: CutPair, found: Sequence[Label]) -> dict[Side, list[Said]]:
+def said_of(view: CutPair, found: Sequence[Label]) -> dict[Side, list[TokenVerdict]]:
     """The labels as tokens of each side; a token belongs to a label that covers any character of it."""
     return {side.side: _said(side, _of(side.side, found)) for side in view.sides}
 
@@ -141,9 +141,9 @@ def _of(side: Side, found: Sequence[Label]) -> list[Label]:
     return [label for label in found if label.side == side]
 
 
-def _said(side: SideView, found: Sequence[Label]) -> list[Said]:
+def _said(side: SideView, found: Sequence[Label]) -> list[TokenVerdict]:
     stretches = [(label, tokens_of(label, side.map.offsets)) for label in found]
-    return [Said(*tokens, label.verdict) for label, tokens in stretches if tokens is not None]
+    return [TokenVerdict(*tokens, label.verdict) for label, tokens in stretches if tokens is not None]
 
 
 def _summary(found: Sequence[Label]) -> str:

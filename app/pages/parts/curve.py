@@ -22,7 +22,7 @@ FLOOR = 84
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class RewardCurve:
     """What is drawn."""
 
     bins: CurveBins
@@ -37,7 +37,7 @@ class Curve:
     """Whether bars stand on the floor, because there is nothing below zero."""
 
 
-def draw(curve: Curve) -> Markup:
+def draw(curve: RewardCurve) -> Markup:
     """The picture, as wide as its place; empty where the response has no token."""
     tokens, bins = curve.bins.tokens, len(curve.bins.high)
     if not tokens:
@@ -58,7 +58,7 @@ def draw(curve: Curve) -> Markup:
     return Markup("".join(parts) + "</svg>")  # noqa: S704 -- numbers and words of this file only
 
 
-def _says(curve: Curve, bins: int) -> str:
+def _says(curve: RewardCurve, bins: int) -> str:
     tokens = curve.bins.tokens
     binned = "" if bins == tokens else f", in {bins} bins of which the lowest and highest value are drawn"
     what = f"{curve.track.capitalize()} of the {tokens} tokens of the {curve.name} response{binned}"
@@ -82,7 +82,7 @@ def _values(side: str, shares: Sequence[float], zero: int, *, is_binned: bool) -
     return f'<path class="{side} area" d="M0 {zero}{steps}V{zero}z"/>'
 
 
-def _band(curve: Curve, bins: int) -> str:
+def _band(curve: RewardCurve, bins: int) -> str:
     if curve.band is None:
         return ""
     low, high = (_height(edge) for edge in curve.band)

@@ -46,7 +46,7 @@ _JOINS_BACKWARDS = re.compile(
 _ZERO_WIDTH_JOINER = "\u200d"
 
 
-class Said(NamedTuple):
+class TokenVerdict(NamedTuple):
     """What a person said of the tokens [first, end)."""
 
     first: int
@@ -75,7 +75,7 @@ class MarkedResponse:
     differing: Sequence[bool] | None = None
     """True at the tokens that the other side does not have; None where the sides are not compared."""
     spans: Sequence[Span] = ()
-    said: Sequence[Said] = ()
+    said: Sequence[TokenVerdict] = ()
     eos: str | None = None
     eos_kept: bool = True
     """The EOS may count although its segment does not."""
@@ -237,7 +237,7 @@ class _Writer:
             self._say(tags, said)
         return [f"{tag}{shown}</i>" for tag, shown in zip(tags, texts, strict=True)]
 
-    def _say(self, tags: list[str], said: Said) -> None:
+    def _say(self, tags: list[str], said: TokenVerdict) -> None:
         """Marks the pieces of a label; the first one carries its sign."""
         first = self._piece_of(said.first)
         last = self._piece_of(said.end - 1)

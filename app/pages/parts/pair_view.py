@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from app.pages.parts import curve, minimap
-from app.pages.parts.highlight import MarkedResponse, Said, highlight
+from app.pages.parts.highlight import MarkedResponse, TokenVerdict, highlight
 from app.pages.parts.looks import Look
 from app.pages.parts.numbers import count, counted, percent, plain_number, signed
 from app.pages.parts.tracks import TRACKS, ends, ramp
@@ -102,7 +102,7 @@ def view_panel(
     tokens_url: str,
     adopt_url: str | None = None,
     link: str = "",
-    said: Mapping[Side, Sequence[Said]] | None = None,
+    said: Mapping[Side, Sequence[TokenVerdict]] | None = None,
 ) -> ViewPanel:
     """The panel of a pair that a run has scored and a rule has cut."""
     drawing = drawing_of(view.sides, view.source.name, view.rule, look)
@@ -127,7 +127,7 @@ def drawing_of(sides: Sequence[SideView], source: str, rule: SegmentationRule, l
     return drawings.drawing_of(sides, source, rule, track=look.track, colour=look.colour, compare=look.diff)
 
 
-def side_panel(side: SideView, drawing: Drawing, said: Sequence[Said] = ()) -> SidePanel:
+def side_panel(side: SideView, drawing: Drawing, said: Sequence[TokenVerdict] = ()) -> SidePanel:
     """One response, marked, with what people said of it."""
     cut, drawn = side.segmentation, drawing.sides[side.side]
     marked = MarkedResponse(
@@ -161,7 +161,7 @@ def _curve(side: SideView, drawing: Drawing) -> Markup:
     if drawing.colouring.clip <= 0:
         return Markup("")
     return curve.draw(
-        curve.Curve(
+        curve.RewardCurve(
             bins=drawing.sides[side.side].curve,
             segments=side.segmentation.segments,
             band=_band(side, drawing),

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.formats.questions import category_of, task_of
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.tasks import Task
 
 
 def _read(row: dict[str, Any], key: str) -> Task:
     if "prompt" not in row:
-        raise Refusal("prompt", "is missing; write what the policy is asked.")
+        raise UnreadField("prompt", "is missing; write what the policy is asked.")
     fields = {name: value for name, value in row.items() if name not in ("id", "task_id", "ind")}
     return task_of(row, key, {"category": category_of(row), **fields})
 

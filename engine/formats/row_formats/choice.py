@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.formats.questions import ANSWERS, first_of, from_cell, question_of, task_of, texts_of
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.tasks import Task
 
 _OPTIONS = ("choices", "options", "endings")
@@ -53,7 +53,7 @@ def _right(row: Mapping[str, Any], options: Sequence[str], labels: Sequence[str]
         return list(options).index(said)
     if not isinstance(value, bool) and said.isdecimal() and int(said) < len(options):
         return int(said)
-    raise Refusal(
+    raise UnreadField(
         name,
         f"is `{said[:40]}`, which names none of the {len(options)} options; write its index from 0, its "
         "letter, or its text.",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.formats.questions import from_cell, question_of, task_of, texts_of
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.tasks import Task
 
 _NEXT_TOP_LEVEL = ["\ndef ", "\nclass ", "\n@", "\n#", "\nif ", "\nprint(", "\nassert "]
@@ -24,7 +24,7 @@ def _of_wish(row: Mapping[str, Any]) -> dict[str, Any]:
     before = "\n".join([*_lines(row.get("test_imports")), *_lines(row.get("test_setup_code"))])
     question = row.get("text") or row.get("prompt")
     if not isinstance(question, str):
-        raise Refusal("prompt", "is missing; write what the policy is asked.")
+        raise UnreadField("prompt", "is missing; write what the policy is asked.")
     tests = texts_of(asserts, "test_list")
     shown = '"""\n' + question + "\n" + "\n".join(tests) + '\n"""\n'
     checker = {"kind": "code", "before": before and before + "\n", "test": "\n".join(tests)}
@@ -35,7 +35,7 @@ def _of_beginning(row: Mapping[str, Any]) -> dict[str, Any]:
     """HumanEval: the beginning of a function, and a test that defines `check`."""
     prompt, test = row.get("prompt"), row.get("test")
     if not isinstance(prompt, str):
-        raise Refusal("prompt", "is missing; write the beginning of the function as text.")
+        raise UnreadField("prompt", "is missing; write the beginning of the function as text.")
     entry = row.get("entry_point")
     test = f"{test}\ncheck({entry})" if entry else test
     before = row["before"] if row.get("before") is not None else prompt

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.formats.conversations import messages_of, prompt_of, sides_of
 from engine.formats.pairs import Prompt, pair_of
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.types import Message, PreferencePair
 
 
@@ -26,7 +26,7 @@ def _read(row: dict[str, Any], key: str) -> PreferencePair:
         if isinstance(row.get(side), list)
     }
     if any(isinstance(value, str) for value in sides_of(row).values()):
-        raise Refusal(
+        raise UnreadField(
             "chosen", "and `rejected` have different shapes; write both as strings or both as lists."
         )
     prompt = _prompt_of_conversations(prompt_of(row.get("prompt")), conversations)
@@ -37,7 +37,7 @@ def _read(row: dict[str, Any], key: str) -> PreferencePair:
 def _conversation(value: list[Any], side: str) -> tuple[Message, ...]:
     messages = messages_of(value, side)
     if not messages or messages[-1].role != "assistant":
-        raise Refusal(
+        raise UnreadField(
             side, "does not end with a message of the role `assistant`, which would be the response."
         )
     return messages
@@ -49,7 +49,7 @@ def _prompt_of_conversations(
     """The turns that both sides answer: those of `prompt`, and those that the sides share before the end."""
     before = {side: messages[:-1] for side, messages in conversations.items()}
     if len(set(before.values())) > 1:
-        raise Refusal(
+        raise UnreadField(
             "rejected",
             "differs from `chosen` before the last turn; a pair is two answers to one conversation.",
         )
@@ -63,7 +63,7 @@ def _prompt_of_conversations(
     else:
         found = prompt + shared
     if not found:
-        raise Refusal("prompt", "is missing, and no turn stands before the response; add the prompt.")
+        raise UnreadField("prompt", "is missing, and no turn stands before the response; add the prompt.")
     return found
 
 
@@ -73,7 +73,9 @@ def _named_turns(prompt: str, shared: tuple[Message, ...]) -> tuple[Message, ...
         return (Message("user", prompt),)
     if any(message.content == prompt for message in shared):
         return shared
-    raise Refusal("prompt", "is not one of the turns before the response; write it as a list of messages.")
+    raise UnreadField(
+        "prompt", "is not one of the turns before the response; write it as a list of messages."
+    )
 
 
 ROW_FORMATS.register(

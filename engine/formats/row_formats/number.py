@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.formats.questions import ANSWERS, first_of, question_of, task_of
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.tasks import Task
 
 
@@ -23,7 +23,9 @@ def _read(row: dict[str, Any], key: str) -> Task:
     try:
         number = float(said.replace(",", "").replace("$", "").replace("\u2212", "-"))
     except ValueError:
-        raise Refusal(name, f"is `{said[:40]}`, which is no number; write it with digits alone.") from None
+        raise UnreadField(
+            name, f"is `{said[:40]}`, which is no number; write it with digits alone."
+        ) from None
     checker: dict[str, Any] = {"kind": "number", "value": number}
     if row.get("tolerance") is not None:
         checker["tolerance"] = row["tolerance"]

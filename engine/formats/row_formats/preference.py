@@ -6,21 +6,21 @@ from typing import Any
 
 from engine.formats.conversations import prompt_of, sides_of
 from engine.formats.pairs import pair_of
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.types import PreferencePair
 
 
 def _read(row: dict[str, Any], key: str) -> PreferencePair:
     sides = sides_of(row)
     if sides["chosen"] is None and sides["rejected"] is None:
-        raise Refusal(
+        raise UnreadField(
             None, "has no response; give it `chosen` and `rejected`, one of them, or `response` with `label`."
         )
     prompt = prompt_of(row.get("prompt"))
     if prompt is None:
-        raise Refusal("prompt", "is missing; add it (an empty string is allowed).")
+        raise UnreadField("prompt", "is missing; add it (an empty string is allowed).")
     if prompt == ():
-        raise Refusal("prompt", "is an empty conversation; give it at least one message.")
+        raise UnreadField("prompt", "is an empty conversation; give it at least one message.")
     return pair_of(row, key, prompt, **sides)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
-from engine.formats.registry import ROW_FORMATS, Refusal, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.formats.rows import read_pair
 from engine.types import PreferencePair
 
@@ -33,7 +33,7 @@ def _label(value: Any) -> bool:
         return True
     if isinstance(value, bool) or (isinstance(value, Integral) and value in (0, 1)):
         return bool(value)
-    raise Refusal("label", "must be true (a chosen response) or false (a rejected one).")
+    raise UnreadField("label", "must be true (a chosen response) or false (a rejected one).")
 
 
 ROW_FORMATS.register(

@@ -28,7 +28,7 @@ from engine.training.masked import masked_mean
 from engine.training.method_loop import PartLoss, Sums
 from engine.training.methods.ppo import Ppo
 from engine.training.rollout_segments import (
-    Earned,
+    EarnedRewards,
     dense_rewards,
     weights_of,
     whole_rewards,
@@ -121,7 +121,7 @@ class PpoLoop(OnPolicyLoop):
         ]
 
     def _rewards(
-        self, earned: Earned, cut: RunSegmentation, mean: float
+        self, earned: EarnedRewards, cut: RunSegmentation, mean: float
     ) -> list[Float64[np.ndarray, " _response"]]:
         """What each token earns, in the units of the sequence rewards, which lose their mean."""
         if self._method.dense == "mask":

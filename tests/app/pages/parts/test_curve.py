@@ -19,7 +19,7 @@ from engine.types import Segment
 
 
 def draw(values, segments, **more):
-    return curve.draw(curve.Curve(curve_bins(values, dropped_tokens(segments, **more)), segments))
+    return curve.draw(curve.RewardCurve(curve_bins(values, dropped_tokens(segments, **more)), segments))
 
 
 def test_a_short_response_has_a_bar_a_token():
