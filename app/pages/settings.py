@@ -57,7 +57,7 @@ class WebhookLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndingChoice:
     """A box of the form: one way in which runs end."""
 
     name: str
@@ -70,7 +70,7 @@ class WebhookForm:
 
     action: str
     url: str
-    endings: list[Ending]
+    endings: list[EndingChoice]
     problem: str | None
 
 
@@ -178,7 +178,7 @@ def _access(request: Request, settings: Settings) -> Access:
 
 
 def _form(request: Request, url: str, statuses: list[str], problem: str | None) -> WebhookForm:
-    endings = [Ending(name, name in statuses) for name in ENDS]
+    endings = [EndingChoice(name, name in statuses) for name in ENDS]
     return WebhookForm(url_of(request, "webhook_add"), url, endings, problem)
 
 
