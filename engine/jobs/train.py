@@ -73,14 +73,14 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         warnings += prepared.warnings + model.loaded.notes
         for sentence in [*prepared.notes, *warnings]:
             report(message=sentence)
-        settled = _settled(asked, model, rows, threads, request.get("origin") or {})
+        resolved = _resolved(asked, model, rows, threads, request.get("origin") or {})
         outcome = train(
             prepared.loop,
             model,
             asked,
             folder,
             report,
-            settled=settled,
+            resolved=resolved,
             further=_suites(request, asked),
         )
         far = far_from_reference(outcome.metrics)
@@ -90,7 +90,7 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         place = folder / "final"
         if int(os.environ.get("RANK", "0")) == 0:
             report(progress=Progress("saving the model", 0, None))
-            save_finished(place, model, asked, settled, _figures(outcome))
+            save_finished(place, model, asked, resolved, _figures(outcome))
     return {
         "steps": outcome.steps,
         "seconds": round(outcome.seconds, 3),
@@ -99,7 +99,7 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         "best_step": None if outcome.best is None else outcome.best.step,
         "metrics": outcome.metrics,
         "notes": warnings,
-        "settled": settled,
+        "settled": resolved,
     }
 
 
@@ -166,7 +166,7 @@ def _model(asked: TrainingRequest) -> TrainedModel:
 
 @contextlib.contextmanager
 def _threads(asked: TrainingRequest) -> Iterator[int]:
-    """The number of threads that the request settles on, while this lasts: part of the result."""
+    """The number of threads that the request comes to, while this lasts: part of the result."""
     before = torch.get_num_threads()
     wanted = resolve(asked, rows=1, parameters=_parameters(asked)).machine.threads or before
     torch.set_num_threads(wanted)
@@ -201,7 +201,7 @@ def _suites(request: Mapping[str, Any], asked: TrainingRequest) -> FurtherFigure
 # ---------------------------------------------------------------------------------------------- what is kept
 
 
-def _settled(
+def _resolved(
     asked: TrainingRequest, model: TrainedModel, rows: Path, threads: int, origin: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All that decides the result, for whoever wants it again."""

@@ -83,14 +83,16 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> TrainingConfig:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise RequestError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
-        raise RequestError(f"`{path}` holds no fields; see docs/training.md for what a training may be told.")
+        raise RequestError(
+            f"`{path}` holds no fields; docs/training.md says which there are."
+        )
     for change in changes:
         _set(values, change)
     try:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
-        told = [f"`{'.'.join(str(part) for part in one['loc'])}`: {one['msg']}" for one in error.errors()]
-        raise RequestError(f"`{path}` is refused. " + "; ".join(told) + ".") from error
+        faults = [f"`{'.'.join(str(part) for part in one['loc'])}`: {one['msg']}" for one in error.errors()]
+        raise RequestError(f"`{path}` is refused. " + "; ".join(faults) + ".") from error
     return _seen_from(config, path.absolute().parent)
 
 

@@ -21,7 +21,7 @@ GENERATION = "generation_config.json"
 
 
 def save_finished(
-    place: Path, model: TrainedModel, request: TrainingRequest, settled: Mapping[str, Any], figures: str
+    place: Path, model: TrainedModel, request: TrainingRequest, resolved: Mapping[str, Any], figures: str
 ) -> None:
     """Writes `place` whole: safetensors, configuration, tokenizer, README.md, and the request as
     training.json.
@@ -40,8 +40,8 @@ def save_finished(
         model.tokenizer.save_pretrained(work)
         if model.loaded.info.kind == "causal_lm":
             _name_ends(work / GENERATION, model)
-        (work / REQUEST).write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
-        (work / "README.md").write_text(_card(request, settled, figures), encoding="utf-8")
+        (work / REQUEST).write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
+        (work / "README.md").write_text(_card(request, resolved, figures), encoding="utf-8")
         for path in work.rglob("*.safetensors"):
             path.chmod(0o644)  # They come as temporary files do, for their owner alone.
 
@@ -80,9 +80,9 @@ def _save_merged(own: Any, work: Path) -> None:
         own._hf_peft_config_loaded = had
 
 
-def _card(request: TrainingRequest, settled: Mapping[str, Any], figures: str) -> str:
+def _card(request: TrainingRequest, resolved: Mapping[str, Any], figures: str) -> str:
     method, optimisation = request.method, request.optimisation
-    origin = settled.get("origin") or {}
+    origin = resolved.get("origin") or {}
     data = origin.get("dataset") or "rows of its own"
     rule = request.supervision.rule
     masked = (
@@ -90,7 +90,7 @@ def _card(request: TrainingRequest, settled: Mapping[str, Any], figures: str) ->
         if request.supervision.density == "sample" or rule is None
         else f"Token rewards come from `{request.supervision.source}`, cut by `{rule.segmenter.name}`."
     )
-    versions = ", ".join(f"{name} {version}" for name, version in settled.get("versions", {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in resolved.get("versions", {}).items())
     return (
         "---\nlibrary_name: transformers\ntags: [rewardscope, alignment]\n---\n\n"
         f"# {Path(request.model.path).name}, trained by {method.name}\n\n"

@@ -72,7 +72,7 @@ def train(
     folder: Path,
     report: Reporting,
     *,
-    settled: Mapping[str, Any],
+    resolved: Mapping[str, Any],
     further: FurtherFigures | None = None,
 ) -> Outcome:
     """Trains until the last step of the resolved request, from the latest checkpoint in `folder` if there is
@@ -80,7 +80,7 @@ def train(
 
     Raises Diverged, ResourceError (disk), and whatever `report` raises to stop it.
     """
-    return _Training(method, model, request, folder, report, further).run(settled)
+    return _Training(method, model, request, folder, report, further).run(resolved)
 
 
 class _Training:
@@ -103,7 +103,7 @@ class _Training:
         self._report = report
         self._state = CheckpointState(0)
 
-    def run(self, settled: Mapping[str, Any]) -> Outcome:
+    def run(self, resolved: Mapping[str, Any]) -> Outcome:
         """Every update that is left."""
         latest = self._checkpoints.latest()
         if latest is not None:
@@ -112,7 +112,7 @@ class _Training:
         steps = self._request.optimisation.steps
         assert steps is not None, "the request is resolved"
         began, first = time.monotonic(), self._state.step
-        self._report(Progress("training", first, steps, "steps"), TrainingBegins(first, steps, settled))
+        self._report(Progress("training", first, steps, "steps"), TrainingBegins(first, steps, resolved))
         self._curves.begin(first)
         if latest is not None:
             self._report_checkpoint(

@@ -16,7 +16,7 @@ class TrainingBegins:
     step: int
     steps: int
     """Updates that the whole training makes."""
-    settled: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
     """The request with nothing left open, package versions, git revision, data hash, device."""
 
 

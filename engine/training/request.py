@@ -1,4 +1,4 @@
-"""What a training may be told: method, mask, models, optimisation. Imports no torch, for the web process too.
+"""What a training may be asked: method, mask, models, optimisation. No torch, for the web process too.
 
 Every field has a default that is meant to be right for whoever does not know better; None stands for a value
 that is resolved from the data or the model before training begins (see `resolve`) and is stored resolved.

@@ -43,7 +43,7 @@ class TrainingPreviewView(BaseModel):
     memory_needed: int
     """Bytes that a worker must have."""
     largest_worker_bytes: int | None
-    """Memory of the largest live worker; null while none tells."""
+    """Memory of the largest live worker; null while none states its own."""
     disk_needed: int
     """Bytes of checkpoints and model."""
     rule: dict[str, Any] | None
@@ -69,7 +69,7 @@ class TrainingPreviewView(BaseModel):
             disk_needed=found.disk_needed,
             rule=None if found.rule is None else found.rule.model_dump(mode="json"),
             warnings=found.warnings,
-            settled=found.settled.model_dump(mode="json"),
+            settled=found.resolved.model_dump(mode="json"),
         )
 
 

@@ -272,7 +272,7 @@ def _told(found: TrainingForecast) -> TrainingPreview:
         rows=found.rows,
         held_out=found.held_out,
         steps=found.steps,
-        learning_rate=f"{found.settled.optimisation.learning_rate:g}",
+        learning_rate=f"{found.resolved.optimisation.learning_rate:g}",
         is_masked=found.rule is not None and not found.rule.keeps_everything,
         kept_chosen=kept.chosen if kept else None,
         kept_rejected=kept.rejected if kept else None,

@@ -85,7 +85,7 @@ class RecipeState:
 def preview(session: Session, settings: Settings, body: RecipeBody) -> RecipePlan:
     """What a recipe would do, without submitting it; nothing is written, nor any model registered.
 
-    Raises as `submit`, but for a training that finds no room: that is told among the warnings.
+    Raises as `submit`, but for a training that finds no room: that is said among the warnings.
     """
     nested = session.begin_nested()
     try:

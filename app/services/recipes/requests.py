@@ -1,4 +1,4 @@
-"""What a recipe may be told, and the plan of runs that this makes.
+"""What a recipe may be asked, and the plan of runs that this makes.
 
 A step's request names what an earlier step will have made as {"made_by": step}; `filled` puts the ids in.
 """

@@ -64,7 +64,7 @@ class TrainingForecast:
     rule: SegmentationRule | None
     """The rule that makes the mask; None where nothing is masked."""
     warnings: list[str]
-    settled: TrainingRequest
+    resolved: TrainingRequest
     """The request with nothing left open."""
 
 
@@ -125,7 +125,7 @@ def preview_of(session: Session, plan: Plan) -> TrainingForecast:
             *plan.warnings,
             *([DRIFTS] if kept is not None and kept.drifts else []),
         ],
-        settled=plan.resolved,
+        resolved=plan.resolved,
     )
 
 
@@ -177,7 +177,7 @@ def store(session: Session, run: Run, attempt: int, chunk: TrainingReport) -> No
             jobs.begins_at(session, run.job.id, attempt, chunk.step)
             metrics.truncate(session, run.id, chunk.step)
             checkpoints.truncate(session, run.id, chunk.step)
-            run.request = {**run.request, "settled": dict(chunk.settled)}
+            run.request = {**run.request, "settled": dict(chunk.resolved)}
         case MetricPoints():
             begun = run.job.resume_from
             if chunk.start != begun:

@@ -346,7 +346,7 @@ def test_a_preview_says_what_the_mask_keeps(session: Session, settings: Settings
     assert (preview.rows, preview.held_out, preview.steps) == (4, 1, 1)
     assert preview.rule is not None
     assert any("larger share of rejected" in warning for warning in preview.warnings)
-    assert preview.settled.optimisation.learning_rate is not None
+    assert preview.resolved.optimisation.learning_rate is not None
 
 
 def test_a_preview_counts_the_responses_that_keep_nothing(
