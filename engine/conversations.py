@@ -122,6 +122,20 @@ class ChatTemplate:
         return str(text)
 
 
+def rendered(
+    name: str, prompt: str | Sequence[Message], answers: Sequence[str], template: ChatTemplate
+) -> list[Rendered]:
+    """What a model reads of a prompt with each of these answers: a conversation as the template writes it, a
+    prompt that is text with the answer behind it. Raises as `ChatTemplate.answered` does."""
+    if not isinstance(prompt, str):
+        return template.answered(name, prompt, answers)
+    start = len(prompt)
+    return [
+        Rendered(prompt + answer, start, start + len(answer), np.arange(len(answer) + 1, dtype=np.int32))
+        for answer in answers
+    ]
+
+
 def writes_date(tokenizer: Any) -> bool:
     """Whether the chat template asks what day it is."""
     return "strftime_now" in (_text_of(tokenizer) or "")

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 from tokenizers.decoders import DecodeStream
 
-from engine.conversations import ChatTemplate
+from engine.conversations import ChatTemplate, rendered
 from engine.endings import Marks, marks_of
 from engine.errors import DataError, ModelError
 from engine.types import PreferencePair, Response, RewardMap, Side
@@ -229,29 +229,18 @@ def _whole_texts(
     """What a model reads of each side of a pair."""
     answers = [response.text for _, response in pair.sides()]
     if isinstance(pair.prompt, str):
-        special, start = _is_rendered(pair.prompt, tokenizer), len(pair.prompt)
+        special = _is_rendered(pair.prompt, tokenizer)
         return [
-            _Whole(
-                pair.prompt + answer,
-                special,
-                start,
-                start + len(answer),
-                start + len(answer),
-                np.arange(len(answer) + 1, dtype=np.int32),
-                None,
-                append_eos,
-                judged,
-            )
-            for answer in answers
+            _Whole(one.text, special, one.start, one.end, one.end, one.places, None, append_eos, judged)
+            for one in rendered(pair.key, pair.prompt, answers, template)
         ]
     _check_template(pair.key, tokenizer)
     texts = []
-    for one in template.answered(pair.key, pair.prompt, answers):
+    for one in rendered(pair.key, pair.prompt, answers, template):
         length, tokens = marks.ending(one.after)
         whole = one.text
         if not append_eos or not (length or judged):
             whole, length, tokens = one.text[: one.end], 0, ()
-        ending = (tokens[-1] if tokens else one.after[:length].strip()) or None
         texts.append(
             _Whole(
                 whole,
@@ -260,9 +249,9 @@ def _whole_texts(
                 one.end,
                 one.end + length,
                 one.places,
-                ending,
-                append_eos and not (length or judged),
-                append_eos and judged,
+                ending=(tokens[-1] if tokens else one.after[:length].strip()) or None,
+                appends_eos=append_eos and not (length or judged),
+                is_closed=append_eos and judged,
             )
         )
     return texts

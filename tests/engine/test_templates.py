@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from engine.conversations import ChatTemplate
+from engine.conversations import ChatTemplate, rendered
 from engine.endings import about_endings, ends_of_responses
 from engine.errors import DataError
 from engine.requests import ScoreRequest, SourceRequest
@@ -180,6 +180,16 @@ def test_any_conversation_is_read_as_it_is_rendered(name, turns, answer):
     assert covered(policy.offsets) == set(range(len(answer)))
     said = tokenizer_of(name).decode(policy.ids).strip()
     assert said.removesuffix(CHATS[name].ending).split() == answer.split() or "</think>" in answer
+
+
+def test_what_a_model_reads_can_be_shown_with_the_answer_marked():
+    template = ChatTemplate(tokenizer_of("gemma"))
+    (talk,) = rendered("r1", (USER,), [" Blue.\n"], template)
+    assert talk.text[: talk.start].endswith("<start_of_turn>model\n")
+    assert talk.text[talk.start : talk.end] == "Blue."
+    assert talk.after == "<end_of_turn>\n"
+    (text,) = rendered("r1", "A colour:", [" blue"], template)
+    assert (text.text, text.text[text.start : text.end], text.after) == ("A colour: blue", " blue", "")
 
 
 # ------------------------------------------------------------------------------------------ what is generated
