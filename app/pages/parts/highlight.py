@@ -424,7 +424,7 @@ def _gutter_line(segment: Segment) -> str:
     number = signed(segment.reward, 2)
     glyph = "✓" if segment.kept else "✕"
     disputed = "≠" if segment.disputed else ""
-    return f"<s class={'k' if segment.kept else 'm'}>{disputed}{number} {glyph}</s>"
+    return f"<s{' class=k' if segment.kept else ''}>{disputed}{number} {glyph}</s>"
 
 
 def _state_tag(kept: bool) -> str:
