@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
+# Whoever cuts needs Numba: better when a process starts than in its first request.
+import engine.segmentation.machine_code  # noqa: F401
 from engine.errors import RequestError
 from engine.rules import Baseline, SegmentationRequest, SegmentationRule
 from engine.segmentation.compiled import compiled

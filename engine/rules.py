@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from engine.fields import StrictModel, shown
 from engine.segmentation.segmenter import SEGMENTERS, SegmenterFields
-from engine.segmentation.segmenters.hysteresis import Hysteresis
+from engine.segmentation.segmenters.hysteresis import Hysteresis  # one of the folder, which registers all
 from engine.segmentation.segments import Aggregate
 
 if TYPE_CHECKING:

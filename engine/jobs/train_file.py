@@ -83,9 +83,7 @@ def read_config(path: Path, changes: Iterable[str] = ()) -> TrainingConfig:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise RequestError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
-        raise RequestError(
-            f"`{path}` holds no fields; docs/training.md says which there are."
-        )
+        raise RequestError(f"`{path}` holds no fields; docs/training.md says which there are.")
     for change in changes:
         _set(values, change)
     try:

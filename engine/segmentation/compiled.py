@@ -1,55 +1,44 @@
-"""Compiles the ragged loops with Numba, and does without its cache on disk where there is none.
+"""Compiles the ragged loops with Numba, which is imported when the first of them is called.
 
-Numba refuses to decorate a function when no cache folder is writable (a read-only installation without a
-home), and fails the call that compiles when the disk is full. Neither is a reason for a user's request to
-fail: the loop is then compiled anew in every process.
+That import takes longer than many a command of ours that cuts nothing, and all commands know the segmenters.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
-
-import numba
-from numba.core.caching import FunctionCache
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache on disk, for which a disk that is full, read-only or damaged is an empty one."""
+class _Loop:
+    """A loop that is compiled once it is needed: by a call, or by another loop that calls it."""
 
-    def load_overload(self, *arguments: Any) -> Any:
-        try:
-            return super().load_overload(*arguments)
-        # A damaged index can raise nearly anything while it is unpickled; compiling is always possible.
-        except Exception:
-            return None
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
 
-    def save_overload(self, *arguments: Any) -> None:
-        with contextlib.suppress(OSError):
-            try:
-                super().save_overload(*arguments)
-            except OSError:
-                raise
-            # An index that an earlier release wrote may name classes that are gone: it is begun anew.
-            except Exception:
-                self.flush()
-                super().save_overload(*arguments)
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """What Numba makes of it."""
+        from engine.segmentation.machine_code import dispatcher_of
+
+        return dispatcher_of(self.function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """How Numba, compiling a loop that calls this one, sees it."""
+        return self.dispatcher._numba_type_
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.dispatcher(*arguments)
 
 
 def compiled(function: Loop) -> Loop:
     """The function as machine code, compiled at its first call for each kind of argument.
 
     It releases the GIL, so that a web server goes on while a run is cut. Division by zero gives infinity or
-    NaN, as in NumPy. Call it with arrays and numbers.
+    NaN, as in NumPy. Call it with arrays and numbers, or with named tuples of these.
     """
-    # Tests wrap every function in a check of its arguments, which is no loop.
-    function = inspect.unwrap(function)
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-    # Without any writable folder the dispatcher keeps the cache that remembers nothing.
-    with contextlib.suppress(RuntimeError, OSError):
-        dispatcher._cache = _ForgivingCache(function)
-    return cast(Loop, dispatcher)
+    return cast(Loop, _Loop(function))

@@ -462,10 +462,10 @@ def test_warming_up_leaves_nothing_to_compile() -> None:
     from engine.masks import _decide
 
     warm_up()
-    compiled = len(_decide.signatures)  # type: ignore[attr-defined]
+    compiled = len(_decide.dispatcher.signatures)  # type: ignore[attr-defined]
     ask([1.0, -1.0])
     cut([1.0, -1.0], soft_tau=0.5)
-    assert len(_decide.signatures) == compiled  # type: ignore[attr-defined]
+    assert len(_decide.dispatcher.signatures) == compiled  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------ what is drawn of it

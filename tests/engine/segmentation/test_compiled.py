@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.segmentation import compiled as compiled_module
+from engine.segmentation import machine_code
 from engine.segmentation.compiled import compiled
 
 
@@ -26,8 +26,8 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch: pytest.Monkey
     def no_space(self: object, *arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(compiled_module.FunctionCache, "save_overload", no_space)
-    monkeypatch.setattr(compiled_module.FunctionCache, "load_overload", no_space)
+    monkeypatch.setattr(machine_code.FunctionCache, "save_overload", no_space)
+    monkeypatch.setattr(machine_code.FunctionCache, "load_overload", no_space)
     assert compiled(double)(np.ones(3)) == 6.0
 
 
@@ -42,7 +42,7 @@ def test_an_index_that_names_what_is_gone_is_begun_anew(tmp_path: Path) -> None:
         "@compiled\n"
         "def total(of): return of.values.sum()\n"
         "def run():\n"
-        "    print(total({name}(np.ones(3))), len(total._cache._cache_file._load_index()))\n"
+        "    print(total({name}(np.ones(3))), len(total.dispatcher._cache._cache_file._load_index()))\n"
     )
     for name in ("Numbers", "Figures"):
         (tmp_path / "loops.py").write_text(program.format(name=name))
@@ -72,3 +72,9 @@ def test_no_writable_folder_at_all_costs_the_cache_and_nothing_else(tmp_path: Pa
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=dict(os.environ)
     )
     assert finished.stdout == "1.0\n", finished.stderr
+
+
+def test_a_command_that_cuts_nothing_does_not_wait_for_numba() -> None:
+    program = "import sys, app.cli, engine.rules; print('numba' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout == "False\n"
