@@ -7,7 +7,7 @@ import pytest
 from app.errors import Invalid
 from app.pages.parts.rule_controls import rule_form, rule_from, rule_query, whole_rule_query
 from engine.rules import SegmentationRule
-from engine.segmentation.segmenter import SEGMENTERS
+from engine.segmentation.segmenter import SEGMENTERS, shared_fields
 from engine.segmentation.segmenters.fixed import Fixed
 from engine.segmentation.segmenters.hysteresis import Hysteresis
 
@@ -84,7 +84,7 @@ def test_the_form_has_a_control_for_every_field_of_the_rule_and_of_every_segment
 def test_fields_that_the_chosen_segmenter_lacks_are_put_away():
     form = rule_form(rule_from({"segmenter": "changepoint"}, DEFAULT), DEFAULT)
     put_away = {control.name for control in (*form.front, *form.more) if control.is_put_away}
-    assert put_away == {"delta", "smoothing", "length", "threshold", "language"}
+    assert put_away == set(shared_fields()) - {"penalty", "min_len"}
 
 
 @pytest.mark.parametrize(
