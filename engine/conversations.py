@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any, NamedTuple
 
@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Int32
 
 from engine.errors import DataError, ModelError
-from engine.types import Message
+from engine.turns import THOUGHTS, Piece, pieces_of
+from engine.types import Message, Response
 
 ANOTHER_ANSWER = "An answer that nobody gave."
 """What is rendered to see what the template writes around an answer."""
@@ -46,6 +47,13 @@ class Rendered:
         return self.text[self.end :]
 
 
+class _Given(NamedTuple):
+    """A prompt as templates take it."""
+
+    turns: list[dict[str, Any]]
+    tools: list[Any] | None
+
+
 class _Around(NamedTuple):
     """What the template writes before and after any answer to a prompt."""
 
@@ -67,43 +75,63 @@ class ChatTemplate:
         A template that knows no generation prompt is given what it writes before an answer, but for spaces,
         which belong to the answer's first token. `name` names the row where the template refuses it.
         """
-        turns = [_turn(message) for message in prompt]
-        opened = self._render(name, turns, opens=True)
-        if opened == self._render(name, turns, opens=False):
-            before = self._around(name, turns).before
+        given = _given(prompt)
+        opened = self._render(name, given, opens=True)
+        if opened == self._render(name, given, opens=False):
+            before = self._around(name, given).before
             if before.startswith(opened):
                 return before.rstrip(" ") if before.strip(" ") else opened
         return opened
 
     def begun(self, name: str, prompt: Sequence[Message]) -> str:
         """What of an answer the generation prompt has written already, such as an opened `<think>`."""
-        turns = [_turn(message) for message in prompt]
-        opened, before = self.opened(name, prompt), self._around(name, turns).before
+        given = _given(prompt)
+        opened, before = self.opened(name, prompt), self._around(name, given).before
         return opened[len(before) :] if opened.startswith(before) else ""
 
-    def answered(self, name: str, prompt: Sequence[Message], answers: Sequence[str]) -> list[Rendered]:
-        """The conversation with each of these answers. Raises DataError where the template refuses it."""
-        turns = [_turn(message) for message in prompt]
-        texts = [self._render(name, [*turns, _answer(answer)], opens=False) for answer in answers]
-        around = self._around(name, turns)
+    def answered(self, name: str, prompt: Sequence[Message], answers: Sequence[Response]) -> list[Rendered]:
+        """The conversation with each of these answers. Raises DataError where the template refuses it, or
+        writes nothing of what an answer is made of."""
+        given = _given(prompt)
+        texts = [self._render(name, given, _answer(answer), opens=False) for answer in answers]
+        around = self._around(name, given)
         found = []
         for text, answer in zip(texts, answers, strict=True):
-            one = _between(text, around, answer)
+            if answer.turns:
+                self._check_written(name, given, answer.turns, text)
+                head = _common(self.opened(name, prompt), text)
+                found.append(_in_pieces(text, around, head, answer))
+                continue
+            one = _between(text, around, answer.text)
             if one is None:
-                head = _common(around.before, self._render(name, turns, opens=True))
-                one = _within(text, around, head, answer)
+                head = _common(around.before, self._render(name, given, opens=True))
+                one = _within(text, around, head, answer.text)
             found.append(one)
         return found
+
+    def _check_written(self, name: str, given: _Given, turns: Sequence[Message], text: str) -> None:
+        """Refuses an answer of which the template leaves out thoughts or calls: other words would be read."""
+        for index, turn in enumerate(turns):
+            for field in (*THOUGHTS, "tool_calls"):
+                if field not in turn.others:
+                    continue
+                others = {key: value for key, value in turn.others.items() if key != field}
+                less = [*turns[:index], replace(turn, others=others), *turns[index + 1 :]]
+                if self._render(name, given, [one.as_row() for one in less], opens=False) == text:
+                    raise DataError(
+                        f"The chat template writes nothing of `{field}`, which an answer of row `{name}` "
+                        "has; use a model whose template does, or write it into `content`."
+                    )
 
     def after_an_answer(self) -> str | None:
         """What it writes after the answer to a question; None where it takes no such conversation."""
         try:
-            return self._around("", [{"role": "user", "content": "A question."}]).after
+            return self._around("", _given([Message("user", "A question.")])).after
         except (DataError, ModelError):
             return None
 
-    def _around(self, name: str, turns: Sequence[Mapping[str, Any]]) -> _Around:
-        text = self._render(name, [*turns, _answer(ANOTHER_ANSWER)], opens=False)
+    def _around(self, name: str, given: _Given) -> _Around:
+        text = self._render(name, given, _answer(Response(ANOTHER_ANSWER)), opens=False)
         before, found, after = text.rpartition(ANOTHER_ANSWER)
         if not found:
             raise ModelError(
@@ -112,10 +140,16 @@ class ChatTemplate:
             )
         return _Around(before, after)
 
-    def _render(self, name: str, turns: Sequence[Mapping[str, Any]], *, opens: bool) -> str:
+    def _render(
+        self, name: str, given: _Given, answer: Sequence[Mapping[str, Any]] = (), *, opens: bool
+    ) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                turns, chat_template=self._pinned, add_generation_prompt=opens, tokenize=False
+                [*given.turns, *answer],
+                tools=given.tools,
+                chat_template=self._pinned,
+                add_generation_prompt=opens,
+                tokenize=False,
             )
         except Exception as error:  # A template is a program of its author's and may raise anything.
             raise DataError(f"The chat template refuses the conversation of row `{name}`: {error}") from error
@@ -123,16 +157,17 @@ class ChatTemplate:
 
 
 def rendered(
-    name: str, prompt: str | Sequence[Message], answers: Sequence[str], template: ChatTemplate
+    name: str, prompt: str | Sequence[Message], answers: Sequence[Response], template: ChatTemplate
 ) -> list[Rendered]:
     """What a model reads of a prompt with each of these answers: a conversation as the template writes it, a
     prompt that is text with the answer behind it. Raises as `ChatTemplate.answered` does."""
     if not isinstance(prompt, str):
         return template.answered(name, prompt, answers)
     start = len(prompt)
+    texts = [answer.text for answer in answers]
     return [
-        Rendered(prompt + answer, start, start + len(answer), np.arange(len(answer) + 1, dtype=np.int32))
-        for answer in answers
+        Rendered(prompt + text, start, start + len(text), np.arange(len(text) + 1, dtype=np.int32))
+        for text in texts
     ]
 
 
@@ -144,12 +179,15 @@ def writes_date(tokenizer: Any) -> bool:
 # ----------------------------------------------------------------------------------------------- the template
 
 
-def _turn(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content}
+def _given(prompt: Sequence[Message]) -> _Given:
+    turns = [message.as_row() for message in prompt]
+    tools = turns[0].pop("tools", None) if turns else None
+    return _Given(turns, tools)
 
 
-def _answer(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": text}
+def _answer(response: Response) -> list[dict[str, Any]]:
+    turns = response.turns or (Message("assistant", response.text),)
+    return [turn.as_row() for turn in turns]
 
 
 def _text_of(tokenizer: Any) -> str | None:
@@ -192,6 +230,32 @@ def _within(text: str, around: _Around, head: int, answer: str) -> Rendered:
     return _placed(text, head, len(text) - tail, answer)
 
 
+def _in_pieces(text: str, around: _Around, head: int, answer: Response) -> Rendered:
+    """An answer of thoughts, words and calls: all that the template writes of its turns."""
+    end = len(text) - (len(around.after) if text[head:].endswith(around.after) else 0)
+    partners = _partners_of_pieces(text[head:end], pieces_of(answer.turns))
+    return Rendered(text, head, end, _filled(partners, len(answer.text)))
+
+
+def _partners_of_pieces(written: str, pieces: Iterable[Piece]) -> Int32[np.ndarray, " written"]:
+    """As `_partners`, for pieces that the template writes in this order with words of its own between."""
+    partners = np.full(len(written), -1, np.int32)
+    at = of = 0
+    for piece in pieces:
+        stripped = piece.text.strip()
+        whole = next((one for one in (piece.text, stripped) if one and written.find(one, at) >= 0), None)
+        if not stripped:  # White space alone would be found anywhere.
+            whole = piece.text if written.startswith(piece.text, at) else ""
+        inside = 0
+        for part in piece.parts if whole is None else (whole,):
+            found, place = written.find(part, at), piece.text.find(part, inside)
+            if part and found >= 0 and place >= 0:
+                partners[found : found + len(part)] = of + place + np.arange(len(part))
+                at, inside = found + len(part), place + len(part)
+        of += len(piece.text)
+    return partners
+
+
 def _placed(text: str, start: int, end: int, answer: str) -> Rendered:
     """The answer in text[start:end], without what the template put before and after it."""
     written = text[start:end]
@@ -202,11 +266,15 @@ def _placed(text: str, start: int, end: int, answer: str) -> Rendered:
         places[-1] = len(answer)
         return Rendered(text, start, end, places)
     first, last = int(matched[0]), int(matched[-1]) + 1
-    places = np.append(partners[first:last], len(answer)).astype(np.int32)
-    # What has no partner stands where the next character that has one does.
-    unknown = np.where(places < 0, len(answer), places)
-    places = np.minimum.accumulate(unknown[::-1])[::-1].astype(np.int32)
-    return Rendered(text, start + first, start + last, places)
+    return Rendered(text, start + first, start + last, _filled(partners[first:last], len(answer)))
+
+
+def _filled(partners: Int32[np.ndarray, " written"], length: int) -> Int32[np.ndarray, " written+1"]:
+    """Places of all characters and the end: what has no partner stands where the next one that has does."""
+    places = np.append(partners, length)
+    known = np.where(places < 0, length, places)
+    filled: np.ndarray = np.minimum.accumulate(known[::-1])[::-1].astype(np.int32)
+    return filled
 
 
 def _partners(written: str, answer: str) -> Int32[np.ndarray, " written"]:

@@ -60,6 +60,17 @@ class Marks:
             found = self._pattern.match(after, end)
         return Ending(end, tuple(run))
 
+    def length_at_end(self, text: str) -> int:
+        """How many code points of marks and of white space after them a text ends with; 0 where none."""
+        bare = text.rstrip()
+        start = len(bare)
+        runs = [found.span() for found in self._pattern.finditer(bare)] if self._pattern is not None else []
+        for begins, ends in reversed(runs):
+            if ends != start:
+                break
+            start = begins
+        return len(text) - start if start < len(bare) else 0
+
     def ids_of(self, ending: Ending) -> list[int]:
         """The ids of the tokens of an ending."""
         return [self._ids[name] for name in ending.tokens]

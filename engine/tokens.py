@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 from tokenizers.decoders import DecodeStream
 
-from engine.conversations import ChatTemplate, rendered
+from engine.conversations import ChatTemplate, Rendered, rendered
 from engine.endings import Marks, marks_of
 from engine.errors import DataError, ModelError
 from engine.types import PreferencePair, Response, RewardMap, Side
@@ -227,7 +227,7 @@ def _whole_texts(
     judged: bool,
 ) -> list[_Whole]:
     """What a model reads of each side of a pair."""
-    answers = [response.text for _, response in pair.sides()]
+    answers = [response for _, response in pair.sides()]
     if isinstance(pair.prompt, str):
         special = _is_rendered(pair.prompt, tokenizer)
         return [
@@ -236,7 +236,9 @@ def _whole_texts(
         ]
     _check_template(pair.key, tokenizer)
     texts = []
-    for one in rendered(pair.key, pair.prompt, answers, template):
+    for one, answer in zip(rendered(pair.key, pair.prompt, answers, template), answers, strict=True):
+        if answer.turns:  # Its turn may end otherwise than one without calls.
+            one = _without_its_ending(one, marks)
         length, tokens = marks.ending(one.after)
         whole = one.text
         if not append_eos or not (length or judged):
@@ -255,6 +257,15 @@ def _whole_texts(
             )
         )
     return texts
+
+
+def _without_its_ending(one: Rendered, marks: Marks) -> Rendered:
+    """The answer up to the marks that it ends with, which end its turn."""
+    length = marks.length_at_end(one.text[one.start : one.end])
+    if not length:
+        return one
+    places = np.append(one.places[: len(one.places) - 1 - length], one.places[-1])
+    return replace(one, end=one.end - length, places=places)
 
 
 def _is_rendered(prompt: str, tokenizer: Any) -> bool:

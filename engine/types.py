@@ -41,10 +41,17 @@ SIGN: Mapping[Side, int] = {"chosen": 1, "rejected": -1}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversational prompt, as chat templates take it."""
+    """One turn of a conversation, as chat templates take it."""
 
     role: str
     content: str
+    others: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What else templates write of a turn, by their names for it: `reasoning_content`, `tool_calls`, `name`
+    and the like. The first turn of a prompt has the row's `tools` here."""
+
+    def as_row(self) -> dict[str, Any]:
+        """The message as a row has it, and as templates take it."""
+        return {"role": self.role, "content": self.content, **self.others}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,9 @@ class Response:
     token_rewards: tuple[float, ...] | None = None
     """NaN where a reward is missing."""
     token_offsets: tuple[tuple[int, int], ...] | None = None
+    turns: tuple[Message, ...] = ()
+    """The answer as messages, where it is more than one text: `text` is then how people read these, and
+    templates are given the messages."""
 
 
 @dataclass(frozen=True, slots=True)

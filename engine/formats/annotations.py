@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from engine.formats.conversations import messages_of
 from engine.formats.registry import UnreadField
-from engine.types import Response, Span
+from engine.turns import text_of
+from engine.types import Message, Response, Span
 
 MAX_LABEL_CHARACTERS = 512
 
@@ -21,8 +23,11 @@ PRAISE = frozenset(
 """Labels that praise what they mark: value +1."""
 
 
-def take_response(row: dict[str, Any], side: str, text: str | None) -> Response | None:
+def take_response(
+    row: dict[str, Any], side: str, text: str | None, *, is_conversation: bool
+) -> Response | None:
     """The response of a side with what its columns say, which leave the row. Raises UnreadField."""
+    turns = row.pop(f"{side}_turns", None)
     spans = row.pop(f"{side}_spans", None)
     rewards_field = next(
         (name for name in (f"{side}_token_rewards", f"{side}_token_reward") if row.get(name) is not None),
@@ -34,7 +39,7 @@ def take_response(row: dict[str, Any], side: str, text: str | None) -> Response 
         if alias in row and row[alias] is None:
             del row[alias]
     if text is None:
-        for field, value in ((f"{side}_spans", spans), (rewards_field, rewards)):
+        for field, value in ((f"{side}_spans", spans), (rewards_field, rewards), (f"{side}_turns", turns)):
             if value:
                 raise UnreadField(field, f"is given, but `{side}` is null; add the response or remove this.")
         return None
@@ -50,6 +55,7 @@ def take_response(row: dict[str, Any], side: str, text: str | None) -> Response 
         None
         if offsets is None or token_rewards is None
         else _token_offsets(offsets, len(text), len(token_rewards), f"{side}_token_offsets"),
+        () if turns is None else _turns(turns, text, f"{side}_turns", is_conversation),
     )
 
 
@@ -62,6 +68,8 @@ def annotation_columns(response: Response, side: str) -> dict[str, Any]:
         columns[f"{side}_token_rewards"] = [None if r != r else r for r in response.token_rewards]
     if response.token_offsets is not None:
         columns[f"{side}_token_offsets"] = [list(offset) for offset in response.token_offsets]
+    if response.turns:
+        columns[f"{side}_turns"] = [turn.as_row() for turn in response.turns]
     return columns
 
 
@@ -70,6 +78,17 @@ def span_value(label: str) -> float | None:
     if label.endswith("_adjacent"):
         return None
     return 1.0 if label.casefold() in PRAISE else -1.0
+
+
+def _turns(value: Any, text: str, field: str, is_conversation: bool) -> tuple[Message, ...]:
+    if not _is_list(value) or len(value) != 1 or not is_conversation:
+        raise UnreadField(field, "must be a list of one message, beside a prompt that is a list.")
+    turns = messages_of(list(value), field)
+    if text_of(turns) != text:
+        raise UnreadField(
+            field, f"are not what `{field.removesuffix('_turns')}` says; write that as messages."
+        )
+    return turns
 
 
 def _spans(value: Any, length: int, field: str) -> tuple[Span, ...]:

@@ -53,7 +53,8 @@ def read_pairs(path: Path, start: int = 0) -> Iterator[PreferencePair]:
                 row = parse_line(line)
                 if isinstance(row, RowError):
                     raise row
-                yield row_to_pair(row, line.number, storable=is_storable(line.content or b""))
+                storable = is_storable(line.content or b"")
+                yield row_to_pair(row, line.number, storable=storable, canonical=True)
         except DAMAGED as error:
             raise DataError(f"`{path}` is cut off or damaged: write it again.") from error
 

@@ -14,14 +14,13 @@ from numbers import Integral
 from typing import Any
 
 from engine.formats.annotations import annotation_columns, take_response
+from engine.formats.conversations import Prompt, with_context
 from engine.formats.registry import UnreadField
-from engine.types import Message, PreferencePair, Response
+from engine.types import PreferencePair, Response
 
 MAX_META_BYTES = 256 * 2**10
 MAX_KEY_CHARACTERS = 512
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-
-Prompt = str | tuple[Message, ...]
 
 
 def pair_of(
@@ -34,13 +33,14 @@ def pair_of(
     """
     for column in ("prompt", "chosen", "rejected"):
         row.pop(column, None)
+    prompt = with_context(prompt, row)
     if row.get("spans") is not None:
         raise UnreadField("spans", "does not say of which side; write `chosen_spans` and `rejected_spans`.")
     return PreferencePair(
         key,
         prompt,
-        take_response(row, "chosen", chosen),
-        take_response(row, "rejected", rejected),
+        take_response(row, "chosen", chosen, is_conversation=not isinstance(prompt, str)),
+        take_response(row, "rejected", rejected, is_conversation=not isinstance(prompt, str)),
         _meta(row),
     )
 
@@ -113,7 +113,5 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _prompt_value(prompt: Prompt) -> str | list[dict[str, str]]:
-    if isinstance(prompt, str):
-        return prompt
-    return [{"role": message.role, "content": message.content} for message in prompt]
+def _prompt_value(prompt: Prompt) -> str | list[dict[str, Any]]:
+    return prompt if isinstance(prompt, str) else [message.as_row() for message in prompt]

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from pydantic import ValidationError
 
 from engine.errors import RowError
+from engine.formats.conversations import read_conversations
 from engine.formats.pairs import take_key
 from engine.formats.questions import task_key
 from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
@@ -19,10 +20,16 @@ Kind = Literal["pairs", "tasks"]
 
 
 def row_to_pair(
-    row: Mapping[str, Any], line: int = 1, number: int | None = None, *, storable: bool = False
+    row: Mapping[str, Any],
+    line: int = 1,
+    number: int | None = None,
+    *,
+    storable: bool = False,
+    canonical: bool = False,
 ) -> PreferencePair:
     """The pair that a row holds. `number` names rows without `id` or `key`; None: `line` does. Rows that are
-    known to be `storable` are not searched for text that cannot be stored.
+    known to be `storable` are not searched for text that cannot be stored, and `canonical` ones, which we
+    wrote, not for conversations that are text.
 
     Raises RowError with the line, the field and what to do.
     """
@@ -30,6 +37,8 @@ def row_to_pair(
         if not storable:
             refuse_unstorable_text(row)
         columns = dict(row)
+        if not canonical:
+            read_conversations(columns)
         key = take_key(columns, str(line if number is None else number))
         return read_pair(columns, key)
     except UnreadField as refusal:

@@ -184,11 +184,11 @@ def test_any_conversation_is_read_as_it_is_rendered(name, turns, answer):
 
 def test_what_a_model_reads_can_be_shown_with_the_answer_marked():
     template = ChatTemplate(tokenizer_of("gemma"))
-    (talk,) = rendered("r1", (USER,), [" Blue.\n"], template)
+    (talk,) = rendered("r1", (USER,), [Response(" Blue.\n")], template)
     assert talk.text[: talk.start].endswith("<start_of_turn>model\n")
     assert talk.text[talk.start : talk.end] == "Blue."
     assert talk.after == "<end_of_turn>\n"
-    (text,) = rendered("r1", "A colour:", [" blue"], template)
+    (text,) = rendered("r1", "A colour:", [Response(" blue")], template)
     assert (text.text, text.text[text.start : text.end], text.after) == ("A colour: blue", " blue", "")
 
 

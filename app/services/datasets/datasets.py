@@ -37,7 +37,7 @@ OnError = Literal["fail", "skip"]
 SHOWN_ERRORS = 100
 KEPT_SKIPS = 1000
 ACTIVE = (JobStatus.queued, JobStatus.running)
-_EXTRAS = ("spans", "token_rewards", "token_offsets")
+_EXTRAS = ("spans", "token_rewards", "token_offsets", "turns")
 _COLUMNS = (
     "dataset_id",
     "position",

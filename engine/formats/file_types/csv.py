@@ -1,6 +1,6 @@
 """CSV with a header: comma, semicolon, tab or bar, whichever finds known columns in the header.
 
-Cells are text; spans, token lists, `meta` and conversations are JSON inside a cell. An empty cell is a
+Cells are text; spans, token lists, `meta` and `tools` are JSON inside a cell. An empty cell is a
 missing value, except in `prompt`, where it is the empty prompt. Streams.
 """
 
@@ -17,7 +17,6 @@ from engine.formats.registry import FILE_TYPES, FileType, KnownColumns, Numbered
 from engine.formats.streams import MAX_ROW_BYTES, damaged_here, lines, row_too_large
 
 _DELIMITERS = (",", ";", "\t", "|")
-_CONVERSATIONS = {"prompt", "chosen", "rejected"}
 _JSON_ENDINGS = ("spans", "token_reward", "token_rewards", "token_offsets")
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -120,19 +119,7 @@ def _value(column: str, cell: str) -> Any:
         return parse_json(cell)
     if column == "label":
         return _LABELS.get(cell.strip().lower(), cell)
-    if column in _CONVERSATIONS and cell.startswith("["):
-        return _conversation(cell)
     return cell
-
-
-def _conversation(cell: str) -> Any:
-    """The messages that a cell holds, or the cell itself where it merely starts with a bracket."""
-    try:
-        value = parse_json(cell)
-    except ValueError:
-        return cell
-    messages = isinstance(value, list) and all(isinstance(item, dict) and "role" in item for item in value)
-    return value if messages and value else cell
 
 
 def _no_record(line: int, error: csv.Error) -> RowError:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.formats.conversations import messages_of, prompt_of, sides_of
-from engine.formats.pairs import Prompt, pair_of
+from engine.formats.conversations import Prompt, messages_of, prompt_of, sides_of
+from engine.formats.pairs import pair_of
 from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
+from engine.turns import text_of
 from engine.types import Message, PreferencePair
 
 
@@ -30,8 +31,23 @@ def _read(row: dict[str, Any], key: str) -> PreferencePair:
             "chosen", "and `rejected` have different shapes; write both as strings or both as lists."
         )
     prompt = _prompt_of_conversations(prompt_of(row.get("prompt")), conversations)
-    responses = {side: messages[-1].content for side, messages in conversations.items()}
+    responses = {}
+    for side, messages in conversations.items():
+        responses[side] = text_of(messages[-1:])
+        if messages[-1].others:
+            _refuse_positions(row, side, next(iter(messages[-1].others)))
+            row[f"{side}_turns"] = [messages[-1].as_row()]
     return pair_of(row, key, prompt, responses.get("chosen"), responses.get("rejected"))
+
+
+def _refuse_positions(row: dict[str, Any], side: str, name: str) -> None:
+    """Refuses positions in a response that is more than a text: nobody can tell what they count."""
+    for column in (f"{side}_spans", f"{side}_token_offsets"):
+        if row.get(column):
+            raise UnreadField(
+                column,
+                f"has no place in a response with `{name}`; write the response as one text, or remove it.",
+            )
 
 
 def _conversation(value: list[Any], side: str) -> tuple[Message, ...]:

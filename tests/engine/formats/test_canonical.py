@@ -15,6 +15,7 @@ from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read
 from engine.formats.rows import row_to_pair
 from engine.formats.streams import MAX_ROW_BYTES
+from engine.turns import text_of
 from engine.types import Message, PreferencePair, Response, Span
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
@@ -28,8 +29,10 @@ JSON = st.recursive(
 
 
 @st.composite
-def responses(draw: st.DrawFn) -> Response:
+def responses(draw: st.DrawFn, *, in_turns: bool = False) -> Response:
     text = draw(SOME_TEXT)
+    thoughts = st.fixed_dictionaries({"reasoning_content": SOME_TEXT})
+    turns = (Message("assistant", text, draw(thoughts)),) if in_turns and draw(st.booleans()) else ()
     starts = st.integers(0, len(text) - 1)
     span = starts.flatmap(
         lambda start: st.builds(
@@ -43,14 +46,21 @@ def responses(draw: st.DrawFn) -> Response:
         offsets = tuple((cut, draw(st.integers(cut, len(text)))) for cut in cuts)
     spans = draw(st.none() | st.lists(span, max_size=3))
     return Response(
-        text, None if spans is None else tuple(spans), None if rewards is None else tuple(rewards), offsets
+        text_of(turns) if turns else text,
+        None if spans is None else tuple(spans),
+        None if rewards is None else tuple(rewards),
+        offsets,
+        turns,
     )
 
 
 @st.composite
 def pairs(draw: st.DrawFn) -> PreferencePair:
-    prompt = draw(TEXT | st.lists(st.builds(Message, SOME_TEXT, TEXT), min_size=1, max_size=3).map(tuple))
-    chosen, rejected = draw(st.tuples(st.none() | responses(), st.none() | responses()).filter(any))
+    others = st.dictionaries(st.sampled_from(["name", "thinking"]), SOME_TEXT, max_size=2)
+    messages = st.lists(st.builds(Message, SOME_TEXT, TEXT, others), min_size=1, max_size=3).map(tuple)
+    prompt = draw(TEXT | messages)
+    response = st.none() | responses(in_turns=not isinstance(prompt, str))
+    chosen, rejected = draw(st.tuples(response, response).filter(any))
     return PreferencePair(
         draw(SOME_TEXT), prompt, chosen, rejected, draw(st.dictionaries(TEXT, JSON, max_size=3))
     )

@@ -34,7 +34,9 @@ def test_every_example_row_is_read(block: str) -> None:
 
 
 def test_the_examples_mean_what_the_text_says() -> None:
-    plain, spanned, conversations, single = map(pairs, blocks("jsonl"))
+    plain, spanned, conversations, called, single = map(pairs, blocks("jsonl"))
+    assert called[0].prompt[0].others["tools"]
+    assert called[0].chosen.text == "<think>\nEasy.\n</think>\n\n3."
     assert plain[0].key == "capital-1"
     sums, rewarded = spanned
     assert sums.chosen is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime
 from decimal import Decimal
@@ -245,3 +246,88 @@ def test_a_written_row_says_only_what_is_there() -> None:
         "rejected": "text",
         "rejected_spans": [[0, 2, "bug"], [2, 4, "odd", 0.5]],
     }
+
+
+THOUGHT = {"role": "assistant", "content": "Hello!", "reasoning_content": "They greet."}
+TOOLS = [{"type": "function", "function": {"name": "add"}}]
+
+
+def test_what_else_a_message_says_comes_along() -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add"}}]}
+    answered = {"role": "tool", "content": "3", "name": "add", "tool_call_id": "1", "audio": None}
+    pair = row_to_pair({"prompt": [USER, called, answered], "chosen": [THOUGHT], "rejected": [BAD]})
+    assert [message.others for message in pair.prompt if isinstance(message, Message)] == [
+        {},
+        {"tool_calls": [{"function": {"name": "add"}}]},
+        {"name": "add", "tool_call_id": "1"},
+    ]
+    assert pair.chosen is not None
+    assert pair.chosen.text == "<think>\nThey greet.\n</think>\n\nHello!"
+    assert pair.chosen.turns == (Message("assistant", "Hello!", {"reasoning_content": "They greet."}),)
+    assert pair.rejected == Response("What?")
+    assert row_to_pair(pair_to_row(pair), canonical=True).chosen == pair.chosen
+
+
+@pytest.mark.parametrize("tools", [TOOLS, '[{"type": "function", "function": {"name": "add"}}]'])
+def test_tools_and_a_system_column_go_with_the_prompt(tools: Any) -> None:
+    pair = row_to_pair({"prompt": [USER], "system": "Be brief.", "tools": tools, "chosen": [GOOD]})
+    assert pair.prompt == (Message("system", "Be brief.", {"tools": TOOLS}), Message("user", "Hi"))
+    assert "tools" not in pair.meta
+    assert row_to_pair(pair_to_row(pair), canonical=True).prompt == pair.prompt
+
+
+def test_parts_that_are_text_are_one_text() -> None:
+    parts = [{"type": "text", "text": "Hel", "image_url": None}, {"type": "text", "text": "lo!"}]
+    pair = row_to_pair({"prompt": [USER], "chosen": [{"role": "assistant", "content": parts}]})
+    assert pair.chosen == Response("Hello!")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"prompt": [{**USER, "weight": 0}]}, "prompt[0].weight", "is not read"),
+        ({"prompt": [{**USER, "name": 3}]}, "prompt[0].name", "a number"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]},
+            "prompt[0].content[0]",
+            "of the type `image`",
+        ),
+        ({"prompt": [{"role": "user", "content": ["Hi"]}]}, "prompt[0].content[0]", "a string"),
+        ({"images": [{"bytes": "x"}]}, "images", "text alone"),
+        ({"tools": TOOLS}, "tools", "write `prompt` as a list of messages"),
+        ({"system": "Be brief."}, "system", "write `prompt` as a list of messages"),
+        ({"prompt": [USER], "tools": "add"}, "tools", "list of objects"),
+        ({"prompt": [{"role": "system", "content": "A"}, USER], "system": "B"}, "system", "disagree"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs", "chat templates"),
+        (
+            {"prompt": [USER], "chosen": [THOUGHT], "rejected": [BAD], "chosen_spans": [[0, 2, "bug"]]},
+            "chosen_spans",
+            "no place in a response with `reasoning_content`",
+        ),
+    ],
+)
+def test_what_would_not_be_read_is_refused_by_its_name(change: Any, field: str, words: str) -> None:
+    error = refusal({**PAIR, **change})
+    assert error.field == field
+    assert words in error.reason
+
+
+@pytest.mark.parametrize("write", [str, json.dumps])
+def test_messages_that_are_text_are_read_as_messages(write: Any) -> None:
+    said = {"role": "assistant", "content": 'It\'s "blue",\nis it? \u2028 \\n'}
+    pair = row_to_pair({"prompt": "Hi", "chosen": write([USER, said]), "rejected": write([USER, BAD])})
+    assert pair.prompt == (Message("user", "Hi"),)
+    assert [response.text for _, response in pair.sides()] == [said["content"], "What?"]
+
+
+def test_text_that_only_looks_like_messages_stays_text() -> None:
+    for text in ('[{"role": "admin", "name": "x"}]', "[1, 2]", "[{'a': 'role: content'}]", "[{role}]"):
+        assert row_to_pair({"prompt": "p", "chosen": text}).chosen == Response(text)
+
+
+def test_printed_messages_that_cannot_be_read_are_refused() -> None:
+    error = refusal(
+        {"prompt": "p", "chosen": "[{'role': 'user', 'content': 'a'}\n {'role': 'assistant', 'con"}
+    )
+    assert error.field == "chosen"
+    assert "printed as text" in error.reason
