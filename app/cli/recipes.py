@@ -13,10 +13,12 @@ from app.cli.output import Exit, ProgressBar, err, out, print_json, print_table,
 from app.cli.runs import waited
 from app.cli.server import Json, Limit, add_group, server_at_hand
 from engine.formats.listing import file_sentence
+from engine.training.methods import METHODS
 from rewardscope.client import RewardScope
 from rewardscope.errors import RecipeNotSucceeded
 
 Suites = Annotated[list[int] | None, typer.Option("--suite", help="Number of a task suite; repeatable.")]
+COMPARED = ", ".join(name for name, method in METHODS.items() if method.in_recipes)
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is over.")]
 
 
@@ -151,7 +153,7 @@ def _print_figures(rows: list[dict[str, Any]]) -> None:
 def submit_recipe(
     dataset: Annotated[int, typer.Argument(help="Number of the data set.")],
     model: Annotated[str, typer.Argument(help="Name, number or path of the base policy.")],
-    method: Annotated[list[str] | None, typer.Option(help="sft, rjs, dpo, ...; repeatable.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help=f"Of {COMPARED}; repeatable.")] = None,
     density: Annotated[list[str] | None, typer.Option(help="sample, step, token, segment.")] = None,
     suite: Suites = None,
     scorer: Annotated[str | None, typer.Option(help="A scorer that is there already.")] = None,
