@@ -23,9 +23,34 @@ def rows_of(batches: Iterable[pa.RecordBatch]) -> Iterator[NumberedRow]:
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH_ROWS):
-            for row in _without_nanoseconds(batch.slice(start, BATCH_ROWS)).to_pylist():
+            for row in _values(batch.slice(start, BATCH_ROWS), number + 1):
                 number += 1
-                yield NumberedRow(number, _bounded(row, number))
+                yield NumberedRow(number, row if isinstance(row, RowError) else _bounded(row, number))
+
+
+def _values(batch: pa.RecordBatch, first: int) -> list[dict[str, Any] | RowError]:
+    """The rows of a batch; a RowError for one with a date that Python does not have. Raises DataError."""
+    names = batch.schema.names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"The column `{twice}` is there twice; give every column its own name.")
+    batch = _without_nanoseconds(batch)
+    try:
+        rows: list[dict[str, Any] | RowError] = batch.to_pylist()
+    except (ValueError, OverflowError):
+        return [_row(batch, index, first + index) for index in range(batch.num_rows)]
+    return rows
+
+
+def _row(batch: pa.RecordBatch, index: int, number: int) -> dict[str, Any] | RowError:
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[index].as_py()
+        except (ValueError, OverflowError):
+            reason = f"`{name}` holds a time outside the years 1 to 9999; write it as text, or as null."
+            return RowError(number, reason, name)
+    return row
 
 
 def _without_nanoseconds(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -44,9 +44,23 @@ def parse_line(line: Line) -> dict[str, Any] | RowError:
 def parse_json(text: str) -> Any:
     """A JSON value. Raises ValueError with a reason, also for NaN and Infinity, which JSON does not have."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+
+
+def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these members. Raises ValueError where a name stands twice: one would be lost."""
+    made = dict(items)
+    if len(made) < len(items):
+        names = [name for name, _ in items]
+        raise ValueError(named_twice(next(name for name in names if names.count(name) > 1)))
+    return made
+
+
+def named_twice(name: str) -> str:
+    """What a row does that has an object with this name twice."""
+    return f"names `{name}` twice in one object; keep one of them"
 
 
 def _refuse_constant(name: str) -> float:

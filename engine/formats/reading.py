@@ -6,6 +6,7 @@ Knows which file type reads a file, that keys are unique, and nothing of columns
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from engine.types import PreferencePair
 
 _HEAD_BYTES = 2**16
 _MARK = b"\xef\xbb\xbf"
+_WRAPPED = re.compile(
+    rb'(?:\xef\xbb\xbf)?\s*\{\s*"(data|rows|items|examples|instances|records|train|test|validation)"\s*:\s*\[\s*\{'
+)
+"""How a document begins that holds its rows as one list under a name."""
 
 Item = TypeVar("Item", PreferencePair, Task)
 
@@ -131,6 +136,7 @@ def _file_type(
             raise DataError(f"{called} is cut off or damaged: send the whole file again.") from error
     if not head:
         raise DataError(f"{called} is empty; send a file with at least one {kind.noun}.")
+    _refuse_unreadable_text(head, called)
     if asked is not None:
         return asked
     found = _recognised(head, "" if kind.otherwise or name is None else ending_of(name), kind.known, called)
@@ -142,6 +148,24 @@ def _file_type(
             "convert it to JSONL with `prompt`, `chosen` and `rejected`."
         )
     return found
+
+
+def _refuse_unreadable_text(head: bytes, called: str) -> None:
+    """Refuses text in another encoding, with line breaks that no reader takes, or within one object."""
+    if head.startswith(tuple(magic for one in FILE_TYPES.values() for magic in one.magics)):
+        return
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:2]:
+        raise DataError(f"{called} is UTF-16 (line 1); save it as UTF-8.")
+    if b"\n" not in head and b"\r" in head.rstrip():
+        raise DataError(
+            f"{called} ends its lines with a carriage return alone (line 1); save it with line feeds (LF)."
+        )
+    wrapped = _WRAPPED.match(head)
+    if wrapped is not None:
+        raise DataError(
+            f"{called} is one object with its rows in `{wrapped[1].decode()}` (line 1); send that list, "
+            "or one object a line (JSONL)."
+        )
 
 
 def _recognised(head: bytes, ending: str, known: KnownColumns, called: str) -> FileType | None:

@@ -28,6 +28,8 @@ class Line(NamedTuple):
     """None where the line is longer than the limit; its rest was skipped."""
     ended: bool
     """Whether a line break followed: False only on the last line of a file."""
+    line_break: bytes = b""
+    """The line break itself, with every carriage return before it."""
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def lines(file: BinaryIO, limit: int = MAX_ROW_BYTES) -> Iterator[Line]:
                 ended = rest.endswith(b"\n")
             yield Line(number, None, ended)
         else:
-            yield Line(number, content, ended)
+            yield Line(number, content, ended, raw[len(content) :])
 
 
 def row_too_large(line: int) -> RowError:

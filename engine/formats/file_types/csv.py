@@ -43,7 +43,11 @@ def read_csv(file: BinaryIO, known: KnownColumns) -> Iterator[NumberedRow]:
         )
     columns = _columns_of(header, delimiter)
     if len(set(columns)) < len(columns):
-        raise DataError("The header of the CSV file names a column twice; give every column its own name.")
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DataError(
+            f"The header of the CSV file (line 1) names the column `{twice}` twice; give every column its "
+            "own name."
+        )
     records = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
         line = text.line + 1
@@ -78,11 +82,11 @@ class _Text:
         return self
 
     def __next__(self) -> str:
-        number, content, ended = next(self._lines)
+        number, content, _, line_break = next(self._lines)
         self.line = number
         if content is None:
             raise row_too_large(number)
-        return content.decode(errors="surrogateescape") + ("\n" if ended else "")
+        return content.decode(errors="surrogateescape") + line_break.decode()
 
 
 def _columns_of(header: str, delimiter: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from engine.errors import RowError
 from engine.formats.compression import DAMAGED
-from engine.formats.json_text import no_constant, no_object
+from engine.formats.json_text import named_twice, no_constant, no_object
 from engine.formats.registry import FILE_TYPES, FileType, NumberedRow
 from engine.formats.streams import MAX_ROW_BYTES, damaged_here, row_too_large
 
@@ -38,8 +38,9 @@ class _ArrayText:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder(parse_constant=self._note_constant)
+        self._json = json.JSONDecoder(parse_constant=self._note_constant, object_pairs_hook=self._object)
         self._constant: str | None = None
+        self._twice: str | None = None
         self._text = ""
         self._position = 0
         self._ended = False
@@ -71,13 +72,15 @@ class _ArrayText:
         value = self._value()
         if self._constant is not None:
             return RowError(line, f"The row {no_constant(self._constant)}.")
+        if self._twice is not None:
+            return RowError(line, f"The row {named_twice(self._twice)}.", self._twice)
         return value if isinstance(value, dict) else no_object(line)
 
     def _value(self) -> Any:
         wanted = _CHUNK_CHARACTERS
         while True:
             self._fill(wanted)
-            self._constant = None
+            self._constant = self._twice = None
             try:
                 value, end = self._json.raw_decode(self._text, self._position)
             except RecursionError:
@@ -117,6 +120,13 @@ class _ArrayText:
     def _take_to(self, position: int) -> None:
         self.line += self._text.count("\n", self._position, position)
         self._position = position
+
+    def _object(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(items)
+        if len(made) < len(items):
+            names = [name for name, _ in items]
+            self._twice = next(name for name in names if names.count(name) > 1)
+        return made
 
     def _note_constant(self, name: str) -> None:
         self._constant = name

@@ -20,7 +20,7 @@ def _matches(row: Mapping[str, Any]) -> bool:
 
 def _read(row: dict[str, Any], key: str) -> PreferencePair:
     """Turns the columns of the response into those of the side that its label says, and reads these."""
-    side = "chosen" if _label(row.pop("label", None)) else "rejected"
+    side = "chosen" if _label(row.pop("label", True)) else "rejected"
     row[side] = row.pop(next(name for name in _COLUMNS if row.get(name) is not None))
     for name in ("spans", "token_reward", "token_rewards", "token_offsets"):
         if name in row:
@@ -30,7 +30,9 @@ def _read(row: dict[str, Any], key: str) -> PreferencePair:
 
 def _label(value: Any) -> bool:
     if value is None:
-        return True
+        raise UnreadField(
+            "label", "is null, which says neither chosen nor rejected; write true or false, or leave it out."
+        )
     if isinstance(value, bool) or (isinstance(value, Integral) and value in (0, 1)):
         return bool(value)
     raise UnreadField("label", "must be true (a chosen response) or false (a rejected one).")

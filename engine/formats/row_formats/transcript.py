@@ -6,33 +6,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.formats.pairs import pair_of
-from engine.formats.registry import ROW_FORMATS, RowFormat
+from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.types import PreferencePair
 
 _TURN = "\n\nAssistant:"
+_HUMAN = "\n\nHuman:"
 
 
 def _matches(row: Mapping[str, Any]) -> bool:
-    return row.get("prompt") is None and _prompt_end(row) > 0
+    texts = list(_sides(row).values())
+    if row.get("prompt") is not None or not texts or not all(isinstance(text, str) for text in texts):
+        return False
+    return all(_TURN in text for text in texts) or any(text.startswith(_HUMAN) for text in texts)
 
 
 def _read(row: dict[str, Any], key: str) -> PreferencePair:
-    end = _prompt_end(row)
     sides = _sides(row)
-    prompt = next(iter(sides.values()))[:end]
-    answers = {side: text[end:] for side, text in sides.items()}
+    ends = {side: _prompt_end(text, side) for side, text in sides.items()}
+    if len({text[: ends[side]] for side, text in sides.items()}) > 1:
+        raise UnreadField(
+            "rejected",
+            "differs from `chosen` before the last turn; a pair is two answers to one conversation.",
+        )
+    prompt = next(text[: ends[side]] for side, text in sides.items())
+    answers = {side: text[ends[side] :] for side, text in sides.items()}
     return pair_of(row, key, prompt, answers.get("chosen"), answers.get("rejected"))
 
 
-def _prompt_end(row: Mapping[str, Any]) -> int:
-    """Where the last turn begins; 0 unless both sides agree up to there: a guess at a shared prefix could cut
-    into a response."""
-    texts = list(_sides(row).values())
-    if not texts or not all(isinstance(text, str) for text in texts):
-        return 0
-    end = texts[0].rfind(_TURN) + len(_TURN)
-    agree = all(text.rfind(_TURN) + len(_TURN) == end and text[:end] == texts[0][:end] for text in texts)
-    return end if end >= len(_TURN) and agree else 0
+def _prompt_end(text: str, side: str) -> int:
+    """Where the last turn begins, which is the assistant's. Raises UnreadField where it is not."""
+    start = text.rfind(_TURN)
+    if start < 0 or text.rfind(_HUMAN) > start:
+        raise UnreadField(side, "ends with the human's turn; a response is a last turn of the assistant.")
+    return start + len(_TURN)
 
 
 def _sides(row: Mapping[str, Any]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def test_shared_words_are_no_prompt() -> None:
 
 @pytest.mark.parametrize("column", ["response", "completion"])
 @pytest.mark.parametrize(
-    ("label", "side"), [(True, "chosen"), (None, "chosen"), (False, "rejected"), (0, "rejected")]
+    ("label", "side"), [(True, "chosen"), (1, "chosen"), (False, "rejected"), (0, "rejected")]
 )
 def test_a_single_response_takes_the_side_of_its_label(column: str, label: Any, side: str) -> None:
     row = {"prompt": "", column: "green", "label": label, "spans": [[0, 5, "colour"]], "token_rewards": [-1]}
@@ -331,3 +331,28 @@ def test_printed_messages_that_cannot_be_read_are_refused() -> None:
     )
     assert error.field == "chosen"
     assert "printed as text" in error.reason
+
+
+def test_a_null_label_is_no_choice() -> None:
+    error = refusal({"prompt": "", "response": "green", "label": None})
+    assert error.field == "label"
+    assert "neither chosen nor rejected" in error.reason
+
+
+START = "\n\nHuman: Hi\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "field", "words"),
+    [
+        (f"{START} A", f"{START} B\n\nHuman: Go on\n\nAssistant: C", "rejected", "before the last turn"),
+        (f"{START} A", f"{START} B\n\nHuman: Why?", "rejected", "ends with the human's turn"),
+        ("\n\nHuman: Hi", f"{START} B", "chosen", "ends with the human's turn"),
+    ],
+)
+def test_transcripts_that_are_no_pair_are_refused_by_name(
+    chosen: str, rejected: str, field: str, words: str
+) -> None:
+    error = refusal({"chosen": chosen, "rejected": rejected})
+    assert error.field == field
+    assert words in error.reason
