@@ -144,7 +144,7 @@ def fitted(pairs: Sequence[PreferencePair], models: Models, request: ScoreReques
         contexts = [one.info.context for one in models.loaded() if one.info.context is not None]
     context = min(contexts, default=None)
     responses = [fit(one, context, models.of_tokens.tokenizer.bos_token_id) for one in tokenised]
-    _check_ids(responses, readers or models.loaded())
+    check_ids(responses, readers or models.loaded())
     return responses
 
 
@@ -180,7 +180,7 @@ def values_of(
         fit(one, loaded.info.context, loaded.tokenizer.bos_token_id)
         for one in _tokens_of(loaded, pairs, request)
     ]
-    _check_ids(own, [loaded])
+    check_ids(own, [loaded])
     grouped = _by_prompt(own, request.token_budget)
     read = read_values(loaded, grouped.rows, request.token_budget, grouped.closings)
     return [
@@ -250,7 +250,7 @@ def _on_tokens_of(
     return align_values(values, theirs.offsets, one.offsets)
 
 
-def _check_ids(responses: Iterable[TokenisedResponse], readers: Sequence[LoadedModel]) -> None:
+def check_ids(responses: Iterable[TokenisedResponse], readers: Sequence[LoadedModel]) -> None:
     """Raises ModelError where a tokenizer makes tokens that a model has no embedding for."""
     smallest = min(readers, key=lambda loaded: loaded.vocab_size)
     for one in responses:

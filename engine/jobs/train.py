@@ -19,6 +19,7 @@ import torch
 from pydantic import ValidationError
 
 from engine.errors import RequestError
+from engine.formats.maps import read_maps
 from engine.jobs.protocol import ReportCallable
 from engine.language_models import memory_advice
 from engine.segmentation.statistics import RewardStatistics
@@ -63,6 +64,7 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
     """The training, as this process's part of it."""
     rows, folder = Path(request["rows"]), Path(request["folder"])
     stored = _stored(request)
+    asked = _sourced(asked, stored)
     warnings = check_training(asked, has_rewards=stored is not None)
     with memory_advice(OUT_OF_MEMORY), _threads(asked) as threads:
         report(progress=Progress("loading models", 0, None))
@@ -101,6 +103,18 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         "notes": warnings,
         "settled": resolved,
     }
+
+
+def _sourced(asked: TrainingRequest, stored: StoredRewards | None) -> TrainingRequest:
+    """The request with the first source of the stored rewards, where it names none."""
+    if stored is None or asked.supervision.source is not None:
+        return asked
+    record = next(iter(read_maps(stored.path)), None)
+    if record is None or not record["token_rewards"]:
+        raise RequestError(f"`{stored.path}` holds no token rewards; score the rows by a source first.")
+    source = next(iter(record["token_rewards"]))
+    supervision = asked.supervision.model_copy(update={"source": source})
+    return asked.model_copy(update={"supervision": supervision})
 
 
 def far_from_reference(metrics: Mapping[str, float]) -> str | None:

@@ -30,6 +30,7 @@ def check_training(request: TrainingRequest, *, has_rewards: bool) -> list[str]:
     request contradicts itself or lacks what its method needs.
     """
     _check_density(request)
+    _check_rule(request)
     _check_rewards(request, has_rewards)
     request.method.declared.check(request)
     _check_processes(request)
@@ -57,6 +58,18 @@ def _check_density(request: TrainingRequest) -> None:
     method = request.method.declared
     if request.supervision.density not in method.densities:
         raise RequestError(method.why_densities, field="supervision.density")
+
+
+def _check_rule(request: TrainingRequest) -> None:
+    supervision = request.supervision
+    if supervision.rule is None:
+        return
+    if supervision.density == "sample" and not supervision.rule.keeps_everything:
+        raise RequestError(
+            "Sample-wise training counts every token, and the rule drops some; leave the rule out, or choose "
+            "another granularity.",
+            field="supervision.rule",
+        )
 
 
 def _check_rewards(request: TrainingRequest, has_rewards: bool) -> None:

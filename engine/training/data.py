@@ -19,6 +19,7 @@ from jaxtyping import Int32
 from engine.errors import DataError
 from engine.formats.canonical import read_pairs
 from engine.language_models import LoadedModel
+from engine.scoring import check_ids
 from engine.tokens import TokenisedResponse, common_prompt, fit, last_tokens_of, tokenise
 from engine.training.request import TrainingRequest
 from engine.training.resolve import split
@@ -158,10 +159,13 @@ def _pairs_with(rows: Path, keys: Collection[str]) -> dict[str, PreferencePair]:
 
 @dataclass(frozen=True, slots=True)
 class Tokenised:
-    """Pairs as tokens, and the keys of those that were left out because a response is too long."""
+    """Pairs as tokens, and those that were left out."""
 
     pairs: list[TokenisedPair]
     too_long: list[str]
+    """Keys of those with a response that is too long."""
+    refused: dict[str, str]
+    """By the keys of those that cannot be tokenised, such as by a chat template that refuses them: why."""
 
 
 def tokenise_pairs(
@@ -170,17 +174,19 @@ def tokenise_pairs(
     """The pairs with `sides`, each with its EOS. A pair with a response of more tokens than the request
     allows, or than the context leaves beside one token of the prompt, is left out.
 
-    Raises DataError where a row cannot be tokenised at all.
+    Raises ModelError where the tokenizer makes tokens that the model has no embedding for.
     """
     kept: list[TokenisedPair] = []
     too_long: list[str] = []
-    for pair, responses in _responses(pairs, loaded, sides, request.data.template_date):
+    refused: dict[str, str] = {}
+    for pair, responses in _responses(pairs, loaded, sides, request.data.template_date, refused):
+        check_ids(responses, [loaded])
         one = _pair_of(pair, responses, loaded, request)
         if one is None:
             too_long.append(pair.key)
         else:
             kept.append(one)
-    return Tokenised(kept, too_long)
+    return Tokenised(kept, too_long, refused)
 
 
 def with_sides(pair: PreferencePair, sides: Collection[Side]) -> PreferencePair:
@@ -197,21 +203,34 @@ def _responses(
     loaded: LoadedModel,
     sides: Sequence[Side],
     template_date: date | None,
+    refused: dict[str, str],
 ) -> Iterator[tuple[PreferencePair, list[TokenisedResponse]]]:
-    for start in range(0, len(pairs), CHUNK):
-        chunk = [with_sides(pair, sides) for pair in pairs[start : start + CHUNK]]
-        flat = iter(
-            tokenise(
-                chunk,
-                loaded.tokenizer,
-                append_eos=True,
-                max_response_tokens=2**31 - 1,
-                judged=loaded.info.kind == "sequence_classifier",
-                template_date=template_date,
+    """Each pair with its responses as tokens; those that cannot be tokenised are put into `refused`."""
+
+    def read(some: Sequence[PreferencePair]) -> Iterator[tuple[PreferencePair, list[TokenisedResponse]]]:
+        try:
+            flat = iter(
+                tokenise(
+                    [with_sides(pair, sides) for pair in some],
+                    loaded.tokenizer,
+                    append_eos=True,
+                    max_response_tokens=2**31 - 1,
+                    judged=loaded.info.kind == "sequence_classifier",
+                    template_date=template_date,
+                )
             )
-        )
-        for original, pair in zip(pairs[start : start + CHUNK], chunk, strict=True):
-            yield original, [next(flat) for _ in pair.sides()]
+        except DataError as error:
+            if len(some) == 1:
+                refused[some[0].key] = str(error)
+                return
+            for pair in some:
+                yield from read([pair])
+            return
+        for pair in some:
+            yield pair, [next(flat) for _ in with_sides(pair, sides).sides()]
+
+    for start in range(0, len(pairs), CHUNK):
+        yield from read(pairs[start : start + CHUNK])
 
 
 def _pair_of(

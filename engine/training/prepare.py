@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from engine.training.rollouts import Prompts
 from engine.training.supervision import StoredRewards, TrainingPair, kept_tokens, supervise
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES, PreferencePair, Progress, Side
+
+MOST_NAMED = 20
+"""Rows that are left out and named in the log."""
 
 ReportProgress = Callable[[Progress], None]
 
@@ -54,20 +57,28 @@ def prepare(
     sampling = request.method.sampled
     if sampling is not None:
         assert method.on_policy is not None, "a method with `sampling` has a loop for it"
-        prompts = _prompt_data(request, chosen, frozen, model, sampling)
-        return Prepared(method.on_policy(prompts), notes)
+        refused: dict[str, str] = {}
+        prompts = _prompt_data(request, chosen, frozen, model, sampling, refused)
+        notes += list(refused.values())[:MOST_NAMED]
+        if not prompts.prompts.keys:
+            raise DataError(f"No prompt can be trained on. {_about_refused(refused)[0]}")
+        return Prepared(method.on_policy(prompts), notes, _about_refused(refused))
     assert method.offline is not None, "a method that samples nothing learns from the data"
     sides: Sequence[Side] = SIDES if request.method.learns_from == "pair" else ("chosen",)
     tokenised = tokenise_pairs([*chosen.trained, *chosen.held_out], model.loaded, request, sides=sides)
-    left_out = set(tokenised.too_long)
-    if left_out:
+    if tokenised.too_long:
         warnings.append(
-            f"{len(left_out):,} rows are left out, for a response is longer than the context or than "
-            f"`max_response_tokens`, {request.data.max_response_tokens:,}."
+            f"{len(tokenised.too_long):,} rows are left out, for a response is longer than the context or "
+            f"than `max_response_tokens`, {request.data.max_response_tokens:,}."
         )
+    notes += list(tokenised.refused.values())[:MOST_NAMED]
+    warnings += _about_refused(tokenised.refused)
+    left_out = {*tokenised.too_long, *tokenised.refused}
     held_out_keys = {pair.key for pair in chosen.held_out} - left_out
     trained = [one for one in tokenised.pairs if one.key not in held_out_keys]
     held_out = [one for one in tokenised.pairs if one.key in held_out_keys]
+    if not trained and tokenised.refused:
+        raise DataError(f"No row can be trained on. {_about_refused(tokenised.refused)[0]}")
     if not trained:
         raise DataError(
             "Every row is too long for the context or for `max_response_tokens`; raise it, or choose other "
@@ -81,9 +92,8 @@ def prepare(
         lambda done, total: report(Progress("scoring the rows", done, total)),
     )
     notes += _about_mask(pairs, request)
-    drift = kept_tokens(pairs).warning()
-    if drift is not None:
-        warnings.append(drift)
+    if request.supervision.density != "sample" and method.masks:
+        warnings += kept_tokens(pairs).warnings()
     # Evaluations are compared between masks: no token of it is masked.
     whole = supervise(held_out, _unmasked(request), frozen, None)
     data = OfflineData(pairs, whole, request, frozen)
@@ -96,12 +106,27 @@ def _prompt_data(
     frozen: FrozenModels,
     model: TrainedModel,
     sampling: Sampling,
+    refused: dict[str, str],
 ) -> PromptData:
+    """The prompts as tokens; those that cannot be tokenised are put into `refused`."""
+
+    def read(pairs: Sequence[PreferencePair]) -> dict[str, np.ndarray]:
+        try:
+            fitted = _fitted_prompts(pairs, model.loaded, request, sampling)
+        except DataError as error:
+            if len(pairs) == 1:
+                refused[pairs[0].key] = str(error)
+                return {}
+            return {key: ids for pair in pairs for key, ids in read([pair]).items()}
+        return {pair.key: ids for pair, ids in zip(pairs, fitted, strict=True)}
+
     def prompts(pairs: Sequence[PreferencePair]) -> Prompts:
+        ids = read(pairs)
+        kept = [pair for pair in pairs if pair.key in ids]
         return Prompts(
-            tuple(pair.key for pair in pairs),
-            tuple(pair.prompt for pair in pairs),
-            tuple(_fitted_prompts(pairs, model.loaded, request, sampling)),
+            tuple(pair.key for pair in kept),
+            tuple(pair.prompt for pair in kept),
+            tuple(ids[pair.key] for pair in kept),
         )
 
     return PromptData(request, prompts(chosen.trained), prompts(chosen.held_out), frozen, model)
@@ -137,6 +162,19 @@ def _about_rows(chosen: ChosenRows, request: TrainingRequest) -> str:
         sentence += f" ({chosen.useless:,} lack a side)"
     seen = f"{len(chosen.trained):,} are trained on and {len(chosen.held_out):,} held out"
     return f"{sentence}; {seen}."
+
+
+def _about_refused(refused: Mapping[str, str]) -> list[str]:
+    """A sentence where rows are left out, with the first of the reasons."""
+    if not refused:
+        return []
+    first = next(iter(refused.values()))
+    if len(refused) == 1:
+        return [f"1 row is left out, for the model's tokenizer or chat template refuses it: {first}"]
+    return [
+        f"{len(refused):,} rows are left out, for the model's tokenizer or chat template refuses them; the "
+        f"log names them. The first: {first}"
+    ]
 
 
 def _about_mask(pairs: Sequence[TrainingPair], request: TrainingRequest) -> list[str]:

@@ -47,8 +47,8 @@ def resolve(request: TrainingRequest, *, rows: int, parameters: int) -> Training
     every = max(1, steps // EVALUATIONS)
     keeping, machine, supervision = request.keeping, request.machine, request.supervision
     source = rewarded_by(request)
-    if source is not None and supervision.rule is None:
-        rule = request.method.declared.rule_for(supervision.density, source)
+    if source is not None:
+        rule = supervision.rule or request.method.declared.rule_for(supervision.density, source)
         supervision = supervision.model_copy(update={"source": source, "rule": rule})
     return request.model_copy(
         update={

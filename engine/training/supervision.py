@@ -30,6 +30,9 @@ from engine.types import SIDES, SIGN, Side
 CHUNK_PAIRS = 64
 """Pairs that a frozen model reads at a time."""
 
+NEARLY_ALL, NEXT_TO_NONE = 0.95, 0.05
+"""Shares of kept tokens beyond which a mask is nearly none, or leaves nearly nothing, of a side."""
+
 Tick = Callable[[int, int], None]
 """Hears how many pairs are done, and of how many."""
 
@@ -73,15 +76,27 @@ class KeptTokens(NamedTuple):
     nothing: dict[Side, int]
     """Responses of which nothing counts."""
 
-    def warning(self) -> str | None:
-        """A sentence where the mask rewards drift."""
-        if len(self.kept) < 2 or self.kept["rejected"] <= self.kept["chosen"]:
-            return None
-        return (
-            f"The mask keeps {self.kept['rejected']:.0%} of the rejected tokens and "
-            f"{self.kept['chosen']:.0%} of the chosen ones: lowering the probability of everything raises "
-            "the margin then. Compare another baseline or threshold."
-        )
+    def warnings(self) -> list[str]:
+        """Sentences where the mask drops nothing, keeps nearly all or nothing of a side, or rewards drift."""
+        if all(share == 1 for share in self.kept.values()):
+            return [
+                "The mask drops nothing: every token counts, as in sample-wise training. Compare another "
+                "baseline or threshold, or train sample-wise."
+            ]
+        found = [
+            f"The mask keeps {share:.1%} of the {side} tokens, "
+            f"{'nearly all' if share > NEARLY_ALL else 'hardly any'}: it tells next to nothing of right and "
+            "wrong tokens there. Compare another baseline or threshold."
+            for side, share in self.kept.items()
+            if share > NEARLY_ALL or share < NEXT_TO_NONE
+        ]
+        if len(self.kept) == 2 and self.kept["rejected"] > self.kept["chosen"]:
+            found.append(
+                f"The mask keeps {self.kept['rejected']:.0%} of the rejected tokens and "
+                f"{self.kept['chosen']:.0%} of the chosen ones: lowering the probability of everything "
+                "raises the margin then. Compare another baseline or threshold."
+            )
+        return found
 
 
 class TokenRewards(NamedTuple):
@@ -111,8 +126,14 @@ def supervise(
     Raises RequestError where stored rewards are of another tokenizer, or lack a row or the source.
     """
     rule, source = request.supervision.rule, request.supervision.source
-    if rule is None or source is None or rule.keeps_everything:
+    if rule is None or rule.keeps_everything:
         return [_unmasked(pair) for pair in pairs]
+    if source is None:
+        raise RequestError(
+            "The request has a rule that makes a mask, and no token rewards to make it of: name a source, a "
+            "scoring run, a frozen scorer or a reward model.",
+            field="supervision.source",
+        )
     statistics = RewardStatistics()
     if stored is not None:
         found = _stored_rewards(pairs, source, stored)

@@ -159,3 +159,23 @@ def test_an_estimate_grows_with_what_costs_memory(tmp_path: Path) -> None:
     assert plain.total == sum(
         (plain.weights, plain.gradients, plain.optimiser, plain.activations, plain.frozen, plain.process)
     )
+
+
+def test_a_rule_of_ones_own_gets_the_source_that_the_models_give() -> None:
+    rule = {"segmenter": {"name": "token"}, "baseline": "median"}
+    asked = request(supervision={"density": "segment", "rule": rule}, scorer={"path": "scorer"})
+
+    resolved = resolve(asked, rows=100, parameters=1000).supervision
+
+    assert resolved.source == "implicit"
+    assert resolved.rule == asked.supervision.rule
+
+
+def test_a_rule_that_sample_wise_training_would_not_need_is_refused_by_its_field() -> None:
+    rule = {"segmenter": {"name": "token"}}
+    asked = request(supervision={"density": "sample", "rule": rule}, scorer={"path": "scorer"})
+
+    with pytest.raises(RequestError, match="counts every token, and the rule drops some") as refused:
+        check_training(asked, has_rewards=False)
+
+    assert refused.value.field == "supervision.rule"

@@ -130,7 +130,31 @@ def test_rows_that_were_not_scored_are_named(world: World, tmp_path: Path) -> No
 
 
 def test_a_mask_that_rewards_drift_is_warned_of() -> None:
-    assert KeptTokens({"chosen": 0.5, "rejected": 0.5}, {}).warning() is None
-    warning = KeptTokens({"chosen": 0.4, "rejected": 0.6}, {}).warning()
+    assert KeptTokens({"chosen": 0.5, "rejected": 0.5}, {}).warnings() == []
+    (warning,) = KeptTokens({"chosen": 0.4, "rejected": 0.6}, {}).warnings()
     assert warning is not None
     assert "60% of the rejected tokens" in warning
+
+
+def test_a_mask_that_drops_nothing_is_warned_of_as_sample_wise_training() -> None:
+    (warning,) = KeptTokens({"chosen": 1.0, "rejected": 1.0}, {}).warnings()
+
+    assert "drops nothing" in warning
+
+
+def test_a_side_of_which_nearly_all_or_hardly_anything_is_kept_is_warned_of() -> None:
+    chosen, rejected = KeptTokens({"chosen": 0.99, "rejected": 0.04}, {}).warnings()
+
+    assert "99.0% of the chosen tokens, nearly all" in chosen
+    assert "4.0% of the rejected tokens, hardly any" in rejected
+
+
+def test_a_rule_without_a_source_is_never_trained_without_its_mask(world: World) -> None:
+    rule = {"segmenter": {"name": "token"}, "baseline": "median"}
+    request = world.request(supervision={"density": "segment", "rule": rule})
+    unsourced = request.model_copy(
+        update={"supervision": request.supervision.model_copy(update={"source": None})}
+    )
+
+    with pytest.raises(RequestError, match="no token rewards to make it of"):
+        supervise(world.pairs, unsourced, FrozenModels(), None)
