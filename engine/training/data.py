@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from engine.errors import DataError
 from engine.formats.canonical import read_pairs
@@ -42,6 +42,8 @@ class ChosenRows:
     """Rows of the data that the method can use."""
     useless: int
     """Rows that lack a side which the method needs."""
+    prompts: int
+    """How many different prompts the usable rows have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,21 @@ def choose_rows(rows: Path, request: TrainingRequest) -> ChosenRows:
 
     All usable rows stand in an order that their keys alone decide, so that parts of the same data are
     disjoint whatever the seed: a scorer may learn from one part and mask the other. The end of the request's
-    part is held out. Raises DataError where nothing is left to train on.
+    part is held out. Rows with one prompt stay together, so that neither parts nor what is held out share a
+    prompt with the rest. Raises DataError where nothing is left to train on.
     """
     places = _places(rows, request)
-    keys = sorted(places.keys, key=_place_of)
-    start, end = (math.floor(share * len(keys)) for share in (request.data.part.start, request.data.part.end))
+    groups = places.groups()
+    keys = [key for group in groups for key in group]
+    borders = np.cumsum([0, *map(len, groups)])
+    part = request.data.part
+    start, end = (
+        int(borders[np.searchsorted(borders, math.floor(share * len(keys)))])
+        for share in (part.start, part.end)
+    )
     shares = split(request, len(keys))
-    trained, held_out = keys[start : start + shares.trained], keys[start + shares.trained : end]
+    last = end if not shares.held_out else _border(borders, start, end, end - shares.held_out)
+    trained, held_out = keys[start:last], keys[last:end]
     if not trained:
         raise DataError(_nothing(request, len(keys), places.useless))
     order = np.random.default_rng([request.optimisation.seed, 0]).permutation(len(trained))
@@ -87,8 +97,22 @@ def choose_rows(rows: Path, request: TrainingRequest) -> ChosenRows:
     wanted = [trained[at] for at in order]
     found = _pairs_with(rows, {*wanted, *held_out})
     return ChosenRows(
-        [found[key] for key in wanted], [found[key] for key in held_out], len(keys), places.useless
+        [found[key] for key in wanted],
+        [found[key] for key in held_out],
+        len(keys),
+        places.useless,
+        len(groups),
     )
+
+
+def _border(borders: Int64[np.ndarray, " borders"], start: int, end: int, wanted: int) -> int:
+    """Where what is held out begins: after the group of rows that `wanted` is in, or before it where nothing
+    would be left; `end` where the whole part has one prompt."""
+    after = int(borders[np.searchsorted(borders, wanted)])
+    if start < after < end:
+        return after
+    before = int(borders[np.searchsorted(borders, wanted, side="right") - 1])
+    return before if start < before < end else end
 
 
 def batch_of(update: int, batch_size: int, rows: int, seed: int) -> list[int]:
@@ -111,22 +135,33 @@ def _epoch(epoch: int, rows: int, seed: int) -> Int32[np.ndarray, " rows"]:
 class _Places:
     keys: list[str]
     useless: int
+    prompts: list[int]
+    """A number for the prompt of each key."""
+
+    def groups(self) -> list[list[str]]:
+        """The keys in the order that they alone decide, those of one prompt together."""
+        by_prompt: dict[int, list[str]] = {}
+        for _, key, prompt in sorted(
+            (_place_of(key), key, prompt) for key, prompt in zip(self.keys, self.prompts, strict=True)
+        ):
+            by_prompt.setdefault(prompt, []).append(key)
+        return list(by_prompt.values())
 
 
 def _places(rows: Path, request: TrainingRequest) -> _Places:
     """Keys of the usable rows, in the order of the file; of rows with one prompt the first, where the method
     samples."""
-    found = _Places([], 0)
-    prompts: set[object] = set()
+    found = _Places([], 0, [])
+    prompts: dict[object, int] = {}
     for pair in read_pairs(rows):
         if request.method.samples:
             if pair.prompt in prompts:
                 continue
-            prompts.add(pair.prompt)
         elif pair.chosen is None or (request.method.learns_from == "pair" and pair.rejected is None):
             found.useless += 1
             continue
         found.keys.append(pair.key)
+        found.prompts.append(prompts.setdefault(pair.prompt, len(prompts)))
     return found
 
 

@@ -160,6 +160,8 @@ def _about_rows(chosen: ChosenRows, request: TrainingRequest) -> str:
     sentence = f"{chosen.usable:,} {what} can be used"
     if chosen.useless:
         sentence += f" ({chosen.useless:,} lack a side)"
+    if chosen.prompts < chosen.usable:
+        sentence += f", with {chosen.prompts:,} prompts, none of them both trained on and held out"
     seen = f"{len(chosen.trained):,} are trained on and {len(chosen.held_out):,} held out"
     return f"{sentence}; {seen}."
 

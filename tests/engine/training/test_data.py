@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,25 @@ def _float32():  # type: ignore[no-untyped-def]
     import torch
 
     return torch.float32
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 5, 24])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_what_is_held_out_shares_no_prompt_with_what_is_trained(
+    tmp_path: Path, prompts: int, share: float
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    asked = [replace(pair, prompt=f"Question {at % prompts}:") for at, pair in enumerate(pairs(24))]
+    write_pairs(rows, asked)
+    seen: list[set[object]] = []
+    for part in ({"end": 0.5}, {"start": 0.5}):
+        request = _settled(tmp_path, 24, data={"part": part, "held_out": share})
+        try:
+            chosen = choose_rows(rows, request)
+        except DataError:  # All rows of few prompts may lie in the other part.
+            continue
+        assert chosen.prompts == prompts
+        assert bool(chosen.held_out) <= (share > 0)
+        seen += [{pair.prompt for pair in chosen.trained}, {pair.prompt for pair in chosen.held_out}]
+    assert seen
+    assert sum(map(len, seen)) == len(set().union(*seen)) == prompts
