@@ -116,6 +116,11 @@ class DeclaredField:
         return self.is_nullable and self.info.default is not None
 
     @property
+    def is_choice(self) -> bool:
+        """Whether it holds one of a few words and nothing else."""
+        return get_origin(self.type) is Literal
+
+    @property
     def words(self) -> dict[str, str]:
         """Its choices, that of the default first, and what each is called; empty where it has none. Where it
         takes numbers too, the words that it takes."""
@@ -147,12 +152,21 @@ class DeclaredField:
     def bounds(self) -> str:
         """`above 0, at most 1`; '' where any value will do."""
         found = [
-            words.format(f"{getattr(limit, name):g}")
+            words.format(f"{bound:g}")
             for limit in self.info.metadata
             for name, words in _BOUNDS.items()
-            if isinstance(getattr(limit, name, None), int | float)
+            if isinstance(bound := getattr(limit, name, None), int | float) and abs(bound) < 2**53
         ]
         return ", ".join(found)
+
+    @property
+    def range(self) -> str:
+        """Its choices or its bounds; '' where any value will do."""
+        choices = ", ".join(f"`{value}`" for value in self.words)
+        others = [bare(one) for one in get_args(self.type)] if get_origin(self.type) is Union else []
+        if choices and others:
+            return f"{choices}, or a {'number' if float in others else 'list'}"
+        return choices or self.bounds
 
     def _extra(self, name: str, default: Any) -> Any:
         extra = self.info.json_schema_extra
@@ -186,6 +200,63 @@ def declared_fields(
             yield field
         if inner is not None and inner not in apart:
             yield from declared_fields(inner, apart, under=f"{field.path}.", default=field.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The fields of a request, or of a part of it that has a table of its own."""
+
+    path: str
+    """Where in the request they stand, with the name that tells them from others; '' for the request."""
+    sentence: str
+    fields: tuple[DeclaredField, ...]
+
+
+def sections(
+    model: type[BaseModel],
+    apart: Collection[type] = (),
+    seen: set[type] | None = None,
+    *,
+    under: str = "",
+    path: str = "",
+) -> Iterator[Section]:
+    """The fields of a request, and behind them a section for each of the classes that a field may hold.
+
+    apart: parts that have a section, instead of standing among the fields. seen: classes that have been shown
+    and count as one field; those of the sections are added.
+    """
+    seen = set() if seen is None else seen
+    among = {*parts(model, {*apart, *seen})}
+    fields = tuple(declared_fields(model, {*apart, *seen}, under=under))
+    if path:  # What tells a class from others stands in the path.
+        fields = tuple(field for field in fields if len(field.words) != 1 or field.path != f"{under}name")
+    seen.add(model)
+    if fields:
+        yield Section(path, " ".join((model.__doc__ or "").split("\n\n")[0].split()), fields)
+    for field in fields:
+        for inner in _classes_in(field.info.annotation):
+            if inner not in seen and inner not in among:
+                name = inner.model_fields.get("name")
+                told = "" if name is None or name.is_required() else f" {name.default}"
+                below = "" if get_origin(field.type) is list else f"{field.path}."
+                yield from sections(inner, apart, seen, under=below, path=f"{field.path}{told}")
+
+
+def parts(model: type[BaseModel], apart: Collection[type]) -> Iterator[type[BaseModel]]:
+    """The classes whose fields stand among those of `model`."""
+    for info in model.model_fields.values():
+        inner = part_of(info)
+        if inner is not None and inner not in apart:
+            yield inner
+            yield from parts(inner, apart)
+
+
+def _classes_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The classes with fields that a type speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _classes_in(inner)
 
 
 def _default(model: type[BaseModel], name: str, of: BaseModel | None) -> Any:

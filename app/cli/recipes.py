@@ -1,4 +1,4 @@
-"""`suites`, `evaluations` and `recipes`: what models are tried on, and comparisons from one submission."""
+"""`suites`, `evaluations`, `recipes`: what models are evaluated on, and comparisons from one submission."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel
 
+from app.cli.fields import fields_option
 from app.cli.output import Exit, ProgressBar, err, out, print_json, print_table, refuse
 from app.cli.runs import waited
 from app.cli.server import Json, Limit, add_group, server_at_hand
@@ -20,6 +22,12 @@ from rewardscope.errors import RecipeNotSucceeded
 Suites = Annotated[list[int] | None, typer.Option("--suite", help="Number of a task suite; repeatable.")]
 COMPARED = ", ".join(name for name, method in METHODS.items() if method.in_recipes)
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is over.")]
+
+
+def _recipe_body() -> type[BaseModel]:
+    from app.services.recipes.requests import RecipeBody
+
+    return RecipeBody
 
 
 def register(app: typer.Typer) -> None:
@@ -164,8 +172,9 @@ def submit_recipe(
     name: Annotated[str | None, typer.Option(help="Name of the recipe.")] = None,
     wait: Wait = False,
     as_json: Json = False,
+    list_fields: Annotated[bool, fields_option(_recipe_body)] = False,
 ) -> None:
-    """Compare densities at equal steps: train a scorer, score, train each, evaluate all."""
+    """Compare supervision granularities at equal steps: train a scorer, score, train each, evaluate all."""
     fields = {} if config is None else _read(config)
     given = {
         "methods": method,

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
+from app.cli.fields import fields_option
 from app.cli.output import (
     ProgressBar,
     out,
@@ -20,6 +22,12 @@ from app.cli.output import (
 )
 from engine.errors import RowsRefused
 from engine.training.methods import METHODS
+
+
+def _config() -> type[BaseModel]:
+    from engine.jobs.train_file import TrainingConfig
+
+    return TrainingConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +47,7 @@ def train(
         typer.Option("--set", help="A field on top of the file, as in --set optimisation.steps=100; repeat."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    list_fields: Annotated[bool, fields_option(_config)] = False,
 ) -> None:
     """Train a model from a file into a folder. May be started by torchrun or by `accelerate launch`."""
     if not config.exists():

@@ -7,12 +7,23 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel
 
+from app.cli.fields import fields_option
 from app.cli.output import out, print_json, print_table, refuse
 from app.cli.runs import waited
 from app.cli.server import Json, add_group, server_at_hand
 
 Config = Annotated[Path, typer.Argument(help="YAML or JSON: the body of POST /api/v1/trainings.")]
+
+
+def _body_class() -> type[BaseModel]:
+    from app.services.trainings.requests import TrainingBody
+
+    return TrainingBody
+
+
+Fields = Annotated[bool, fields_option(_body_class)]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +40,7 @@ def submit_training(
     config: Config,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it is over.")] = False,
     as_json: Json = False,
+    list_fields: Fields = False,
 ) -> None:
     """Train on the server."""
     body = _body(config)
@@ -42,7 +54,7 @@ def submit_training(
         out.print(f"Run {run.id}, {run.name}: {run.status}.", markup=False)
 
 
-def preview_training(config: Config, as_json: Json = False) -> None:
+def preview_training(config: Config, as_json: Json = False, list_fields: Fields = False) -> None:
     """Show what a training would do: rows, steps, memory, what its mask keeps, warnings."""
     body = _body(config)
     with server_at_hand() as server:

@@ -18,6 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from engine.errors import RequestError, RowError, RowsRefused
+from engine.fields import shown
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import write_pairs, write_tasks
 from engine.formats.reading import read, read_tasks
@@ -42,14 +43,14 @@ ALTERNATIVES = {
 class TrainingConfig(TrainingRequest):
     """A file for `rewardscope train`: a training, and the files that it reads. A model may be a mere path."""
 
-    rows: list[Path] = Field(min_length=1)
+    rows: list[Path] = Field(min_length=1, title="Rows")
     """Preference pairs in any format that can be read; several files follow one another."""
-    rewards: Path | None = None
-    """Reward maps of the same rows that `rewardscope score` wrote, for the mask."""
-    suites: list[Path] = Field(default_factory=list)
-    """Task suites that are tried while it trains."""
-    allow_code: bool = False
-    """Whether their tasks may run what the model writes."""
+    rewards: Path | None = Field(None, title="Reward maps", json_schema_extra=shown(blank="none"))
+    """Written by `rewardscope score` from the same rows, for the mask."""
+    suites: list[Path] = Field(default_factory=list, title="Task suites")
+    """Answered every few steps while the model learns."""
+    allow_code: bool = Field(False, title="Allow code")
+    """Whether tasks may run what the model writes."""
 
     @model_validator(mode="before")
     @classmethod

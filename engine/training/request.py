@@ -107,7 +107,7 @@ class Optimisation(StrictModel):
     epochs: float | None = Field(
         None, gt=0, title="Epochs", json_schema_extra=shown(blank="1, where steps are blank too")
     )
-    """Passes over the data, instead of steps."""
+    """How often every row is trained on, instead of steps."""
     batch_size: int = Field(16, ge=1, title="Batch size")
     """Pairs, responses or prompts an update, over all processes."""
     learning_rate: float | None = Field(

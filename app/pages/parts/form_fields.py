@@ -91,7 +91,7 @@ def field_of(model: type[BaseModel], path: str, **changes: Any) -> FormField:
 def form_field(field: DeclaredField, **changes: Any) -> FormField:
     """The same for a field that was looked up already."""
     kind = changes.pop("kind", None) or _kind(field)
-    choices = tuple(changes.pop("choices", field.words.items()))
+    choices = tuple(changes.pop("choices", field.words.items() if field.is_choice else ()))
     may_be_none = field.can_be_switched_off
     hint = f"{field.sentence} `{NONE}`: {field.blank}." if may_be_none else field.sentence
     if kind == "select" and field.is_nullable:
@@ -117,7 +117,7 @@ def _kind(field: DeclaredField) -> Kind:
     """How a field is typed, by what it holds."""
     if part_of(field.info) is not None:
         return "switch"
-    if field.words:
+    if field.is_choice:
         return "select"
     if field.type is bool:
         return "check"

@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from app.pages.parts.numbers import count
 from app.pages.parts.rule_controls import rule_query
+from engine.fields import declared, part_of
 from engine.rules import SegmentationRule
 
 FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
@@ -26,17 +29,26 @@ HIDDEN = (
 """What the page shows elsewhere, or nobody reads."""
 
 
-def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A request or result as lines: models and sources first, what the page shows elsewhere left out."""
+def facts(values: Mapping[str, Any], body: type[BaseModel] | None = None) -> list[tuple[str, str]]:
+    """A request or result as lines: models and sources first, what the page shows elsewhere left out. Fields
+    are called as `body` declares them."""
     shown = {
         name: value for name, value in values.items() if name not in HIDDEN and value not in (None, [], {})
     }
     names = sorted(shown, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
-    return [(name.replace("_", " "), written(shown[name])) for name in names]
+    return [(_title(name, body), written(shown[name], _part(name, body))) for name in names]
 
 
-def written(value: Any) -> str:
-    """A value of a request or a result in words."""
+def _title(name: str, body: type[BaseModel] | None) -> str:
+    return declared(body, name).title if body and name in body.model_fields else name.replace("_", " ")
+
+
+def _part(name: str, body: type[BaseModel] | None) -> type[BaseModel] | None:
+    return part_of(body.model_fields[name]) if body and name in body.model_fields else None
+
+
+def written(value: Any, body: type[BaseModel] | None = None) -> str:
+    """A value in words; of a part, that is of the class `body`, each field by its title."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -47,10 +59,12 @@ def written(value: Any) -> str:
         return f"{value['name']} ({written(_rule(value['rule']))})"
     if isinstance(value, Mapping) and "name" in value:
         rest = {key: item for key, item in value.items() if key not in ("name", *HIDDEN) and item is not None}
-        return f"{value['name']} ({written(rest)})" if rest else str(value["name"])
+        return f"{value['name']} ({written(rest, body)})" if rest else str(value["name"])
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{key.replace('_', ' ')} {written(item)}" for key, item in value.items() if item is not None
+            f"{_title(key, body)} {written(item, _part(key, body))}"
+            for key, item in value.items()
+            if item is not None
         )
     if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
         return ", ".join(written(item) for item in value)

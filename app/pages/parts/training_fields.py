@@ -130,7 +130,14 @@ def lora_group() -> FieldGroup:
 
 def data_group(datasets: Choices = ()) -> FieldGroup:
     """Which rows, and how much of each."""
-    parts = ("held_out", "part.start", "part.end", "max_prompt_tokens", "max_response_tokens")
+    parts = (
+        "held_out",
+        "part.start",
+        "part.end",
+        "max_prompt_tokens",
+        "max_response_tokens",
+        "template_date",
+    )
     extra = (field_of(TrainingBody, "extra_dataset_ids", choices=datasets),) if datasets else ()
     return FieldGroup("Rows", (*fields_of(TrainingBody, *(f"data.{part}" for part in parts)), *extra))
 

@@ -16,7 +16,7 @@ NAMES = (
     "step",
     "token",
     "segment",
-    "union",
+    "sample + scorer data",
     "DPO, segment, β = 0.1, learning rate 3e-6, a name into which somebody wrote everything, twice",
 )
 

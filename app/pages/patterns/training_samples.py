@@ -172,7 +172,7 @@ def recipe() -> RecipeSample:
                     1,
                     [PlanStep("scorer", "", "succeeded", None, None, "")],
                 ),
-                Stage("Trainings", "one for each method and density", 1, steps),
+                Stage("Trainings", "one for each method and granularity", 1, steps),
             ],
             table=_table(),
             curve_runs=Markup("[]"),

@@ -30,9 +30,9 @@ from app.pages.parts.form_fields import (
 from app.pages.parts.forms import filled, page_number, validated
 from app.pages.parts.numbers import counted
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
-from app.pages.recipes.words import step_label
 from app.services.recipes import recipes
 from app.services.recipes.requests import COMPARED_STEPS, RecipeBody, count_by_kind
+from app.services.recipes.words import step_label
 from app.services.runs.views import find_dataset
 from app.settings import Settings
 from engine.errors import EngineError

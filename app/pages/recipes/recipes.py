@@ -21,12 +21,13 @@ from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_facts import facts
 from app.pages.parts.run_rows import percent_done
 from app.pages.parts.training_curves import CurvesPanel, as_json, curve_runs, curves_panel
-from app.pages.recipes.words import row_label, step_label
 from app.services.recipes import recipes
 from app.services.recipes import tables as recipe_tables
 from app.services.recipes.recipes import RecipeState, StepState
+from app.services.recipes.requests import RecipeBody
 from app.services.recipes.tables import FigureColumn, ResultCell, ResultRow, ResultTable
 from app.services.recipes.verdicts import verdicts
+from app.services.recipes.words import row_label, step_label
 from app.services.runs.views import find_dataset, find_suite
 
 BROKEN = ("failed", "crashed", "cancelled", "refused", "deleted", "blocked")
@@ -259,7 +260,9 @@ def _request_facts(session: Session, asked: Mapping[str, Any]) -> list[tuple[str
     suites = [find_suite(session, suite_id) for suite_id in asked.get("suite_ids", [])]
     named["task suites"] = [suite.name if suite else "one that is gone" for suite in suites]
     untold = ("warnings", "scorer_dataset_id", "held_out_dataset_id", "suite_ids")
-    return facts({**named, **{name: value for name, value in asked.items() if name not in untold}})
+    return facts(
+        {**named, **{name: value for name, value in asked.items() if name not in untold}}, RecipeBody
+    )
 
 
 # ------------------------------------------------------------------------------------------------ how it is

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.db.tables import Checkpoint, JobStatus, Run
@@ -23,6 +24,9 @@ from app.pages.parts.training_curves import CurvesPanel, curves_panel, label_of,
 from app.services.runs import metrics, runs
 from app.services.trainings import checkpoints, token_maps
 from app.services.trainings.requests import TRAINING
+from engine.fields import part_of
+from engine.training.methods import METHODS
+from engine.training.request import TrainingNumbers
 
 MODELS = ("model", "reference", "scorer", "scorer_reference", "reward_model")
 GROUPS = {
@@ -174,7 +178,7 @@ def config_groups(run: Run) -> list[ConfigGroup]:
     groups = [ConfigGroup("Models", _models(values))]
     for name, title in GROUPS.items():
         part = values.get(name) if name in values else settled.get(name)
-        if isinstance(part, Mapping) and (lines := facts(part)):
+        if isinstance(part, Mapping) and (lines := facts(part, _declared(name, part))):
             groups.append(ConfigGroup(title, lines))
     groups.append(
         ConfigGroup("Data", facts({name: values[name] for name in WHERE_IT_COMES_FROM if values.get(name)}))
@@ -186,6 +190,14 @@ def config_groups(run: Run) -> list[ConfigGroup]:
     }
     groups.append(ConfigGroup("Made by", facts(rest)))
     return [group for group in groups if group.lines]
+
+
+def _declared(name: str, part: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The class whose fields a part of a training has; None for what is no part of the request."""
+    if name == "method":
+        method = METHODS.get(part.get("name", ""))
+        return None if method is None else method.fields
+    return part_of(TrainingNumbers.model_fields[name]) if name in TrainingNumbers.model_fields else None
 
 
 def _models(values: Mapping[str, Any]) -> list[tuple[str, str]]:

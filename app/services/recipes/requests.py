@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.services.models.models import ModelName
 from app.services.names import MAX_NAME_CHARACTERS
+from app.services.recipes.words import step_label
 from engine.evaluation.request import EvaluationNumbers
 from engine.fields import StrictModel, shown
 from engine.sources import SOURCES, Source, SourceName, default_sources
@@ -381,6 +382,7 @@ def _scorer(body: RecipeBody) -> Any:
 
 def _named(name: str, step: str) -> str:
     """`name: step`, short enough for a run."""
+    step = step_label(step)
     return f"{name[: MAX_NAME_CHARACTERS - len(step) - 2]}: {step}"
 
 

@@ -43,9 +43,7 @@ class ScoringRequest(ScoringNumbers):
         json_schema_extra=shown(blank="made of the data set's name and the sources"),
     )
     """What the run is called."""
-    chunk_pairs: int = Field(
-        128, ge=1, le=10_000, title="Pairs per chunk", json_schema_extra=shown(unit="pairs")
-    )
+    chunk_pairs: int = Field(128, ge=1, le=10_000, title="Pairs per chunk")
     """Stored at a time: a run that is interrupted goes on after the last chunk."""
 
 

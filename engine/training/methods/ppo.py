@@ -23,7 +23,7 @@ class Ppo(MethodFields):
     sampling: Sampling = Field(Sampling(), title="Sampling")
     """How responses are drawn from the policy."""
     epochs: int = Field(2, ge=1, title="PPO epochs")
-    """Passes over each batch of rollouts."""
+    """How often each batch of rollouts is learned from."""
     minibatches: int = Field(2, ge=1, title="Minibatches")
     """Updates in each PPO epoch."""
     clip: float = Field(0.2, gt=0, title="Clip range")

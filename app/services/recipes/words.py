@@ -1,4 +1,4 @@
-"""What the rows of a recipe's table and its steps are called on pages."""
+"""What people call the rows of a recipe's table, and its steps."""
 
 from __future__ import annotations
 
