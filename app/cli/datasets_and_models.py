@@ -42,6 +42,11 @@ def import_dataset(
         out.print(
             f"Data set {found['id']}, {found['name']}: {found['pair_count']:,} pairs{skipped}.", markup=False
         )
+        same = found["origin"].get("identical_sides", 0)
+        if same:
+            out.print(
+                f"Chosen and rejected say the same in {same:,} of them, which prefer nothing.", markup=False
+            )
 
 
 def list_datasets(limit: Limit = 50, as_json: Json = False) -> None:

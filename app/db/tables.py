@@ -59,7 +59,8 @@ class Dataset(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     origin: Mapped[dict[str, Any]]
-    """{"kind": "upload" | "folder" | "demo" | "playground", ...}: where it came from."""
+    """{"kind": "upload" | "folder" | "demo" | "playground", ...}: where it came from. Where there are any,
+    "identical_sides" counts the pairs whose sides say the same."""
     content_hash: Mapped[str]
     """SHA-256 of the canonical rows: equal data has an equal hash, whatever file it came in."""
     pair_count: Mapped[int]

@@ -210,6 +210,8 @@ class DatasetPage(PageContext):
     skipped: list[tuple[str, str]]
     """Line and reason of rows that the import left out."""
     skipped_count: int
+    identical_count: int
+    """Pairs whose sides say the same."""
     is_scored: bool
     score_url: str
     train_url: str
@@ -234,6 +236,7 @@ def show_dataset(request: Request, session: SessionDep, dataset_id: int) -> Resp
         facts=_facts(dataset),
         skipped=[(f"line {row['line']}", str(row["reason"])) for row in dataset.skipped_rows[:100]],
         skipped_count=dataset.skipped_count,
+        identical_count=dataset.origin.get("identical_sides", 0),
         is_scored=explorer.is_scored,
         score_url=explorer.score_url,
         train_url=url_of(request, "training_new", {"dataset": dataset.id}),

@@ -244,6 +244,8 @@ class _Census:
     responses: int = 0
     annotated: bool = False
     has_token_rewards: bool = False
+    identical: int = 0
+    """Pairs whose sides say the same: they prefer nothing."""
     refused: int = 0
     errors: list[RowError] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
@@ -287,6 +289,8 @@ class _Census:
         dataset.response_count = self.responses
         dataset.annotated = self.annotated
         dataset.has_token_rewards = self.has_token_rewards
+        if self.identical:
+            dataset.origin = {**dataset.origin, "identical_sides": self.identical}
         dataset.skipped_count = self.refused
         dataset.skipped_rows = [
             {"line": error.line, "field": error.field, "reason": error.reason} for error in self.errors
@@ -301,11 +305,17 @@ class _Census:
         row = pair_to_row(pair)
         self.digest.update(json_line(row))
         self.pairs += 1
+        self.identical += _says_the_same(pair)
         for _, response in pair.sides():
             self.responses += 1
             self.annotated |= response.spans is not None
             self.has_token_rewards |= response.token_rewards is not None
         return row
+
+
+def _says_the_same(pair: PreferencePair) -> bool:
+    one, other = pair.chosen, pair.rejected
+    return one is not None and other is not None and one.text == other.text
 
 
 def _named_dataset(session: Session, name: str, origin: dict[str, Any]) -> Dataset:

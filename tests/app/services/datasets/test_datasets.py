@@ -171,3 +171,26 @@ def test_a_data_set_that_a_job_works_on_is_not_deleted(session: Session, setting
     assert count_pairs(session) == 0
     with pytest.raises(NotFound):
         datasets.get_dataset(session, run.dataset_id or 0)
+
+
+def test_pairs_whose_sides_say_the_same_are_counted(session: Session, settings: Settings) -> None:
+    same = {**GOOD, "rejected": GOOD["chosen"]}
+    dataset = datasets.import_file(session, upload(GOOD, same, same), "greetings.jsonl", settings=settings)
+    assert dataset.origin["identical_sides"] == 2
+
+
+def test_what_a_conversation_brings_is_stored_and_written_out_again(
+    session: Session, settings: Settings, tmp_path: Path
+) -> None:
+    row = {
+        "tools": [{"type": "function", "function": {"name": "add"}}],
+        "prompt": [{"role": "user", "content": "1 + 2?", "name": "Mira"}],
+        "chosen": [{"role": "assistant", "content": "3.", "reasoning_content": "Easy."}],
+        "rejected": [{"role": "assistant", "content": "4."}],
+    }
+    dataset = datasets.import_file(session, upload(row), "sums.jsonl", settings=settings)
+    datasets.write_rows(session, dataset.id, tmp_path / "rows.jsonl")
+    (pair,) = read_pairs(tmp_path / "rows.jsonl")
+    assert pair.prompt == (Message("user", "1 + 2?", {"name": "Mira", "tools": row["tools"]}),)
+    assert pair.chosen is not None
+    assert pair.chosen.turns == (Message("assistant", "3.", {"reasoning_content": "Easy."}),)
