@@ -73,7 +73,7 @@ class DeclaredField:
     @property
     def title(self) -> str:
         """What people call it; its name in words where nobody said."""
-        return self.info.title or self.path.rsplit(".", 1)[-1].strip("_").replace("_", " ").capitalize()
+        return self.info.title or _in_words(self.path)
 
     @property
     def sentence(self) -> str:
@@ -286,11 +286,24 @@ def bare(annotation: Any) -> Any:
 def title_of(model: type[BaseModel], loc: Collection[str | int]) -> str | None:
     """What the field at a place in a request is called; None where no field is there.
 
-    Names of the classes of a union and places in lists, which validators put between, are passed over."""
+    Of a field that may hold several classes, the place goes on with the name of one, as validators write it;
+    places in lists are passed over.
+    """
     title = None
-    inner: type[BaseModel] | None = model
+    inside: list[type[BaseModel]] = [model]
     for part in loc:
-        if inner is not None and part in inner.model_fields:
-            found = declared(inner, str(part))
-            title, inner = found.title, part_of(found.info)
+        named = [
+            one for one in inside if "name" in one.model_fields and one.model_fields["name"].default == part
+        ]
+        found = next((one.model_fields[str(part)] for one in inside if part in one.model_fields), None)
+        if named and len(inside) > 1:
+            inside = named
+        elif found is not None:
+            title = found.title or _in_words(str(part))
+            inside = list(_classes_in(found.annotation))
     return title
+
+
+def _in_words(path: str) -> str:
+    """The name of a field as a title."""
+    return path.rsplit(".", 1)[-1].strip("_").replace("_", " ").capitalize()

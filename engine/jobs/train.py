@@ -125,7 +125,7 @@ def far_from_reference(metrics: Mapping[str, float]) -> str | None:
     return (
         f"The policy has gone {kl:.2g} nats a token from its reference, where a frozen model was never asked "
         "what is good: rewards may rise while answers get worse. Trust a task suite, take an earlier "
-        "checkpoint, a larger `kl_coef` or a lower `learning_rate`."
+        "checkpoint, a larger KL coefficient or a lower learning rate."
     )
 
 

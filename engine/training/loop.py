@@ -177,8 +177,7 @@ class _Training:
         left = f"The checkpoint of step {kept[-1]:,} is kept" if kept else "There was no checkpoint before it"
         raise Diverged(
             f"The {what} is {value} at step {update + 1:,}: the training has diverged. {left}. Take a lower "
-            "`learning_rate`, a longer `warmup` or a smaller `max_gradient_norm`, and look for rows that are "
-            "odd."
+            "learning rate, a longer warmup or a smaller max grad norm, and look for rows that are odd."
         )
 
     def _reduce_and_clip(self) -> float:

@@ -82,6 +82,7 @@ def test_each_class_that_a_field_may_hold_has_a_section():
 def test_a_place_has_the_title_of_its_field():
     assert title_of(Wheel, ("radius",)) == "Radius"
     assert title_of(Cart, ("brake", "force")) == "Force"
+    assert title_of(Cart, ("on", "wheel", "radius")) == "Radius"
     assert title_of(Cart, ("nowhere",)) is None
 
 

@@ -128,6 +128,6 @@ def test_labels_need_no_script(chromium, server, place):
     expect(page.locator(".response[data-side=rejected] i[data-v=wrong]")).not_to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("no labels yet")).to_be_visible()
-    page.get_by_role("link", name="Losses and gradients by density").click()
+    page.get_by_role("link", name="Losses and gradients by granularity").click()
     assert page.locator("#preview tbody tr").count() >= 4
     context.close()

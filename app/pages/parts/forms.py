@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +10,7 @@ from pydantic_core import ErrorDetails
 from starlette.datastructures import QueryParams
 
 from app.errors import Invalid, Problem
+from engine.fields import title_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,22 +20,16 @@ def filled(parameters: QueryParams) -> dict[str, str]:
     return {name: value.strip() for name, value in parameters.items() if value.strip()}
 
 
-def validated(
-    model: type[Model],
-    values: Mapping[str, Any],
-    where: str = "query",
-    labels: Mapping[str, str] = MappingProxyType({}),
-) -> Model:
-    """`values` as a `model`. Raises Invalid with a line for each field that cannot be used; `labels` are what
-    fields are called on the page."""
+def validated(model: type[Model], values: Mapping[str, Any], where: str = "query") -> Model:
+    """`values` as a `model`. Raises Invalid with a line for each field that cannot be used, and a sentence
+    with the title of the first."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         problems = [Problem((where, *fault["loc"]), said(fault)) for fault in error.errors(include_url=False)]
         first = problems[0]
-        parts = [str(part) for part in first.loc[1:]]
-        label = next((labels[part] for part in reversed(parts) if part in labels), None)
-        field = f"`{'.'.join(parts)}`" if label is None and parts else label
+        parts = first.loc[1:]
+        field = title_of(model, parts) or (f"`{'.'.join(map(str, parts))}`" if parts else None)
         fault = first.msg.rstrip(".")
         what = f"it {fault}" if fault[:1].islower() else fault
         told = f"{field} cannot be used: {what}" if field else fault

@@ -21,8 +21,6 @@ SEGMENTER_FIELDS = shared_fields()
 FIELDS = {name: shared.declared for name, shared in SEGMENTER_FIELDS.items()} | RULE_FIELDS
 FRONT = {"baseline", "scale"} | {name for name, shared in SEGMENTER_FIELDS.items() if shared.is_main}
 """What is not folded away."""
-LABELS = {"segmenter": "Segmenter"} | {name: one.title for name, one in FIELDS.items()}
-"""What the controls are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def rule_from(values: Mapping[str, str], default: SegmentationRule) -> Segmentat
         if name in SEGMENTER_FIELDS[own].segmenters:
             segmenter[own] = _read(FIELDS[own], values[own])
     rule["segmenter"] = segmenter
-    return validated(SegmentationRule, rule, labels=LABELS)
+    return validated(SegmentationRule, rule)
 
 
 def rule_query(rule: SegmentationRule, default: SegmentationRule) -> dict[str, str]:

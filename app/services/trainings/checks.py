@@ -139,13 +139,13 @@ def chosen_rewards(
     if body.method.samples:
         raise _bad_run(
             f"`{body.method.name}` learns from responses that the policy gives now, of which a scoring run "
-            "knows nothing; name a `scorer` or a `reward_model` instead of `scoring_run_id`.",
+            "knows nothing; name a scorer or a reward model instead of a scoring run.",
             "has no rewards of responses that are yet to be sampled",
         )
     if body.extra_dataset_ids and is_masked(body.supervision):
         raise _bad_run(
             "The rewards of a scoring run mask its own data set and no other; leave the extra data sets out, "
-            "or name a `scorer`, which masks all of them.",
+            "or name a scorer, which masks all of them.",
             "has no rewards of the extra data sets",
         )
     source = _source(run, body)
@@ -182,7 +182,7 @@ def _check_tokens(run: Run, model: Model) -> None:
         raise Invalid(
             f"Run {run.id} cut the responses into the tokens of `{cut_by['name']}`, and `{model.name}` has "
             "another tokenizer, so that the masks would not fit; score the data with a model that has the "
-            "tokenizer of the trained one, or name a `scorer` or a `reward_model`.",
+            "tokenizer of the trained one, or name a scorer or a reward model.",
             code="other_tokenizer",
             errors=[Problem(("body", "scoring_run_id"), "was scored with another tokenizer")],
         )

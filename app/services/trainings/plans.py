@@ -75,8 +75,8 @@ class Plan:
             found.append(
                 StorageFull(
                     f"Checkpoints and model will need about {_size(self.disk_needed)}, and where runs lie "
-                    f"{_size(max(0, self.disk_free))} are left; make room there, keep fewer checkpoints "
-                    "(`keeping.keep`), or train adapters (`lora`)."
+                    f"{_size(max(0, self.disk_free))} are left; make room there, keep fewer checkpoints, "
+                    "or train LoRA adapters."
                 )
             )
         return found
@@ -110,13 +110,9 @@ class Plan:
         memory, request = self.memory, self.resolved
         if memory.activations > memory.weights + memory.gradients + memory.optimiser:
             if not request.optimisation.activation_checkpointing:
-                return "turn `optimisation.activation_checkpointing` on, or lower `optimisation.token_budget`"
-            return "lower `optimisation.token_budget`, or `data.max_response_tokens`"
-        return (
-            "train adapters (`lora`) instead of all weights"
-            if request.lora is None
-            else "use a smaller model"
-        )
+                return "turn activation checkpointing on, or lower the token budget"
+            return "lower the token budget, or the max response length"
+        return "train LoRA adapters instead of all weights" if request.lora is None else "use a smaller model"
 
 
 def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
