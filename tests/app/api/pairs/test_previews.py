@@ -46,7 +46,7 @@ def test_every_density_is_what_training_computes_on_the_stored_numbers(
             ]
             sides.append(SideLogprobs(tracks[0].requires_grad_(), tracks[1], mask, torch.ones_like(mask)))
         for name, safeguards in (
-            ("plain", {"rejected_clip": None, "sft_weight": 0.0, "masked_weight": 0.0}),
+            ("plain", {"rejected_clip": None, "sft_weight": 0.0, "dropped_weight": 0.0}),
             ("guarded", {"sft_weight": 0.25}),
         ):
             for side in sides:
