@@ -20,7 +20,7 @@ class EvaluationNumbers(StrictModel):
     top_p: float = Field(1.0, gt=0, le=1, title="Top-p")
     """Nucleus sampling: from the likeliest tokens that have this probability together."""
     seed: int = Field(0, ge=0, title="Seed")
-    """Of sampling."""
+    """The same seed draws the same answers."""
     beta: float = Field(0.1, gt=0, title="Beta")
     """Scale of the implicit reward, whose sign and order the figures use."""
     confidence: float = Field(0.95, gt=0, lt=1, title="Confidence level")

@@ -103,7 +103,7 @@ def form_field(field: DeclaredField, **changes: Any) -> FormField:
         hint=hint,
         unit=field.unit,
         choices=choices,
-        placeholder=field.default,
+        placeholder=json.dumps(field.value) if kind == "json" else field.default,
         step="1" if field.type is int else "any",
         low="0" if field.type is int else "",
         is_required=field.info.is_required(),

@@ -55,7 +55,7 @@ class EvaluationBody(EvaluationNumbers):
         min_length=1,
         max_length=200,
         title="Name",
-        json_schema_extra=shown(blank="made of the model and what it is evaluated on"),
+        json_schema_extra=shown(blank="by model and what it is evaluated on"),
     )
     """What the run is called."""
 
