@@ -7,10 +7,10 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict
 from starlette.responses import PlainTextResponse, Response
 
 from app.api.metrics import Metrics
+from app.api.parts.common import View
 from app.dependencies import SessionDep, SettingsDep
 from app.errors import NotFound
 from app.problems import responses
@@ -22,16 +22,15 @@ VERSION = version("rewardscope")
 router = APIRouter(tags=["health"])
 
 
-class Alive(BaseModel):
+class Alive(View):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class Ready(BaseModel):
+class Ready(View):
     """The server can do its work."""
 
-    model_config = ConfigDict(from_attributes=True)
     status: Literal["ready"] = "ready"
     revision: str
     """The revision of the tables."""
@@ -41,7 +40,7 @@ class Ready(BaseModel):
     """How many jobs wait."""
 
 
-class Version(BaseModel):
+class Version(View):
     """Which server this is."""
 
     name: Literal["rewardscope"] = "rewardscope"

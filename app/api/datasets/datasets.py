@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from app.api.parts import lists, uploads
-from app.api.parts.common import PREFIX, Id, door
+from app.api.parts.common import PREFIX, Id, View, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
 from app.api.parts.uploads import FileForm, Upload, openapi_body
@@ -55,7 +55,7 @@ class FileImport(_Import, FileForm):
     """The form that comes with a file of preference pairs."""
 
 
-class SkippedRow(BaseModel):
+class SkippedRow(View):
     """A row that was left out."""
 
     line: int
@@ -63,10 +63,9 @@ class SkippedRow(BaseModel):
     reason: str
 
 
-class DatasetSummary(BaseModel):
+class DatasetSummary(View):
     """A preference data set as it was brought."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     name: str
     origin: dict[str, Any]
@@ -85,10 +84,9 @@ class DatasetView(DatasetSummary):
     skipped_rows: list[SkippedRow]
 
 
-class ScoreView(BaseModel):
+class ScoreView(View):
     """What a run found of a pair by one source; null where it cannot be said."""
 
-    model_config = ConfigDict(from_attributes=True)
     run_id: int
     source: str
     margin: float | None
@@ -101,7 +99,7 @@ class ScoreView(BaseModel):
     tokens: int
 
 
-class PairView(BaseModel):
+class PairView(View):
     """A pair as it was brought, and what a run found of it."""
 
     id: int
@@ -124,13 +122,13 @@ class PairView(BaseModel):
         return cls(**columns, score=None if row.score is None else ScoreView.model_validate(row.score))
 
 
-class HistogramsView(BaseModel):
+class HistogramsView(View):
     """The spread of what the table of pairs sorts by."""
 
     data: list[Histogram]
 
 
-class ConflictMatrix(BaseModel):
+class ConflictMatrix(View):
     """Every source of a run against the preference and against those asked for before it. The pairs of a
     number are listed with `source`, `against` and `relation`."""
 
@@ -146,10 +144,9 @@ class SavedViewBody(StrictModel):
     """Parameters of the page's address, such as {"sort": "margin", "max_margin": "0"}."""
 
 
-class SavedViewView(BaseModel):
+class SavedViewView(View):
     """A saved table of pairs."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     dataset_id: int
     name: str
@@ -157,7 +154,7 @@ class SavedViewView(BaseModel):
     created_at: datetime
 
 
-class SavedViews(BaseModel):
+class SavedViews(View):
     """All saved views of a data set, by their names."""
 
     data: list[SavedViewView]

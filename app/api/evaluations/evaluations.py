@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
 from app.api.parts import lists
-from app.api.parts.common import door
+from app.api.parts.common import View, door
 from app.api.parts.idempotency import OnceDep
 from app.api.parts.lists import Listing, PagingDep
 from app.api.runs.runs import RunView, accepted
@@ -24,7 +23,7 @@ from app.services.paging import Page
 Ids = Annotated[list[Annotated[int, Query(ge=1, le=2**63 - 1)]], Query(max_length=100)]
 
 
-class FigureView(BaseModel):
+class FigureView(View):
     """One number of an evaluation, with what it may be off by."""
 
     run_id: int

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from app.api.parts import lists, uploads
-from app.api.parts.common import PREFIX, Id, door
+from app.api.parts.common import PREFIX, Id, View, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
 from app.api.parts.uploads import FileForm, Upload, openapi_body
@@ -64,10 +64,9 @@ class SuiteFile(FileForm):
     """What the suite is called."""
 
 
-class SuiteView(BaseModel):
+class SuiteView(View):
     """Prompts with programmatic checks."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     name: str
     origin: dict[str, Any]

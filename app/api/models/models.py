@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse, StreamingResponse
 
 from app.api.parts import lists
-from app.api.parts.common import PREFIX, Id, door
+from app.api.parts.common import PREFIX, Id, View, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
 from app.dependencies import DatabaseDep, SessionDep, SettingsDep
@@ -37,10 +37,9 @@ class ModelRequest(StrictModel):
     """Only where the server's settings allow this very model to bring its own code."""
 
 
-class ModelView(BaseModel):
+class ModelView(View):
     """A model that may be named in requests."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     name: str
     path: str

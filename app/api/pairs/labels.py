@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.api.parts import lists
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.api.parts.lists import Listing, PagingDep
 from app.dependencies import DatabaseDep, SessionDep
 from app.problems import responses
@@ -20,7 +20,7 @@ from engine.fields import StrictModel
 from engine.types import Side
 
 
-class PairLabels(BaseModel):
+class PairLabels(View):
     """The labels of a pair that count, and whether the last action can be undone or done again."""
 
     data: list[Label]
@@ -41,7 +41,7 @@ class NewLabel(StrictModel):
     """Whether these characters are right or wrong; null takes back what was labelled."""
 
 
-class AgreementView(BaseModel):
+class AgreementView(View):
     """How well low rewards of a source find what people called wrong."""
 
     source: str

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel
 
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.dependencies import SessionDep
 from app.services.pairs import previews
 from app.services.pairs.previews import DensityPreview, DpoPreview, PairPreview, PreviewName
@@ -17,7 +16,7 @@ from engine.training.methods.dpo import Dpo
 from engine.types import Side, missing_to_null
 
 
-class DpoView(BaseModel):
+class DpoView(View):
     """DPO's loss of this pair alone."""
 
     margin: float
@@ -36,7 +35,7 @@ class DpoView(BaseModel):
     """d loss / d log-probability of every token; only where `gradients` was asked for."""
 
 
-class RjsView(BaseModel):
+class RjsView(View):
     """The likelihood loss of the chosen response alone."""
 
     loss: float
@@ -44,7 +43,7 @@ class RjsView(BaseModel):
     gradient: list[float] | None
 
 
-class DensityView(BaseModel):
+class DensityView(View):
     """What training by one density would see. A loss is null where it cannot be told."""
 
     density: PreviewName
@@ -65,7 +64,7 @@ class DensityView(BaseModel):
     """1 where a token counts; only where `gradients` was asked for."""
 
 
-class PairPreviewView(BaseModel):
+class PairPreviewView(View):
     """What training would see of a pair, with the run's policy as the trained model."""
 
     pair_id: int

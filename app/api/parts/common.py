@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, ConfigDict
 
 from app.api.parts.strict_json import StrictRoute
 from app.dependencies import require_auth
@@ -13,6 +14,12 @@ from app.problems import responses
 PREFIX = "/api/v1"
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+class View(BaseModel):
+    """An answer of the API, made of anything with its attributes; the docstrings under them describe it."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
 def door(noun: str) -> APIRouter:

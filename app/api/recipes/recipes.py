@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
 from app.api.parts import lists
-from app.api.parts.common import PREFIX, Id, door
+from app.api.parts.common import PREFIX, Id, View, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
 from app.api.runs.runs import JobFailure
@@ -31,7 +30,7 @@ class RecipeFailure(JobFailure):
     step: str
 
 
-class RecipeSummary(BaseModel):
+class RecipeSummary(View):
     """A recipe as lists show it."""
 
     id: int

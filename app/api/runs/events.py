@@ -14,10 +14,9 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.api.runs.live import Live, LiveDep
 from app.api.runs.runs import LogLine, RunSummary
 from app.db.session import Database
@@ -36,7 +35,7 @@ class StreamIsOver(Exception):
     """The caller has seen the end; the answer is 204, which tells an EventSource not to come back."""
 
 
-class Curves(BaseModel):
+class Curves(View):
     """How far the curves of a training are: whoever draws them asks for the points that are missing."""
 
     last_step: int

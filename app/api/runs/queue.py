@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from app.api.parts import lists
-from app.api.parts.common import door
+from app.api.parts.common import View, door
 from app.api.parts.lists import Listing, PagingDep
 from app.api.runs.runs import JobView
 from app.db.tables import JobStatus, Run
@@ -32,10 +31,9 @@ class QueuedJob(JobView):
         return cls(**dict(JobView.of(run.job)), run_id=run.id, run_name=run.name, kind=run.kind)
 
 
-class WorkerView(BaseModel):
+class WorkerView(View):
     """A worker that joined."""
 
-    model_config = ConfigDict(from_attributes=True)
     name: str
     host: str
     pid: int

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
 from app.api.parts import lists
-from app.api.parts.common import PREFIX, Id, door
+from app.api.parts.common import PREFIX, Id, View, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
 from app.db.tables import Job, JobStatus, Run
@@ -25,14 +25,14 @@ from app.services.runs.queue import MAX_PRIORITY, Move
 from engine.fields import StrictModel
 
 
-class JobFailure(BaseModel):
+class JobFailure(View):
     """Why a job ended early."""
 
     code: str
     detail: str
 
 
-class JobView(BaseModel):
+class JobView(View):
     """The work of a run."""
 
     id: int
@@ -83,7 +83,7 @@ class JobView(BaseModel):
         )
 
 
-class RunSummary(BaseModel):
+class RunSummary(View):
     """A run as lists show it."""
 
     id: int
@@ -132,7 +132,7 @@ class RunView(RunSummary):
         )
 
 
-class CloneView(BaseModel):
+class CloneView(View):
     """A request that asks for the same once more: change it, and POST it."""
 
     address: str
@@ -155,10 +155,9 @@ class PriorityRequest(StrictModel):
         return self
 
 
-class LogLine(BaseModel):
+class LogLine(View):
     """One line of a job's log."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     attempt: int
     level: str
@@ -166,7 +165,7 @@ class LogLine(BaseModel):
     at: datetime
 
 
-class LogPage(BaseModel):
+class LogPage(View):
     """The lines after `since`. Ask again with the `since` that this page gives."""
 
     data: list[LogLine]

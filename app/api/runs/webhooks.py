@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
-
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.api.parts.lists import Listing
 from app.db.tables import Webhook
 from app.dependencies import DatabaseDep, SessionDep
@@ -15,7 +13,7 @@ from app.services.runs import webhook_calls, webhooks
 from app.services.runs.webhooks import WebhookRequest
 
 
-class WebhookView(BaseModel):
+class WebhookView(View):
     """A webhook. Its secret is never shown."""
 
     id: int
@@ -36,10 +34,9 @@ class WebhookView(BaseModel):
         )
 
 
-class DeliveryView(BaseModel):
+class DeliveryView(View):
     """One end of a run that is reported to a webhook."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     run_id: int
     status: str
@@ -53,7 +50,7 @@ class DeliveryView(BaseModel):
     created_at: datetime
 
 
-class TestAnswer(BaseModel):
+class TestAnswer(View):
     """What came of a test."""
 
     __test__ = False  # pytest takes it for a class of tests.

@@ -6,12 +6,11 @@ import hashlib
 from typing import Annotated, Any
 
 from fastapi import Header, Query
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from app.api.parts import lists
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.api.parts.lists import Listing, PagingDep
 from app.dependencies import DatabaseDep, SessionDep
 from app.problems import responses
@@ -29,7 +28,7 @@ BATCH = 32
 """Responses that a file is made of at a time: a long one is some megabytes as lists of numbers."""
 
 
-class RewardMapView(BaseModel):
+class RewardMapView(View):
     """All that scoring knows of one response. Lists have one entry a token; null is a missing number."""
 
     pair_id: int

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Literal, cast
 
 from fastapi import Depends, Query
-from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from app.api.parts import tables
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.api.parts.lists import Listing
 from app.api.scorings.maps import BATCH, Track
 from app.db.session import Database
@@ -28,7 +27,7 @@ RecordFormat = Literal["json", "jsonl", "parquet"]
 Record = dict[str, Any]
 
 
-class SegmentRecord(BaseModel):
+class SegmentRecord(View):
     """A segment of a record: tokens [start, end), its polarity and its reward."""
 
     start: int
@@ -37,7 +36,7 @@ class SegmentRecord(BaseModel):
     reward: float | None
 
 
-class MapRecord(BaseModel):
+class MapRecord(View):
     """One response. Lists have one entry a token; null is a missing number."""
 
     id: str

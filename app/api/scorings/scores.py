@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from app.api.parts.common import PREFIX, door
+from app.api.parts.common import PREFIX, View, door
 from app.api.parts.idempotency import OnceDep
 from app.api.runs.runs import RunView, accepted
 from app.db.tables import JobStatus, Run
@@ -18,7 +17,7 @@ from app.services.scorings import scores
 from app.services.scorings.scores import ScoreTextRequest
 
 
-class ScoreAnswer(BaseModel):
+class ScoreAnswer(View):
     """The reward maps of the responses, as `rewardscope score` writes them."""
 
     run_id: int

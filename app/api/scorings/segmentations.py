@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from app.api.parts.common import door
+from app.api.parts.common import View, door
 from app.services.scorings import scores
 from engine.rules import SegmentationRequest
 
 
-class SegmentAnswer(BaseModel):
+class SegmentAnswer(View):
     """Tokens [start, end)."""
 
     start: int
@@ -20,7 +19,7 @@ class SegmentAnswer(BaseModel):
     """Null when every token reward of the segment is missing."""
 
 
-class SegmentationAnswer(BaseModel):
+class SegmentationAnswer(View):
     """One response, cut. Lists have one entry a token, but `candidates`, `pivots` and `segments`."""
 
     signal: list[int]

@@ -6,16 +6,15 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict
 
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.dependencies import SessionDep
 from app.services.runs import metrics, runs
 from app.services.runs.metrics import LARGEST_STEP, MIN_POINTS, Series
 from app.services.trainings import checkpoints
 
 
-class SeriesView(BaseModel):
+class SeriesView(View):
     """A curve: its points, ascending by step."""
 
     steps: list[int]
@@ -36,7 +35,7 @@ class SeriesView(BaseModel):
         )
 
 
-class CurvesView(BaseModel):
+class CurvesView(View):
     """Curves of a run by name."""
 
     series: dict[str, SeriesView]
@@ -45,10 +44,9 @@ class CurvesView(BaseModel):
     other curves may reach the same step later."""
 
 
-class CheckpointView(BaseModel):
+class CheckpointView(View):
     """Weights of a training that are on disk, with all that is needed to go on from them."""
 
-    model_config = ConfigDict(from_attributes=True)
     step: int
     path: str
     bytes: int

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from app.api.parts.common import Id, door
+from app.api.parts.common import Id, View, door
 from app.api.parts.idempotency import OnceDep
 from app.api.runs.runs import RunView, accepted
 from app.dependencies import SessionDep
@@ -16,7 +15,7 @@ from engine.formats.maps import token_texts
 from engine.types import Side, missing_to_null
 
 
-class TracedSideView(BaseModel):
+class TracedSideView(View):
     """One response. Lists have one entry a token; null is a missing number."""
 
     side: Side
@@ -27,7 +26,7 @@ class TracedSideView(BaseModel):
     """A list for each of the steps, in their order."""
 
 
-class TokenMapsView(BaseModel):
+class TokenMapsView(View):
     """A pair over the steps of a training: beta * (log-probability - the reference's) of every token."""
 
     run_id: int

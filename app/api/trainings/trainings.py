@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from app.api.parts.common import door
+from app.api.parts.common import View, door
 from app.api.parts.idempotency import OnceDep
 from app.api.runs.runs import RunView, accepted
 from app.dependencies import SessionDep, SettingsDep
@@ -16,14 +15,14 @@ from app.services.trainings import trainings
 from app.services.trainings.trainings import TrainingBody, TrainingForecast
 
 
-class KeptView(BaseModel):
+class KeptView(View):
     """Which share of the tokens a mask keeps, told from a sample of the scored pairs."""
 
     chosen: float | None
     rejected: float | None
 
 
-class TrainingPreviewView(BaseModel):
+class TrainingPreviewView(View):
     """What a training would do."""
 
     steps: int

@@ -50,7 +50,7 @@ _UNDONE = SegmentLabel.removed_at == SegmentLabel.created_at
 class Label(BaseModel):
     """A label that counts, with the words that it covers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     id: int
     pair_id: int
     pair_key: str

@@ -61,7 +61,7 @@ _READ_AT_MOST = 8192
 class PairQuery(BaseModel):
     """Which pairs of a data set, in which order. What a run found of them needs a run."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
     run_id: int | None = None
     """The scoring run whose numbers are shown; None shows the bare pairs."""
     source: str | None = None

@@ -18,7 +18,7 @@ from engine.types import Side
 class SegmentRow(BaseModel):
     """A stored segment, with the words that it covers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     pair_id: int
     pair_key: str
     side: Side
