@@ -70,7 +70,7 @@ def ours(both: Both, rows: list[Row], *, safeguards: bool = True) -> float:
         complete = torch.arange(logprobs.shape[1]) < torch.tensor(lengths[side::2])[:, None]
         mask = complete & (torch.arange(logprobs.shape[1]) % 3 > 0) if safeguards else complete
         sides.append(SideLogprobs(logprobs, of_reference, mask, complete))
-    plain = {} if safeguards else {"rejected_clip": None, "sft_weight": 0.0, "masked_weight": 0.0}
+    plain = {} if safeguards else {"rejected_clip": None, "sft_weight": 0.0, "dropped_weight": 0.0}
     found = dpo_loss(*sides, beta=BETA, **plain)
     found.loss.backward()
     return float(found.loss.detach())

@@ -48,11 +48,13 @@ MAX_WEBHOOKS = 50
 class WebhookRequest(StrictModel):
     """The body of `POST /api/v1/webhooks`."""
 
-    url: str = Field(min_length=1, max_length=2000)
+    url: str = Field(min_length=1, max_length=2000, title="URL")
     """Where to POST; http or https. Redirects are not followed."""
-    secret: str | None = Field(None, min_length=8, max_length=500)
+    secret: str | None = Field(None, min_length=8, max_length=500, title="Secret")
     """Signs what is sent; `whsec_` before base64, or any text. It is never shown again."""
-    statuses: list[End] = Field(default=["succeeded", "failed", "crashed"], min_length=1)
+    statuses: list[End] = Field(
+        default=["succeeded", "failed", "crashed"], min_length=1, title="Reported endings"
+    )
     """Which ends of runs are reported."""
 
     @field_validator("url")

@@ -98,9 +98,9 @@ def test_a_webhook_is_added_tested_and_removed(browser_client, database, hooked)
     ("change", "sentence"),
     [
         ({"url": "ftp://example.org"}, "begins with http:// or https://"),
-        ({"url": ""}, "url"),
-        ({"secret": "short"}, "secret"),
-        ({"statuses": []}, "statuses"),
+        ({"url": ""}, "URL cannot be used"),
+        ({"secret": "short"}, "Secret cannot be used"),
+        ({"statuses": []}, "Reported endings cannot be used"),
     ],
 )
 def test_what_cannot_be_a_webhook_is_told_and_what_was_typed_stays(browser_client, change, sentence):
