@@ -65,7 +65,8 @@ def test_a_pair_is_read_by_keys_and_told_by_a_link(watched, chromium, server, ad
     # A token has a name that tells its reward, and the arrows lead from one to the next.
     page.keyboard.press("l")
     page.keyboard.press("Home")
-    assert focused(page) == ["Paris", "Paris, reward 1.5, masked"]
+    expect(page.locator(":focus")).to_have_attribute("aria-label", "Paris, reward 1.5, dropped")
+    assert focused(page) == ["Paris", "Paris, reward 1.5, dropped"]
     page.keyboard.press("ArrowRight")
     assert focused(page)[1].startswith("is, reward −1.5")
     inspector = page.locator("#inspector")

@@ -125,7 +125,7 @@ def token_table(side: SideView, view: CutPair) -> TokenTable:
     rows = [
         f"<tr><td class=num>{position}</td><td dir=auto><code>{html.escape(text)}</code></td>"
         + "".join(f"<td class=num>{column[position]}</td>" for column in columns)
-        + f"<td>{'kept ✓' if kept else 'masked ✕'}</td></tr>"
+        + f"<td>{'kept ✓' if kept else 'dropped ✕'}</td></tr>"
         for position, (text, kept) in enumerate(zip(texts, cut.mask.tolist(), strict=True))
     ]
     return TokenTable(

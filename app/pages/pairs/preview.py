@@ -18,7 +18,7 @@ from engine.types import Side
 NAMES: Mapping[PreviewName, tuple[str, str]] = {
     "sample": ("Sample", "Every token counts"),
     "step": ("Step", "Cut at punctuation and line breaks"),
-    "token": ("Token", "Every token is kept or masked by itself"),
+    "token": ("Token", "Every token is kept or dropped by itself"),
     "segment": ("Segment", "Cut where the signal turns"),
     "shown": ("As shown", "By the rule of the controls above"),
 }
@@ -137,7 +137,7 @@ def _explained(found: PairPreview) -> str:
         "As a batch of this pair alone, with the run's policy as the trained model, its reference, and masks "
         f"by {found.source_label}. Beta {method.beta:g}; guarded: rejected log-ratios clipped at "
         f"\N{MINUS SIGN}{method.rejected_clip:g} nats, {method.sft_weight:g} of the likelihood of kept "
-        f"chosen tokens, {method.masked_weight:g} of the squared log-ratio of masked ones. The plain "
-        "gradient of a masked token is 0, and so is that of a rejected one below the clip. RJS takes the "
+        f"chosen tokens, {method.masked_weight:g} of the squared log-ratio of dropped ones. The plain "
+        "gradient of a dropped token is 0, and so is that of a rejected one below the clip. RJS takes the "
         "chosen response for the best of its samples, and for implicit rewards cuts at their median."
     )

@@ -18,7 +18,7 @@ from engine.types import Segment
 
 HEIGHT = 100
 FLOOR = 84
-"""Where the strip of masked tokens begins; bars stand above it."""
+"""Where the strip of dropped tokens begins; bars stand above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _says(curve: RewardCurve, bins: int) -> str:
     tokens = curve.bins.tokens
     binned = "" if bins == tokens else f", in {bins} bins of which the lowest and highest value are drawn"
     what = f"{curve.track.capitalize()} of the {tokens} tokens of the {curve.name} response{binned}"
-    return f"{what}; the strip beneath marks masked tokens"
+    return f"{what}; the strip beneath marks dropped tokens"
 
 
 def _height(share: float) -> float:

@@ -103,7 +103,7 @@ function show(token) {
   if (ring) facts.push(fact("pivot", ring.dataset.p ? `rank ${ring.dataset.p}` : "✓"));
   const crossing = held && aboutCandidate(token, dataOf(panel), cut, held, position);
   if (crossing) facts.push(crossing);
-  facts.push(fact(`segment ${index + 1}, reward`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "masked ✕"}${state & 2 ? " ≠" : ""}`));
+  facts.push(fact(`segment ${index + 1}, reward`, `${number(reward, 3)} ${state & 1 ? "kept ✓" : "dropped ✕"}${state & 2 ? " ≠" : ""}`));
   if (endCounts) facts.push(fact("the end", "counts by itself ✓"));
   const label = token.closest(".l")?.title;
   if (label) facts.push(fact("label", label));
@@ -185,7 +185,7 @@ function nameToken(token) {
   const [, , state] = cut.segments[lastAtMost(cut.segments.map((segment) => segment[0]), position)] ?? [0, null, 1];
   token.setAttribute("role", "img");
   token.setAttribute("aria-roledescription", "token");
-  token.setAttribute("aria-label", `${token.textContent.trim() || "space"}${said}, ${state & 1 || (cut.end && token.matches(".e")) ? "kept" : "masked"}`);
+  token.setAttribute("aria-label", `${token.textContent.trim() || "space"}${said}, ${state & 1 || (cut.end && token.matches(".e")) ? "kept" : "dropped"}`);
   token.setAttribute("aria-describedby", "spoken");
 }
 
