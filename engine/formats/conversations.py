@@ -20,8 +20,8 @@ from engine.types import Message
 Prompt = str | tuple[Message, ...]
 
 _COLUMNS = ("prompt", "chosen", "rejected", "response", "completion")
-_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-_NOT_GIVEN = ("chat_template_kwargs", "documents")
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+NOT_GIVEN = ("chat_template_kwargs", "documents")
 _BEGINS_LIKE_MESSAGES = re.compile(r"""\s*(?:array\()?\[\s*\{\s*(['"])[a-z_]+\1\s*:""")
 _KEYS_OF_MESSAGES = re.compile(r"""(['"])(role|content|tool_calls)\1\s*:""")
 
@@ -121,10 +121,10 @@ def tools_of(value: Any, field: str) -> list[Any]:
 def with_context(prompt: Prompt, row: dict[str, Any]) -> Prompt:
     """The prompt with the columns that go to the chat template with it, `system` and `tools`, which are taken
     out of the row. Raises UnreadField for one that no template would be given."""
-    for column in _MEDIA:
+    for column in MEDIA:
         if isinstance(row.get(column), (list, Mapping, bytes)) and row[column]:
             raise UnreadField(column, "cannot be read: models are given text alone; leave such rows out.")
-    for column in _NOT_GIVEN:
+    for column in NOT_GIVEN:
         if row.get(column) not in (None, "", [], {}):
             raise UnreadField(
                 column, "is not given to chat templates; remove the column, or leave such rows out."

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.formats.conversations import MEDIA, NOT_GIVEN
 from engine.formats.json_text import parse_json
 from engine.formats.registry import UnreadField
 from engine.tasks import Task
@@ -17,11 +18,16 @@ ANSWERS = ("answer", "answers", "target", "answerKey", "label", "expected", "cor
 _CATEGORIES = ("category", "subject", "topic", "level")
 _KEYS = ("key", "id", "task_id", "ind")
 _COMMON = ("prefix", "stop", "kept", "max_new_tokens")
+_NOT_ASKED = ("system", "tools", "tool_calls", *NOT_GIVEN, *MEDIA)
 _NEXT_QUESTION = ["\nQuestion:", "\n\n\n"]
 
 
 def task_of(row: Mapping[str, Any], key: str, fields: Mapping[str, Any]) -> Task:
-    """The task of these fields, but for what the row says itself. Raises ValidationError."""
+    """The task of these fields, but for what the row says itself. Raises ValidationError; UnreadField for a
+    column that the policy would have to be given and is not."""
+    for name in _NOT_ASKED:
+        if row.get(name) not in (None, "", [], {}):
+            raise UnreadField(name, "is not given to the policy of a task; write it into `prompt`.")
     said = {name: row[name] for name in _COMMON if row.get(name) is not None}
     return Task.model_validate({**fields, **said, "key": key})
 

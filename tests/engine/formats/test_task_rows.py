@@ -246,3 +246,17 @@ def test_a_suite_with_a_bad_row_is_no_suite(tmp_path):
 
 def test_a_row_by_itself_is_a_task():
     assert row_to_task({"prompt": "x", "answer": "y"}, 4).key == "4"
+
+
+@pytest.mark.parametrize("column", ["system", "tools", "images"])
+@pytest.mark.parametrize("checked", [{"answer": "y"}, {"checker": CHOICE | {"right": 0}}])
+def test_what_the_policy_would_not_be_given_is_refused_by_name(column, checked):
+    with pytest.raises(RowError, match="not given to the policy") as refusal:
+        row_to_task({"prompt": "x", column: ["be brief"], **checked}, 4)
+
+    assert refusal.value.field == column
+
+
+@pytest.mark.parametrize("empty", [None, "", []])
+def test_an_empty_column_of_that_name_is_no_reason_to_refuse_a_task(empty):
+    assert row_to_task({"prompt": "x", "answer": "y", "tools": empty}, 4).prompt == "x"
