@@ -7,6 +7,7 @@ worker is told in a sentence.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,23 @@ ENVIRONMENT = {
     "TQDM_DISABLE": "1",
 }
 """What a job's process finds in its environment, unless somebody set it otherwise."""
+
+_SECRET = re.compile(
+    r"^(?!REWARDSCOPE_PLUGINS$)REWARDSCOPE_|^PG|(^|_)TOKENS?(_|$)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|_URL$",
+    re.IGNORECASE,
+)
+_HOLDS_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+
+def job_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a job's process: the worker's, without its settings and without what holds a secret
+    by its name or by its value (an address with a password)."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not _SECRET.search(name) and not _HOLDS_PASSWORD.search(value)
+    }
+    return ENVIRONMENT | kept
 
 
 class JobProcess:
@@ -148,7 +166,7 @@ class JobProcess:
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env=ENVIRONMENT | os.environ,
+                env=job_environment(os.environ),
             )
         self._connection = Connection(ours.detach())
         assert self._process.stdout is not None

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     trusted_models: tuple[str, ...] = ()
     """Names or folders of models that may bring their own code (`trust_remote_code`); a JSON list."""
     allow_code: bool = False
-    """Whether task suites may run what models write as code, in processes with bounded resources."""
+    """Whether task suites may run what models write as code, in bounded processes that are kept apart."""
     worker_name: str | None = None
     """Name of this worker in the dashboard; by default host and process id."""
     worker_queues: tuple[str, ...] = ("default", "interactive")

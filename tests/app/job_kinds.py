@@ -47,6 +47,10 @@ def refuse(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     raise ModelError("The folder has no weights; put model.safetensors there.")
 
 
+def tell_environment(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
+    return {"names": sorted(os.environ)}
+
+
 def raise_bug(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     raise KeyError("surprise")
 

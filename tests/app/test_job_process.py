@@ -38,6 +38,27 @@ def test_a_process_stays_for_the_next_job(process: JobProcess) -> None:
     assert endings[0].result["pid"] == endings[1].result["pid"]
 
 
+def test_a_job_is_told_no_secret(process: JobProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "REWARDSCOPE_TOKEN": "x",
+        "REWARDSCOPE_DATABASE_URL": "x",
+        "PGPASSWORD": "x",
+        "HF_TOKEN": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "OPENAI_API_KEY": "x",
+        "SENTRY_DSN": "https://name:word@host/1",
+    }
+    needed = {"REWARDSCOPE_PLUGINS": "", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "0"}
+    for name, value in (secrets | needed).items():
+        monkeypatch.setenv(name, value)
+
+    _, ending = _do(process, do="tell_environment")
+
+    assert isinstance(ending, Result)
+    assert secrets.keys().isdisjoint(ending.result["names"])
+    assert needed.keys() <= set(ending.result["names"])
+
+
 def test_what_a_job_prints_becomes_lines(process: JobProcess) -> None:
     _do(process, do="print_much", lines=3)
     process.terminate()

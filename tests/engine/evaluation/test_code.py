@@ -1,4 +1,7 @@
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,16 +50,11 @@ def test_memory_is_bounded():
     assert runs("x = bytearray(2**20)")
 
 
-def test_files_are_bounded_and_gone_afterwards(tmp_path):
+def test_files_are_bounded():
     assert runs("import os\nassert os.listdir('.') == []\nopen('x', 'w').write('y')")
     assert not runs("open('x', 'wb').write(b'0' * 2**22)")
-    place = tmp_path / "cwd"
-    place.touch()
-    place.chmod(0o666)
-    tmp_path.chmod(0o777)
-    runs(f"import os\nopen({str(place)!r}, 'w').write(os.getcwd())")
-    if place.read_text():  # Where it runs as nobody, the folders above may be closed to it.
-        assert not Path(place.read_text()).exists()
+    assert not runs("for n in range(20): open(str(n), 'wb').write(b'0' * 2**20)")
+    assert not runs("for n in range(20_000): open(str(n), 'w').close()")
 
 
 def test_the_environment_is_empty(monkeypatch):
@@ -78,12 +76,53 @@ def test_no_other_process_is_started():
     assert left == []
 
 
-def test_code_does_not_see_the_worker_where_the_system_allows_that():
-    hides = "import os\nassert os.getppid() == 0"
-    if not runs(hides):
-        pytest.skip("This machine grants no name spaces.")
+def test_code_sees_neither_processes_nor_the_network():
+    assert runs("import os\nassert os.getppid() == 0")
     assert not runs(f"import os\nos.kill({os.getpid()}, 0)")
     assert not runs("import socket\nsocket.create_connection(('127.0.0.1', 1), 1)")
+    assert not runs("open('/proc/self/environ')")
+
+
+def test_code_sees_no_file_of_the_machine(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    tmp_path.chmod(0o755)
+
+    assert runs("import ssl, sqlite3, decimal, asyncio, lzma")
+    for place in (secret, Path(__file__), Path("/etc/passwd"), Path("/dev/null"), Path(pytest.__file__)):
+        assert place.exists()
+        assert not runs(f"open({str(place)!r})"), place
+    assert runs("import os\nassert {'etc', 'proc', 'dev', 'old'}.isdisjoint(os.listdir('/'))")
+    assert not runs("import os\nopen(os.__file__, 'a')")
+
+
+NO_NAME_SPACES = (
+    "echo 0 > /proc/sys/user/max_user_namespaces; "
+    'exec setpriv --bounding-set=-all --inh-caps=-all -- "$0" "$@"'
+)
+
+
+def test_code_is_not_run_where_it_cannot_be_kept_apart(tmp_path):
+    """In a process that may make no name spaces, as in a container without rights."""
+    mark = tmp_path / "ran"
+    test = f"open({str(mark)!r}, 'w')"
+    program = (
+        "from engine.errors import RequestError\n"
+        "from engine.evaluation.code import check_code_allowed\n"
+        "from engine.tasks import Code, Task\n"
+        f"task = Task(key='1', prompt='x', checker=Code(test={test!r}))\n"
+        "try:\n    check_code_allowed([task], True)\nexcept RequestError as error:\n    print(error)\n"
+    )
+    without = ["unshare", "--user", "--map-root-user", "sh", "-c", NO_NAME_SPACES]
+    if shutil.which("unshare") is None or subprocess.run([*without, "true"]).returncode != 0:
+        pytest.skip("Rights cannot be taken away here, for want of unshare and setpriv.")
+
+    said = subprocess.run(
+        [*without, sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert "so none is run" in said.stdout
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(
