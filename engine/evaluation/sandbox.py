@@ -108,13 +108,8 @@ def _leave(system: ctypes.CDLL, folder: str) -> None:
 def _libraries() -> list[Path]:
     """The folders that Python's own modules are imported from, and those of shared libraries."""
     found: list[Path] = []
-    for name in (
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib"),
-        "/lib",
-        "/lib64",
-        "/usr/lib",
-    ):
+    compiled = sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})
+    for name in (sysconfig.get_path("stdlib"), compiled, "/lib", "/lib64", "/usr/lib"):
         folder = Path(name)
         inside = any(folder.is_relative_to(one) for one in found)
         if folder.is_dir() and not folder.is_symlink() and not inside:
