@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     """Uploads and jobs are refused while the data folder's disk has less than this left."""
     score_wait_seconds: float = Field(30.0, gt=0)
     """How long `POST /api/v1/scores` waits for the warm scorer before it answers 202 with a place to look."""
+    data_roots: tuple[Path, ...] | None = None
+    """Folders from which requests may name data sets and task suites; a JSON list. By default the data
+    folder, and any folder where only this machine can reach the server."""
+    model_roots: tuple[Path, ...] | None = None
+    """The same for models that are named by their folder."""
     trusted_models: tuple[str, ...] = ()
     """Names or folders of models that may bring their own code (`trust_remote_code`); a JSON list."""
     allow_code: bool = False

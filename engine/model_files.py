@@ -5,6 +5,7 @@ Knows folders and the hub's cache; knows neither torch nor transformers, so that
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import math
@@ -23,6 +24,10 @@ ModelKind = Literal["causal_lm", "sequence_classifier"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
 HUB_PATTERNS_OF_CODE = [*HUB_PATTERNS, "*.py"]
+MAX_JSON_BYTES = 64 * 2**20
+"""A larger file is no configuration, index or tokenizer: the largest vocabularies in use take half of it."""
+MAX_HEADER_BYTES = 16 * 2**20
+"""Of a safetensors file: room for some hundred thousand tensors."""
 HASHED_WHOLE_BYTES = 16 * 2**20
 """Weight files up to this size enter the fingerprint by content, larger ones by header, size, time and ..."""
 SAMPLED_BLOCKS, SAMPLED_BLOCK_BYTES = 64, 64 * 2**10
@@ -104,7 +109,7 @@ def same_tokens(ours: ModelReference, theirs: ModelReference) -> bool | None:
     """
     try:
         files = [locate(one, download=False) / "tokenizer.json" for one in (ours, theirs)]
-        if files[0].read_bytes() == files[1].read_bytes():
+        if filecmp.cmp(files[0], files[1], shallow=False):
             return True
     except (ModelError, OSError):
         return None
@@ -185,7 +190,7 @@ def _read_json(path: Path, reference: ModelReference) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(_missing(path, reference))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _parsed(path)
     except (ValueError, OSError) as error:
         raise ModelError(
             f"The file {path.name} of the model `{reference.path}` cannot be read as JSON ({error}); fetch "
@@ -194,6 +199,23 @@ def _read_json(path: Path, reference: ModelReference) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"The file {path.name} of the model `{reference.path}` holds no JSON object.")
     return content
+
+
+def _parsed(path: Path) -> Any:
+    """The JSON of a plain file of bounded size. Raises ValueError, OSError."""
+    size = path.stat().st_size
+    if not path.is_file() or size > MAX_JSON_BYTES:
+        raise ValueError(f"it is no plain file of at most {MAX_JSON_BYTES // 2**20} MiB")
+    with path.open("rb") as file:
+        return _json_of(file.read(MAX_JSON_BYTES + 1))
+
+
+def _json_of(content: bytes) -> Any:
+    """Raises ValueError, also for what is nested too deep to be read."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _missing(path: Path, reference: ModelReference) -> str:
@@ -214,7 +236,7 @@ def _brings_code(folder: Path, config: dict[str, Any]) -> bool:
 
 def _json_or_empty(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _parsed(path)
     except (ValueError, OSError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -295,6 +317,12 @@ def _indexed(folder: Path, index: Path, reference: ModelReference) -> list[Path]
             "fetch it again."
         )
     files = [folder / name for name in sorted(set(named.values()))]
+    outside = [name for name in named.values() if Path(name).name != name]
+    if outside:
+        raise ModelError(
+            f"The file {index.name} of `{reference.path}` names weights outside its folder, as "
+            f"`{outside[0]}`; fetch the model again."
+        )
     absent = [path.name for path in files if not path.is_file()]
     if absent:
         raise ModelError(
@@ -334,7 +362,9 @@ def _safetensors_header(path: Path, reference: ModelReference) -> dict[str, Any]
             length = int.from_bytes(head, "little")
             if len(head) < 8 or length > size - 8:
                 raise ValueError("the file ends inside its header")
-            header = json.loads(file.read(length))
+            if length > MAX_HEADER_BYTES:
+                raise ValueError(f"its header is over {MAX_HEADER_BYTES // 2**20} MiB")
+            header = _json_of(file.read(length))
         header.pop("__metadata__", None)
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         _parameters(header)
@@ -389,7 +419,9 @@ def _eos_token_ids(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
 def _fingerprint(folder: Path, weights: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in _deciding_files(folder):
-        _add(digest, path.relative_to(folder).as_posix().encode(), path.read_bytes())
+        whole = path.stat().st_size <= MAX_JSON_BYTES
+        content = path.read_bytes() if whole else _identity(path)
+        _add(digest, path.relative_to(folder).as_posix().encode(), content)
     for path in weights:
         _add(digest, path.name.encode(), _identity(path))
     return digest.hexdigest()[:16]
@@ -398,6 +430,11 @@ def _fingerprint(folder: Path, weights: Iterable[Path]) -> str:
 def _deciding_files(folder: Path) -> list[Path]:
     """The files beside the weights that decide what a model says: configuration, tokenizer, code."""
     return [path for path in _files(folder) if path.suffix in DECIDING]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What lies beside each other in a model's folder and is read of it, plain files or not."""
+    return [path for path in folder.glob("*") if path.suffix in (*DECIDING, ".safetensors")]
 
 
 def _files(folder: Path) -> list[Path]:

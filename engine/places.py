@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -11,6 +12,14 @@ def place(written: str | Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
+        return path
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path with its links followed; what cannot be a path is left as it is."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
         return path
 
 

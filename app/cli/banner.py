@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import subprocess
+from pathlib import Path
 
 from sqlalchemy import make_url
 
+from app.services.roots import KINDS, roots_of
 from app.settings import Settings
 
 
@@ -37,11 +39,25 @@ def banner(settings: Settings, *, port: int, token: str, database_url: str, work
         f"  Data base   {database}",
         f"  Workers     {worker}",
         f"  Device      {describe_device()}",
+        f"  Files       {_readable(settings)}",
         "  Telemetry   none, ever",
         "",
         "  Ctrl-C stops everything.",
     ]
     return "\n".join(lines)
+
+
+def _readable(settings: Settings) -> str:
+    """Which folders of the server's disk requests may name."""
+    data, models = (roots_of(settings, kind) for kind in KINDS)
+    if data is None and models is None:
+        return "requests may name any folder; REWARDSCOPE_DATA_ROOTS and REWARDSCOPE_MODEL_ROOTS limit that"
+    shown = (f"{kind} from {_listed(roots)}" for kind, roots in zip(KINDS, (data, models), strict=True))
+    return "requests may name " + ", ".join(shown)
+
+
+def _listed(roots: tuple[Path, ...] | None) -> str:
+    return "any folder" if roots is None else " and ".join(map(str, roots))
 
 
 def describe_device() -> str:

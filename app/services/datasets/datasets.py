@@ -20,15 +20,15 @@ from app.db.tables import Dataset, Job, JobStatus, Pair, Run
 from app.errors import Conflict, Invalid, NotFound, Problem, StorageFull
 from app.services.names import clean_name, file_name, name_of_file
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from app.services.roots import check_files, readable, unreadable
 from app.services.runs.folders import remove_with
 from app.settings import MIB, Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
+from engine.formats.folders import members
 from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read
-from engine.places import is_there
-from engine.places import place as as_place
 from engine.sources.registry import Need
 from engine.types import SIDES, PreferencePair
 
@@ -105,11 +105,11 @@ def import_folder(
 ) -> Dataset:
     """A new data set from a folder or file that the server sees. Raises as `import_file`."""
     check_disk(settings)
-    place = as_place(path).absolute()
+    place = readable(settings, "data", path, field="folder")
     origin = {"kind": "folder", "path": str(place)}
     try:
-        if not is_there(place):
-            raise _unreadable(place, "does not exist on the server")
+        if place.is_dir():
+            check_files(settings, "data", (one.path for one in members(place)), field="folder")
         rows = read(place)
         return import_rows(
             session,
@@ -121,7 +121,7 @@ def import_folder(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _unreadable(place, f"cannot be read ({error.strerror or error})") from error
+        raise unreadable(place, f"cannot be read ({error.strerror or error})", "folder") from error
 
 
 def list_datasets(
@@ -389,11 +389,4 @@ def _name_taken(name: str) -> Conflict:
         f"There is a data set `{name}` already; choose another name, or delete that one first.",
         code="name_taken",
         errors=[Problem(("body", "name"), "is taken")],
-    )
-
-
-def _unreadable(place: Path, why: str) -> Invalid:
-    return Invalid(
-        f"`{place}` {why}; name a folder or file that the server can read.",
-        errors=[Problem(("body", "folder"), why)],
     )

@@ -21,13 +21,12 @@ from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from app.services.datasets.datasets import ACTIVE, SHOWN_ERRORS, check_disk
 from app.services.names import clean_name, file_name, name_of_file
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from app.services.roots import readable, unreadable
 from app.settings import Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
 from engine.formats.reading import read_tasks
-from engine.places import is_there
-from engine.places import place as as_place
 from engine.tasks import Code, Task
 
 _IN_MEMORY_BYTES = 2**22
@@ -76,16 +75,16 @@ def import_path(
 ) -> TaskSuite:
     """A suite from a file that the server sees. Raises as `import_file`."""
     check_disk(settings)
-    place = as_place(path).absolute()
+    place = readable(settings, "data", path, field="file")
     origin = {"kind": "file", "path": str(place)}
     try:
-        if not is_there(place) or not place.is_file():
-            raise _unreadable(place, "is no file that the server sees")
+        if not place.is_file():
+            raise unreadable(place, "is no file that the server sees", "file")
         return import_tasks(session, read_tasks(place), name=name or name_of_file(place.name), origin=origin)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _unreadable(place, f"cannot be read ({error.strerror or error})") from error
+        raise unreadable(place, f"cannot be read ({error.strerror or error})", "file") from error
 
 
 def list_suites(
@@ -297,11 +296,4 @@ def _name_taken(name: str) -> Conflict:
         f"There is a task suite `{name}` with other tasks already; choose another name, or delete that one.",
         code="name_taken",
         errors=[Problem(("body", "name"), "is taken")],
-    )
-
-
-def _unreadable(place: Path, why: str) -> Invalid:
-    return Invalid(
-        f"`{place}` {why}; name a file that the server can read.",
-        errors=[Problem(("body", "file"), why)],
     )

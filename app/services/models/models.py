@@ -14,11 +14,12 @@ from app.db.tables import Job, JobStatus, Model, Run
 from app.errors import Conflict, Forbidden, Invalid, NotFound, Problem
 from app.services.names import MAX_NAME_CHARACTERS, clean_name
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
+from app.services.roots import check_files, readable
 from app.services.runs.folders import remove_model_with
 from app.settings import Settings
 from engine.errors import ModelError
-from engine.model_files import ModelKind, inspect_model, same_tokens
-from engine.places import is_there, place
+from engine.model_files import ModelKind, files_of, inspect_model, same_tokens
+from engine.places import is_there, place, resolved
 from engine.types import ModelReference
 
 ModelName = int | str
@@ -223,7 +224,7 @@ def check_same_tokens(models: Mapping[str, Model | None]) -> None:
 
 def _settled(reference: ModelReference, settings: Settings) -> ModelReference:
     """The reference with its folder as an absolute path, for workers that stand elsewhere, and with the trust
-    that the settings give, whatever the request says."""
+    that the settings give, whatever the request says. Raises Forbidden, Invalid (not plain files)."""
     path = _absolute(reference.path)
     trusted = any(path == _absolute(name) for name in settings.trusted_models)
     if reference.trust_remote_code and not trusted:
@@ -232,11 +233,11 @@ def _settled(reference: ModelReference, settings: Settings) -> ModelReference:
             "adding it to REWARDSCOPE_TRUSTED_MODELS.",
             code="untrusted_code",
         )
-    folder = Path(path)
-    if reference.subfolder and folder.is_dir():
-        path, subfolder = str((folder / reference.subfolder).resolve()), None
-    else:
-        subfolder = reference.subfolder
+    subfolder = reference.subfolder
+    if Path(path).is_absolute():
+        folder = readable(settings, "model", Path(path, subfolder or ""), field="path", missing=True)
+        check_files(settings, "model", files_of(folder), field="path")
+        path, subfolder = str(folder), None
     return ModelReference(
         path=path, revision=reference.revision, trust_remote_code=trusted, subfolder=subfolder
     )
@@ -245,7 +246,8 @@ def _settled(reference: ModelReference, settings: Settings) -> ModelReference:
 def _absolute(path: str) -> str:
     """A folder's absolute path; a name on a hub stays as it is."""
     folder = place(path)
-    return str(folder.resolve()) if is_there(folder) else path
+    is_folder = folder.is_absolute() or is_there(folder)
+    return str(resolved(folder)) if is_folder else path
 
 
 def free_name(session: Session, stem: str) -> str:
