@@ -100,6 +100,12 @@ class PreferencePair:
         both: list[tuple[Side, Response | None]] = [("chosen", self.chosen), ("rejected", self.rejected)]
         return [(side, response) for side, response in both if response is not None]
 
+    @property
+    def says_the_same(self) -> bool:
+        """Whether both sides have the same text, so that neither is preferred."""
+        one, other = self.chosen, self.rejected
+        return one is not None and other is not None and one.text == other.text
+
 
 # ------------------------------------------------------------------------- from rewards to a mask: the result
 

@@ -125,6 +125,10 @@ class RewardScope:
         form = {"on_error": on_error} | ({} if name is None else {"name": name})
         return self._post("datasets", data=form, file=Path(path))
 
+    def preview_dataset(self, path: str | Path) -> Json:
+        """What `upload_dataset` would read of the same file, with its first rows; nothing is stored."""
+        return self._post("datasets/preview", data={}, file=Path(path))
+
     def import_folder(
         self, folder: str, *, name: str | None = None, on_error: Literal["fail", "skip"] = "fail"
     ) -> Json:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from app.cli.inspection import show_rows
 from app.cli.output import out, print_json, print_table, refuse
 from app.cli.server import Json, Limit, add_group, server_at_hand
 from engine.formats.listing import file_sentence
@@ -26,6 +27,9 @@ def import_dataset(
     on_error: Annotated[
         str, typer.Option(help="fail: nothing is stored; skip: bad rows are left out.")
     ] = "fail",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, and store nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring a file of preference pairs to the server."""
@@ -33,6 +37,9 @@ def import_dataset(
         refuse("--on-error is `fail` or `skip`.")
     if not file.is_file():
         refuse(f"`{file}` is no file.")
+    if dry_run:
+        show_rows(file, as_json=as_json)
+        return
     with server_at_hand() as server:
         found = server.upload_dataset(file, name=name, on_error=cast(Literal["fail", "skip"], on_error))
     if as_json:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from engine.errors import DataError, RequestError, RowError
 from engine.formats.compression import DAMAGED, decompressed
@@ -51,21 +51,48 @@ class _Kind(Generic[Item]):
 
 
 def read(
-    source: Path | BinaryIO, format: str = "auto", name: str | None = None
+    source: Path | BinaryIO,
+    format: str = "auto",
+    name: str | None = None,
+    watch: Callable[[Mapping[str, Any], PreferencePair], None] | None = None,
 ) -> Iterator[PreferencePair | RowError]:
     """The pairs of a file, a stream or a folder, in order; a RowError stands where a row is refused.
 
     `format` is the name of a file type. `name` is what the user calls a stream: its ending helps to recognise
-    it. Rows without `id` or `key` are named by their number. Memory is bounded by one batch of rows and some
-    bytes a key. Raises DataError, at the call or while reading, where the whole is not what it claims to be
-    or has no row.
+    it. `watch` is called with every row that is read, as the file has it, and its pair. Rows without `id` or
+    `key` are named by their number. Memory is bounded by one batch of rows and some bytes a key. Raises
+    DataError, at the call or while reading, where the whole is not what it claims to be or has no row.
     """
     if format not in ("auto", *FILE_TYPES):
         raise RequestError(
             f"There is no format `{format}`; choose one of {', '.join(('auto', *FILE_TYPES))}."
         )
     file_type = None if format == "auto" else FILE_TYPES[format]
-    return _read(source, _PAIRS, name or (str(source) if isinstance(source, Path) else None), file_type)
+    kind = _PAIRS if watch is None else replace(_PAIRS, make=partial(_watched, watch))
+    return _read(source, kind, _called(source, name), file_type)
+
+
+def file_type_of(source: Path | BinaryIO, name: str | None = None) -> str:
+    """What people call the type of a file of pairs, of a folder that of its first file. Raises DataError."""
+    if isinstance(source, Path) and source.is_dir():
+        source = members(source)[0].path
+    called = _called(source, name)
+    return _file_type(source, _PAIRS, called, f"`{called}`" if called else _PAIRS.stream, None).label
+
+
+def _called(source: Path | BinaryIO, name: str | None) -> str | None:
+    return name or (str(source) if isinstance(source, Path) else None)
+
+
+def _watched(
+    watch: Callable[[Mapping[str, Any], PreferencePair], None],
+    row: Mapping[str, Any],
+    *place: Any,
+    **known: Any,
+) -> PreferencePair:
+    pair = row_to_pair(row, *place, **known)
+    watch(row, pair)
+    return pair
 
 
 def read_tasks(source: Path | BinaryIO, *, chat: bool = False) -> Iterator[Task | RowError]:

@@ -73,6 +73,14 @@ def read_pair(row: dict[str, Any], key: str) -> PreferencePair:
     return cast(PreferencePair, _format_of(row, "pairs").read(row, key))
 
 
+def format_of_row(row: Mapping[str, Any]) -> str:
+    """The name of the row format of a pair's row that can be read. Raises UnreadField."""
+    columns = dict(row)
+    read_conversations(columns)
+    take_key(columns, "")
+    return _format_of(columns, "pairs").name
+
+
 def known_columns(of: Kind, names: Collection[str]) -> int:
     """How many of these names are columns of pairs, or of tasks; 0 where none gives such rows away."""
     telling, others = _columns(of)

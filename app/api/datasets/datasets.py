@@ -20,7 +20,7 @@ from app.api.parts.uploads import FileForm, Upload, openapi_body
 from app.db.tables import Dataset
 from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
-from app.services.datasets import datasets
+from app.services.datasets import datasets, previews
 from app.services.paging import Page
 from app.services.pairs import histograms, pairs, saved_views, stances
 from app.services.pairs.histograms import Histogram
@@ -61,6 +61,33 @@ class SkippedRow(View):
     line: int
     field: str | None
     reason: str
+
+
+class PreviewView(View):
+    """A file of rows, as it would be read."""
+
+    file_type: str
+    """JSONL, CSV, Parquet and so on: told by the content."""
+    row_formats: dict[str, int]
+    """How many rows came in which row format."""
+    columns_read: list[str]
+    columns_left: list[str]
+    """Columns that nothing reads; they are kept beside the pairs."""
+    rows: int
+    refused: int
+    refusals: list[SkippedRow]
+    """The first twenty."""
+    pairs: int
+    """Rows with both sides."""
+    identical_sides: int
+    """Pairs whose sides say the same."""
+    labelled: int
+    """Rows with labelled spans."""
+    with_token_rewards: int
+    with_tools: int
+    odd: list[str]
+    """What one would want to know before going on."""
+    first_rows: list[dict[str, Any]]
 
 
 class DatasetSummary(View):
@@ -206,6 +233,20 @@ def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, on
             )
         ),
     )
+
+
+@router.post(
+    "/preview",
+    responses=responses(403, 415),
+    openapi_extra=openapi_body(FileImport, FolderImport),
+)
+def preview_dataset(body: BodyDep, settings: SettingsDep) -> PreviewView:
+    """What `POST /datasets` would read of the same body, with its first rows; nothing is stored."""
+    if isinstance(body, Upload):
+        seen = previews.preview_file(body.file, body.filename)
+    else:
+        seen = previews.preview_folder(body.folder, settings=settings)
+    return PreviewView.model_validate(seen.as_row())
 
 
 def _created(dataset: Dataset) -> Done:

@@ -15,15 +15,20 @@ from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.parts.forms import validated
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.scoring_runs import scoring_runs
-from app.services.datasets import datasets
+from app.services.datasets import datasets, previews
 from app.services.models import models
 from app.services.scorings import scorings
 from app.services.scorings.scorings import ScoringRequest
+from app.settings import Settings
 from engine.errors import EngineError
 from engine.formats.listing import ENDINGS, file_labels
+from engine.inspection.rows import RowsSeen
 from engine.sources.registry import SOURCES, need_in_words
+from engine.types import Message, PreferencePair
 
 router = APIRouter()
+
+NOTHING_NAMED = "Choose a file, or name a folder that the server can read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class UploadPage(PageContext):
     """The form that brings a data set in, with what was wrong the last time."""
 
     action: str
+    preview_action: str
     name: str
     folder: str
     skips: bool
@@ -48,6 +54,38 @@ class UploadPage(PageContext):
     accept: str
     problem: str | None
     faults: list[RowFault]
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewTurn:
+    """A turn of a prompt, or a response."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """A row as it will be read."""
+
+    key: str
+    turns: list[PreviewTurn]
+    responses: list[PreviewTurn]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewPage(PageContext):
+    """What would be read of a file, and the button that brings it in."""
+
+    action: str
+    back_url: str
+    called: str
+    ticket: str
+    folder: str
+    name: str
+    skips: bool
+    seen: RowsSeen
+    rows: list[PreviewRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +121,50 @@ def show_upload(request: Request, settings: SettingsDep) -> Response:
     return render(request, "datasets/new.html", _upload_page(request, settings.max_upload_mib))
 
 
+@router.post("/datasets/preview", name="pages:dataset_preview")
+def preview_dataset(
+    request: Request,
+    settings: SettingsDep,
+    file: Annotated[UploadFile | None, File()] = None,
+    folder: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+    on_error: Annotated[str, Form()] = "fail",
+) -> Response:
+    """Shows what an import would read, and stores nothing; the file waits for the decision."""
+    try:
+        ticket = ""
+        if file is not None and file.filename:
+            seen = previews.preview_file(file.file, file.filename)
+            ticket = previews.keep(settings, file.file, file.filename)
+        elif folder.strip():
+            seen = previews.preview_folder(folder.strip(), settings=settings)
+        else:
+            raise Invalid(NOTHING_NAMED)
+    except (AppError, EngineError) as error:
+        return _refused(request, settings, error, name=name, folder=folder, skips=on_error == "skip")
+    page = PreviewPage(
+        title="Preview",
+        section="home",
+        action=url_of(request, "dataset_create"),
+        back_url=url_of(request, "dataset_new"),
+        called=(file.filename or "") if ticket and file is not None else folder.strip(),
+        ticket=ticket,
+        folder="" if ticket else folder.strip(),
+        name=name,
+        skips=on_error == "skip",
+        seen=seen,
+        rows=[_shown(pair) for pair in seen.first],
+    )
+    return render(request, "datasets/preview.html", page)
+
+
 @router.post("/datasets", name="pages:dataset_create")
 def create_dataset(
     request: Request,
     session: SessionDep,
     settings: SettingsDep,
     file: Annotated[UploadFile | None, File()] = None,
+    ticket: Annotated[str, Form()] = "",
     folder: Annotated[str, Form()] = "",
     name: Annotated[str, Form()] = "",
     on_error: Annotated[str, Form()] = "fail",
@@ -108,18 +184,26 @@ def create_dataset(
                     name=name.strip() or None,
                     on_error=policy,
                 )
+            elif ticket:
+                place, filename = previews.kept(settings, ticket)
+                with place.open("rb") as waiting:
+                    dataset = datasets.import_file(
+                        session,
+                        waiting,
+                        filename,
+                        settings=settings,
+                        name=name.strip() or None,
+                        on_error=policy,
+                    )
             elif folder.strip():
                 dataset = datasets.import_folder(
                     session, folder.strip(), settings=settings, name=name.strip() or None, on_error=policy
                 )
             else:
-                raise Invalid("Choose a file, or name a folder that the server can read.")
+                raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        page = _upload_page(request, settings.max_upload_mib)
-        page = replace(
-            page, name=name, folder=folder, skips=skips, problem=sentence_of(error), faults=faults_of(error)
-        )
-        return render(request, "datasets/new.html", page, status=status_of(error))
+        return _refused(request, settings, error, name=name, folder=folder, skips=skips)
+    previews.forget(settings, ticket)
     return see_other(url_of(request, "dataset", dataset_id=dataset.id))
 
 
@@ -176,11 +260,29 @@ def submit_scoring(
 # ------------------------------------------------------------------------------------------------- the forms
 
 
+def _refused(request: Request, settings: Settings, error: AppError | EngineError, **values: Any) -> Response:
+    """The form again, with what was wrong."""
+    page = _upload_page(request, settings.max_upload_mib)
+    page = replace(page, problem=sentence_of(error), faults=faults_of(error), **values)
+    return render(request, "datasets/new.html", page, status=status_of(error))
+
+
+def _shown(pair: PreferencePair) -> PreviewRow:
+    prompt = (Message("prompt", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
+    turns = []
+    for turn in prompt:
+        turns.append(PreviewTurn(turn.role, turn.content))
+        turns += [PreviewTurn(f"{turn.role}: {name}", str(value)) for name, value in turn.others.items()]
+    responses = [PreviewTurn(side, response.text) for side, response in pair.sides()]
+    return PreviewRow(pair.key, turns, responses)
+
+
 def _upload_page(request: Request, max_upload_mib: int) -> UploadPage:
     return UploadPage(
         title="New data set",
         section="home",
         action=url_of(request, "dataset_create"),
+        preview_action=url_of(request, "dataset_preview"),
         name="",
         folder="",
         skips=False,

@@ -105,11 +105,9 @@ def import_folder(
 ) -> Dataset:
     """A new data set from a folder or file that the server sees. Raises as `import_file`."""
     check_disk(settings)
-    place = readable(settings, "data", path, field="folder")
+    place = readable_data(path, settings)
     origin = {"kind": "folder", "path": str(place)}
     try:
-        if place.is_dir():
-            check_files(settings, "data", (one.path for one in members(place)), field="folder")
         rows = read(place)
         return import_rows(
             session,
@@ -122,6 +120,14 @@ def import_folder(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise unreadable(place, f"cannot be read ({error.strerror or error})", "folder") from error
+
+
+def readable_data(path: str | Path, settings: Settings) -> Path:
+    """The folder or file of rows that a request names. Raises Forbidden, Invalid, DataError (no rows)."""
+    place = readable(settings, "data", path, field="folder")
+    if place.is_dir():
+        check_files(settings, "data", (one.path for one in members(place)), field="folder")
+    return place
 
 
 def list_datasets(
@@ -305,17 +311,12 @@ class _Census:
         row = pair_to_row(pair)
         self.digest.update(json_line(row))
         self.pairs += 1
-        self.identical += _says_the_same(pair)
+        self.identical += pair.says_the_same
         for _, response in pair.sides():
             self.responses += 1
             self.annotated |= response.spans is not None
             self.has_token_rewards |= response.token_rewards is not None
         return row
-
-
-def _says_the_same(pair: PreferencePair) -> bool:
-    one, other = pair.chosen, pair.rejected
-    return one is not None and other is not None and one.text == other.text
 
 
 def _named_dataset(session: Session, name: str, origin: dict[str, Any]) -> Dataset:

@@ -231,3 +231,19 @@ def test_a_deleted_data_set_is_gone(client: TestClient, dataset_id: int) -> None
 )
 def test_a_number_that_is_no_data_set_is_refused(client: TestClient, number: str, status: int) -> None:
     assert client.get(f"{PATH}/{number}").status_code == status
+
+
+def test_a_preview_tells_what_would_be_read_and_stores_nothing(client: TestClient, tmp_path: Path) -> None:
+    rows = lines(*ROWS, {"prompt": "x", "chosen": ""}, {**ROWS[0], "id": "d", "colour": "blue"})
+    (tmp_path / "rows.jsonl").write_bytes(rows)
+
+    sent = client.post(f"{PATH}/preview", files={"file": ("sums.jsonl", rows)})
+    named = client.post(f"{PATH}/preview", json={"folder": str(tmp_path / "rows.jsonl")})
+
+    assert sent.status_code == named.status_code == 200, sent.text
+    assert sent.json() == named.json()
+    found = sent.json()
+    assert (found["rows"], found["pairs"], found["refused"]) == (5, 4, 1)
+    assert found["columns_left"] == ["colour"]
+    assert found["refusals"][0]["line"] == 4
+    assert client.get(PATH).json()["data"] == []

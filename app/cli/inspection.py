@@ -1,0 +1,163 @@
+"""`inspect`: what would be read of a file or a model, before anything is done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.text import Text
+
+from app.cli.output import Exit, out, print_json, refuse, refusing, settle_libraries
+from app.cli.server import Json
+from engine.inspection.rows import RowsSeen, inspect_rows
+from engine.places import place
+from engine.types import Message, ModelReference, PreferencePair
+
+if TYPE_CHECKING:
+    from engine.inspection.models import ModelSeen, Reading
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command of this module."""
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    path: Annotated[str, typer.Argument(help="A file or folder of preference pairs, or a model.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a model: shows the rows as its template does.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows that are shown.")] = 3,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let this very model run code of its own.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what would be read of a file of pairs, or of a model: nothing is stored."""
+    where = place(path)
+    if where.is_file() or (where.is_dir() and not _is_model(where)):
+        show_rows(where, model=model, count=rows, trusted=trust_remote_code, as_json=as_json)
+    elif where.is_dir() or (not where.is_absolute() and path.count("/") < 2 and "." not in path[:1]):
+        _show_model(ModelReference(path=path, trust_remote_code=trust_remote_code), as_json)
+    else:
+        refuse(f"`{path}` does not exist; name a file of pairs, or a model.", status=Exit.NOT_FOUND)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
+
+
+def show_rows(
+    path: Path, *, model: str | None = None, count: int = 3, trusted: bool = False, as_json: bool = False
+) -> None:
+    """Prints what would be read of a file or folder of pairs."""
+    with refusing():
+        seen = inspect_rows(path, first=count)
+        odd, read = seen.odd, None
+        if model is not None:
+            settle_libraries()
+            from engine.inspection.models import ignores_tools, load_any, readings
+
+            tokenizer = load_any(ModelReference(path=model, trust_remote_code=trusted)).tokenizer
+            read = [one for pair in seen.first for one in readings(pair, tokenizer)]
+            if seen.with_tools and tokenizer.chat_template and ignores_tools(tokenizer):
+                odd.append(
+                    f"The chat template writes nothing of `tools`; {seen.with_tools:,} rows bring some."
+                )
+    if as_json:
+        rendered = None if read is None else [one.as_row() for one in read]
+        print_json({"path": str(path), **seen.as_row(), "odd": odd, "rendered": rendered})
+        return
+    _print_rows(path, seen)
+    _print_odd(odd)
+    for error in seen.refusals:
+        out.print(f"  line {error.line}: {error.reason}", markup=False)
+    if read is None:
+        for pair in seen.first:
+            _print_pair(pair)
+    for one in read or ():
+        _print_reading(f"row {one.key}, {one.side}", one)
+
+
+def _show_model(reference: ModelReference, as_json: bool) -> None:
+    with refusing():
+        settle_libraries()
+        from engine.inspection.models import inspect_loaded, load_any
+
+        seen = inspect_loaded(load_any(reference))
+    if as_json:
+        print_json(seen.as_row())
+        return
+    _print_model(seen)
+    _print_odd(seen.odd)
+    if seen.example is not None:
+        _print_reading("a conversation as its chat template writes it", seen.example)
+
+
+def _print_rows(path: Path, seen: RowsSeen) -> None:
+    formats = (
+        ", ".join(f"{name} ({count:,} of {seen.rows:,} rows)" for name, count in seen.row_formats.items())
+        or "none"
+    )
+    _print_facts(
+        {
+            "file": f"{path}, {seen.file_type}",
+            "row format": formats,
+            "columns read": ", ".join(seen.used) or "none",
+            "columns left": ", ".join(seen.left) or "none",
+            "rows": f"{seen.rows:,}: {seen.pairs:,} pairs, {seen.rows - seen.refused - seen.pairs:,} single "
+            f"responses, {seen.refused:,} refused",
+            "labelled spans": f"{seen.labelled:,} rows",
+            "token rewards": f"{seen.rewarded:,} rows",
+        }
+    )
+
+
+def _print_model(seen: ModelSeen) -> None:
+    context = "no limit named" if seen.context is None else f"{seen.context:,} tokens"
+    _print_facts(
+        {
+            "model": f"{seen.path}, {seen.architecture} ({seen.kind.replace('_', ' ')})",
+            "parameters": f"{seen.parameters:,}, stored as {seen.dtype}",
+            "vocabulary": f"{seen.vocab_size:,} tokens",
+            "context": context,
+            "chat template": "yes" if seen.has_chat_template else "no",
+            "BOS, EOS, padding": ", ".join(one or "none" for one in (seen.bos, seen.eos, seen.pad)),
+            "a turn ends with": " or ".join(seen.ends) or "nothing",
+        }
+    )
+
+
+def _print_facts(facts: dict[str, str]) -> None:
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        out.print(f"{name:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_odd(odd: list[str]) -> None:
+    for sentence in odd:
+        out.print(f"[yellow]![/yellow] {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def _print_pair(pair: PreferencePair) -> None:
+    out.print(f"\n--- row {pair.key}", markup=False)
+    prompt = (Message("prompt", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
+    for turn in prompt:
+        _print_turn(turn.role, turn.content, "dim")
+        for name, value in turn.others.items():
+            _print_turn(f"{turn.role}, {name}", str(value), "dim")
+    for side, response in pair.sides():
+        _print_turn(side, response.text, "bold")
+
+
+def _print_turn(role: str, text: str, style: str) -> None:
+    out.print(Text.assemble((f"{role}: ", "cyan"), (text, style)), soft_wrap=True)
+
+
+def _print_reading(title: str, one: Reading) -> None:
+    """The exact text, the response between marks that also show without colour."""
+    out.print(f"\n--- {title}: the response stands between ⟦ and ⟧, with what ends its turn", markup=False)
+    parts = ((one.before, "dim"), ("⟦", "cyan"), (one.response, "bold"), (one.ending, "green"), ("⟧", "cyan"))
+    out.print(Text.assemble(*parts, (one.after, "dim")), soft_wrap=True)

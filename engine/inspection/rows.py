@@ -1,0 +1,137 @@
+"""What would be read of a file or folder of preference pairs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from engine.errors import RowError
+from engine.formats.pairs import pair_to_row
+from engine.formats.reading import file_type_of, read
+from engine.formats.rows import format_of_row
+from engine.types import PreferencePair
+
+MOST_REFUSED = 20
+"""Refused rows that are named; all are counted."""
+
+
+@dataclass(slots=True)
+class RowsSeen:
+    """A file of rows, as it would be read."""
+
+    file_type: str
+    """What people call the file's type: JSONL, CSV."""
+    row_formats: Counter[str] = field(default_factory=Counter)
+    """How many rows came in which row format, by its name in the registry."""
+    columns: dict[str, bool] = field(default_factory=dict)
+    """Columns that hold anything, in the order in which they came: whether they are read, or kept beside the
+    pair as they are."""
+    rows: int = 0
+    """All, those that are refused with them."""
+    refused: int = 0
+    refusals: list[RowError] = field(default_factory=list)
+    """The first `MOST_REFUSED` of them."""
+    pairs: int = 0
+    """Rows with a chosen and a rejected response; the others hold one response."""
+    identical: int = 0
+    """Pairs whose sides say the same, which prefer nothing."""
+    labelled: int = 0
+    """Rows with labelled spans."""
+    rewarded: int = 0
+    """Rows with token rewards of their own."""
+    with_tools: int = 0
+    """Rows whose prompt brings tools for the chat template."""
+    first: list[PreferencePair] = field(default_factory=list)
+
+    @property
+    def used(self) -> list[str]:
+        """The columns that are read."""
+        return [name for name, is_read in self.columns.items() if is_read]
+
+    @property
+    def left(self) -> list[str]:
+        """The columns that are kept beside the pairs, and nothing reads."""
+        return [name for name, is_read in self.columns.items() if not is_read]
+
+    @property
+    def odd(self) -> list[str]:
+        """What a person would want to know before going on, in sentences."""
+        alone = self.rows - self.refused - self.pairs
+        told = []
+        if self.refused:
+            told.append(f"{_rows(self.refused)} would be refused.")
+        if self.identical:
+            told.append(f"{_rows(self.identical)} say the same on both sides, and prefer nothing.")
+        if alone:
+            told.append(f"{_rows(alone)} hold one response, so that nothing can be compared there.")
+        if len(self.row_formats) > 1:
+            told.append(f"The rows come in several formats: {', '.join(self.row_formats)}.")
+        if self.left:
+            told.append(
+                f"Nothing reads {', '.join(f'`{name}`' for name in self.left)}; kept beside the pairs."
+            )
+        return told
+
+    def as_row(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "file_type": self.file_type,
+            "row_formats": dict(self.row_formats),
+            "columns_read": self.used,
+            "columns_left": self.left,
+            "rows": self.rows,
+            "refused": self.refused,
+            "refusals": [
+                {"line": one.line, "field": one.field, "reason": one.reason} for one in self.refusals
+            ],
+            "pairs": self.pairs,
+            "identical_sides": self.identical,
+            "labelled": self.labelled,
+            "with_token_rewards": self.rewarded,
+            "with_tools": self.with_tools,
+            "odd": self.odd,
+            "first_rows": [pair_to_row(pair) for pair in self.first],
+        }
+
+
+def inspect_rows(source: Path | BinaryIO, *, name: str | None = None, first: int = 3) -> RowsSeen:
+    """Reads all of a file, a stream or a folder as an import does, and stores nothing.
+
+    first: how many pairs are kept to be shown. Raises DataError where the whole is not what it claims to be.
+    """
+    seen = RowsSeen(file_type_of(source, name))
+
+    def watch(row: Mapping[str, Any], pair: PreferencePair) -> None:
+        seen.row_formats[format_of_row(row)] += 1
+        for column, value in row.items():
+            if value not in (None, "", [], {}):
+                seen.columns[column] = seen.columns.get(column, False) or column not in pair.meta
+        if len(seen.first) < first:
+            seen.first.append(pair)
+
+    for item in read(source, name=name, watch=watch):
+        seen.rows += 1
+        if isinstance(item, RowError):
+            seen.refused += 1
+            if len(seen.refusals) < MOST_REFUSED:
+                seen.refusals.append(item)
+            continue
+        responses = [response for _, response in item.sides()]
+        seen.pairs += len(responses) == 2
+        seen.identical += item.says_the_same
+        seen.labelled += any(response.spans is not None for response in responses)
+        seen.rewarded += any(response.token_rewards is not None for response in responses)
+        seen.with_tools += has_tools(item)
+    return seen
+
+
+def has_tools(pair: PreferencePair) -> bool:
+    """Whether the prompt brings tools for the chat template."""
+    return not isinstance(pair.prompt, str) and bool(pair.prompt) and "tools" in pair.prompt[0].others
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -1,0 +1,76 @@
+"""`inspect` says what would be read, and does nothing with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.cli.output import Exit
+from tests.engine.chat_templates import tokenizer_of
+from tests.engine.tiny_models import write_model
+
+CHAT = [{"role": "user", "content": "2 + 2?"}]
+ROW = {
+    "chosen": [*CHAT, {"role": "assistant", "content": "4"}],
+    "rejected": [*CHAT, {"role": "assistant", "content": "5"}],
+    "origin": "made up",
+}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + "\n" + '{"chosen": ""}\n')
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "chat", "llama", tokenizer_of("chatml"))
+
+
+def said(*words: object) -> str:
+    ran = CliRunner().invoke(app, ["inspect", *map(str, words)])
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
+
+
+def test_a_file_is_told_of_with_what_is_left_and_refused(rows: Path) -> None:
+    told = said(rows)
+
+    for expected in (
+        "messages (1 of 2 rows)",
+        "columns left    origin",
+        "1 refused",
+        "line 2",
+        "user: 2 + 2?",
+    ):
+        assert expected in told
+
+
+def test_rows_are_shown_as_a_model_reads_them(rows: Path, model: Path) -> None:
+    told = said(rows, "--model", model)
+
+    assert "<|im_start|>assistant\n⟦4<|im_end|>⟧" in told
+
+
+def test_a_model_is_told_of(model: Path) -> None:
+    found = json.loads(said(model, "--json"))
+
+    assert found["has_chat_template"]
+    assert found["example"]["response"] == "It is Paris."
+
+
+def test_the_answer_is_one_json_document(rows: Path, model: Path) -> None:
+    found = json.loads(said(rows, "--json", "--model", model))
+
+    assert (found["rows"], found["refused"], found["columns_left"]) == (2, 1, ["origin"])
+    assert [one["side"] for one in found["rendered"]] == ["chosen", "rejected"]
+
+
+def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["inspect", str(tmp_path / "none")]).exit_code == Exit.NOT_FOUND
