@@ -55,6 +55,9 @@ class LoadedModel:
     """How many threads read it fastest, found out once: see `reading.fitting_threads`."""
     same_tokens: WeakSet[LoadedModel] = field(default_factory=WeakSet)
     """Models found to give each token the same id: comparing large vocabularies takes a while."""
+    probe: Any = None
+    """How far a reward model's reading is from its own forward pass, found out once: see
+    `inspection.probe.probe_of`."""
     _head: Head | None = None
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from engine.errors import DataError, ModelError, RequestError
+from engine.inspection.probe import probe_of
 from engine.language_models import LoadedModel, load_policy, load_reward_model, memory_advice
 from engine.ragged import Row
 from engine.reading import Tracks, plan_of, read_tracks, read_values
@@ -93,6 +94,8 @@ def load_models(request: ScoreRequest) -> Models:
         check_one_tokenizer(models.policy, models.reference)
     for loaded in models.loaded():
         plan_of(loaded)
+    if models.reward_model is not None:
+        probe_of(models.reward_model)
     return models
 
 

@@ -353,7 +353,7 @@ def _split(
     ids, prompt = ids[first:turn_end], ids[:first]
     if not ended and len(ids) and ids[-1] == tokenizer.eos_token_id:
         eos = str(tokenizer.convert_ids_to_tokens(int(ids[-1])))
-    elif text.appends_eos and tokenizer.eos_token_id is not None:
+    elif text.appends_eos and tokenizer.eos_token_id is not None and not (text.is_closed and encoded.added):
         ids, ended = np.append(ids, np.int32(tokenizer.eos_token_id)), 1
         eos = str(tokenizer.convert_ids_to_tokens(tokenizer.eos_token_id))
         closing = closing[int(bool(len(closing)) and closing[0] == ids[-1]) :]

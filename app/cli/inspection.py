@@ -91,6 +91,8 @@ def _show_model(reference: ModelReference, as_json: bool) -> None:
         print_json(seen.as_row())
         return
     _print_model(seen)
+    if seen.reading is not None:
+        out.print(seen.reading, highlight=False, soft_wrap=True)
     _print_odd(seen.odd)
     if seen.example is not None:
         _print_reading("a conversation as its chat template writes it", seen.example)

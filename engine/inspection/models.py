@@ -10,6 +10,7 @@ from typing import Any
 from engine.conversations import ChatTemplate, rendered, writes_date
 from engine.endings import about_endings, ends_of_responses, marks_of
 from engine.errors import DataError, EngineError
+from engine.inspection.probe import probe_of
 from engine.language_models import LoadedModel, load_policy, load_reward_model
 from engine.model_files import inspect_model
 from engine.types import Message, ModelReference, PreferencePair, Response
@@ -64,6 +65,8 @@ class ModelSeen:
     """The tokens after which a response is over."""
     example: Reading | None
     """None without a chat template, or where it takes no such conversation."""
+    reading: str | None = None
+    """How a reward model's reading compares with its own forward pass, in a sentence."""
     odd: list[str] = field(default_factory=list)
     """What a person would want to know before going on, in sentences."""
 
@@ -80,7 +83,8 @@ def load_any(reference: ModelReference) -> LoadedModel:
 
 
 def inspect_loaded(loaded: LoadedModel) -> ModelSeen:
-    """What there is to know of a model that was loaded, weights and all."""
+    """What there is to know of a model that was loaded, weights and all. Raises ModelError for a reward model
+    that is not read here as its own forward pass reads it."""
     info, tokenizer = loaded.info, loaded.tokenizer
     odd = [*loaded.notes]
     if info.kind == "causal_lm":
@@ -108,6 +112,7 @@ def inspect_loaded(loaded: LoadedModel) -> ModelSeen:
         pad=tokenizer.pad_token,
         ends=[str(token) for token in tokenizer.convert_ids_to_tokens(ends)],
         example=example,
+        reading=probe_of(loaded).sentence() if info.kind == "sequence_classifier" else None,
         odd=odd,
     )
 

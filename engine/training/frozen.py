@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from engine.inspection.probe import probe_of
 from engine.language_models import Dtype, LoadedModel, load_policy, load_reward_model
 from engine.ragged import Row
 from engine.reading import read_tracks
@@ -60,4 +61,5 @@ def load_frozen(request: TrainingRequest, model: TrainedModel, *, needs_referenc
     reward_model = None
     if request.reward_model is not None:
         reward_model = load_reward_model(request.reward_model, device=device, dtype=dtype)
+        probe_of(reward_model)
     return FrozenModels(reference, scorer, scorer_reference, reward_model)

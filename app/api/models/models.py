@@ -14,10 +14,12 @@ from app.api.parts import lists
 from app.api.parts.common import PREFIX, Id, View, door
 from app.api.parts.idempotency import Done, OnceDep
 from app.api.parts.lists import Listing, PagingDep
+from app.api.runs.runs import RunView
 from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
-from app.services.models import downloads, models
+from app.services.models import downloads, inspections, models
 from app.services.paging import Page
+from app.services.runs import runs
 from engine.fields import StrictModel, shown
 from engine.types import ModelReference
 
@@ -76,7 +78,7 @@ def register_model(
         reference = ModelReference(
             path=body.path, revision=body.revision, trust_remote_code=body.trust_remote_code
         )
-        model = models.register(session, settings, reference, name=body.name)
+        model = inspections.register(session, settings, reference, name=body.name)
         return Done(201, ModelView.model_validate(model), {"Location": f"{PREFIX}/models/{model.id}"})
 
     return once.answer(session, body.model_dump_json().encode(), work)
@@ -98,6 +100,14 @@ def list_models(paging: PagingDep, database: DatabaseDep) -> Any:
 def read_model(model_id: Id, session: SessionDep) -> ModelView:
     """One model."""
     return ModelView.model_validate(models.get_model(session, model_id))
+
+
+@router.post("/{model_id}/inspection", status_code=202)
+def inspect_model(model_id: Id, session: SessionDep) -> RunView:
+    """Has a worker look into a model: what it reads, what ends its turns, what is odd; of a reward model also
+    whether it is read as its own forward pass reads it. The run's result says so."""
+    run = inspections.look_into(session, models.get_model(session, model_id), again=True)
+    return RunView.of(runs.get_run(session, run.id))
 
 
 @router.get("/{model_id}/download", response_class=StreamingResponse, responses=TAR | responses(403, 409))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
@@ -12,12 +14,13 @@ from app.db.tables import Model
 from app.dependencies import SessionDep
 from app.pages.models.models import KINDS
 from app.pages.parts.figures import FigureCell, figure_cell, hint_of, label_of, measured_on
+from app.pages.parts.looking import Looking, looking
 from app.pages.parts.numbers import count, size
-from app.pages.parts.rendering import PageContext, render, url_of
+from app.pages.parts.rendering import PageContext, render, see_other, url_of
 from app.pages.parts.run_facts import facts
 from app.pages.parts.run_links import LinkedRun
 from app.services.evaluations import evaluations
-from app.services.models import models
+from app.services.models import inspections, models
 from app.services.runs.views import find_run
 from app.services.trainings import trainings
 
@@ -56,6 +59,10 @@ class ModelPage(PageContext):
     evaluate_url: str
     download_url: str | None
     delete_url: str
+    inspect_url: str
+    looking: Looking | None
+    seen: Mapping[str, Any] | None
+    """What a worker saw in the model, as `ModelSeen.as_row` says it."""
 
 
 @router.get("/models/{model_id:int}", name="pages:model")
@@ -63,6 +70,7 @@ def show_model(request: Request, session: SessionDep, model_id: int) -> Response
     """One model."""
     model = models.get_model(session, model_id)
     made_by = _made_by(request, session, model)
+    looked = inspections.inspection_of(session, model)
     is_ours = model.origin.get("kind") == "training"
     is_causal = model.kind == "causal_lm"
     page = ModelPage(
@@ -80,8 +88,18 @@ def show_model(request: Request, session: SessionDep, model_id: int) -> Response
         evaluate_url=url_of(request, "evaluation_new", {"model": model.name}),
         download_url=str(request.app.url_path_for("download_model", model_id=model.id)) if is_ours else None,
         delete_url=url_of(request, "model_delete", model_id=model.id),
+        inspect_url=url_of(request, "model_inspect", model_id=model.id),
+        looking=None if looked is None else looking(request, looked),
+        seen=None if looked is None else (looked.result or {}).get("model"),
     )
     return render(request, "models/show.html", page)
+
+
+@router.post("/models/{model_id:int}/inspect", name="pages:model_inspect")
+def inspect_model(request: Request, session: SessionDep, model_id: int) -> Response:
+    """Has a worker look into the model."""
+    inspections.look_into(session, models.get_model(session, model_id), again=True)
+    return see_other(url_of(request, "model", model_id=model_id))
 
 
 def _made_by(request: Request, session: Session, model: Model) -> LinkedRun | None:

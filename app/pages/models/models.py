@@ -14,7 +14,7 @@ from app.dependencies import SessionDep, SettingsDep
 from app.errors import AppError, Invalid, sentence_of, status_of
 from app.pages.parts.forms import filled
 from app.pages.parts.rendering import PageContext, render, see_other, url_of
-from app.services.models import models
+from app.services.models import inspections, models
 from engine.errors import EngineError
 from engine.types import ModelReference
 
@@ -76,7 +76,7 @@ def register_model(
             raise Invalid("Name the folder of a model, or a model on the hub.")
         with session.begin_nested():
             reference = ModelReference(path=path.strip(), revision=revision.strip() or None)
-            models.register(session, settings, reference, name=name.strip() or None)
+            inspections.register(session, settings, reference, name=name.strip() or None)
     except (AppError, EngineError) as error:
         page = _page(request, session, path, name, revision, sentence_of(error))
         return render(request, "models/index.html", page, status=status_of(error))

@@ -324,7 +324,14 @@ def _scored_page(
         labels=_labels(request, session, view, asked, said),
         preview=_preview(request, view, asked),
         exports=_exports(request, view, asked),
-        elsewhere=_elsewhere(request, session, pair),
+        elsewhere=[_reads(request, view), *_elsewhere(request, session, pair)],
+    )
+
+
+def _reads(request: Request, view: CutPair) -> tuple[str, str]:
+    return (
+        "What the model reads",
+        url_of(request, "pair_reads", {"run": view.run.id}, pair_id=view.pair.id),
     )
 
 
