@@ -70,7 +70,7 @@ def test_a_page_past_the_end_leads_back_to_the_first(browser_client, database):
 def test_a_filter_that_is_none_is_refused_with_those_there_are(browser_client):
     answer = browser_client.get("/runs?kind=dance")
     assert answer.status_code == 422
-    assert "demo, evaluation, playground, scoring, token_maps, training" in answer.text
+    assert "demo, evaluation, inspection, playground, scoring, token_maps, training" in answer.text
 
 
 def test_the_list_asks_again_only_while_a_run_of_it_is_active(browser_client, database):
