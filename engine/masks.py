@@ -36,7 +36,7 @@ from engine.segmentation.segmenter import SEGMENTERS, SignalFrom
 from engine.segmentation.segmenters.hysteresis import Hysteresis, reaches, zero_crossings
 from engine.segmentation.segments import RaggedSegments, segments
 from engine.segmentation.smoothing import smooth
-from engine.segmentation.statistics import RewardStatistics
+from engine.segmentation.statistics import NORMAL_MAD, RewardStatistics
 from engine.types import Segment, Segmentation, missing_to_null
 
 
@@ -316,8 +316,9 @@ def _scale(rule: SegmentationRule, statistics: RewardStatistics) -> float:
     """q; a deviation of 0, or of nothing, counts as 1."""
     if rule.scale == "none":
         return 1.0
-    if rule.scale == "std":
-        return statistics.std if statistics.std > 0 else 1.0
+    if rule.scale in ("std", "mad"):
+        spread = statistics.std if rule.scale == "std" else NORMAL_MAD * statistics.mad()
+        return spread if spread > 0 else 1.0
     return float(rule.scale)
 
 

@@ -24,7 +24,7 @@ else:
     ]
 
 Baseline = Literal["zero", "batch_mean", "median", "otsu", "sequence_mean"]
-Scale = Literal["none", "std"]
+Scale = Literal["none", "std", "mad"]
 
 
 class SegmentationRule(StrictModel):
@@ -52,10 +52,13 @@ class SegmentationRule(StrictModel):
     """What is taken off a reward to make the signal: above it is good, below it bad. `batch_mean`, `median`
     and `otsu` are taken over the run, `sequence_mean` over the response; a number is taken as it is."""
     scale: Scale | Annotated[float, Field(gt=0)] = Field(
-        "none", title="Scale", json_schema_extra=shown(words={"none": "none", "std": "run deviation"})
+        "none",
+        title="Scale",
+        json_schema_extra=shown(words={"none": "none", "std": "run deviation", "mad": "1.48 run MAD"}),
     )
     """What the signal is divided by, so that δ means the same in every run. `std` is the standard deviation
-    of the run's rewards, where 0 counts as 1; a number is taken as it is."""
+    of the run's rewards, `mad` 1.48 times the median distance from their median, which outliers do not move;
+    where 0 counts as 1. A number is taken as it is."""
     aggregate: Aggregate = Field(
         "mean", title="Segment reward", json_schema_extra=shown(words={"max_abs": "max abs"})
     )

@@ -79,6 +79,14 @@ def show_run(run_id: RunId, as_json: Json = False) -> None:
             ],
             nothing="No source.",
         )
+        floor = ((run.raw.get("result") or {}).get("surprisal") or {}).get("auroc")
+        if floor is not None:
+            out.print(f"AUROC of surprisal, the floor for every source: {floor:.3f}.")
+        for source in sources:
+            if source["reason"]:
+                out.print(f"The rule of {source['name']} is {source['reason']}.", markup=False)
+            for sentence in source["warnings"]:
+                err.print(f"[yellow]warning:[/] {source['name']}: {sentence}")
 
 
 def _auroc(source: dict[str, Any]) -> str | None:

@@ -27,6 +27,7 @@ from app.cli.output import (
 from app.cli.rule_options import changed_rule, with_rule_options
 from engine.errors import RowsRefused
 from engine.formats.listing import file_sentence
+from engine.kept import MaskFigures
 from engine.requests import ScoreRequest, SourceRequest
 from engine.rules import SegmentationRequest, SegmentationRule
 from engine.sources import SOURCES, default_sources
@@ -160,13 +161,13 @@ def _print_figures(result: dict[str, Any]) -> None:
         ],
         nothing="No source.",
     )
+    if result["surprisal"] is not None:
+        out.print(f"AUROC of surprisal, the floor for every source: {result['surprisal']:.3f}.")
     for name, figures in result["sources"].items():
-        kept = figures["kept_chosen"], figures["kept_rejected"]
-        if None not in kept and kept[1] > kept[0] + 0.05:
-            err.print(
-                f"[yellow]warning:[/] with {name} the mask keeps more of the rejected responses than of the "
-                "chosen ones; training with it can raise the margin by lowering everything."
-            )
+        kept = MaskFigures.from_dict(figures)
+        out.print(f"The rule of {name} is {figures['reason']}. It {kept.sentence()}.", markup=False)
+        for sentence in kept.warnings():
+            err.print(f"[yellow]warning:[/] {name}: {sentence}")
 
 
 def segment(

@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import zstandard
 
+from engine.default_rules import SAMPLE_RESPONSES, STATED, made_rule
 from engine.errors import DataError, RowError, RowsRefused
 from engine.evaluation.localisation import LocalisationTally, token_labels
 from engine.formats.atomic import writing
@@ -24,6 +25,7 @@ from engine.formats.maps import MapWriter
 from engine.formats.reading import read
 from engine.jobs.protocol import ReportCallable
 from engine.jobs.score import MOST_REFUSED, Tally, score_chunks, unscorable
+from engine.kept import MaskFigures
 from engine.masks import segment_response
 from engine.requests import ScoreRequest
 from engine.rules import SegmentationRule
@@ -38,7 +40,12 @@ class SourceSummary:
     """What a source said of the whole run."""
 
     rule: SegmentationRule
+    is_stated: bool
+    """Whether somebody stated the rule; else it is made of the rewards (`settle`)."""
+    reason: str = STATED
     statistics: RewardStatistics = field(default_factory=RewardStatistics)
+    sample: list[np.ndarray] = field(default_factory=list)
+    """Rewards of some responses."""
     localisation: LocalisationTally = field(default_factory=LocalisationTally)
     responses: int = 0
     tokens: int = 0
@@ -46,6 +53,24 @@ class SourceSummary:
     kept: dict[str, int] = field(default_factory=lambda: {"chosen": 0, "rejected": 0})
     of: dict[str, int] = field(default_factory=lambda: {"chosen": 0, "rejected": 0})
     nothing_kept: int = 0
+
+    def hear(self, rewards: np.ndarray) -> None:
+        """Takes in the rewards of one response."""
+        self.statistics.add(rewards)
+        if len(self.sample) < SAMPLE_RESPONSES:
+            self.sample.append(rewards)
+
+    def settle(self) -> None:
+        """Makes the rule of all rewards, where nobody stated one."""
+        if not self.is_stated:
+            self.rule, self.reason = made_rule(self.rule, self.statistics, self.sample)
+
+    def figures(self) -> MaskFigures:
+        """What the mask comes to."""
+        kept = {side: self.kept[side] / self.of[side] if self.of[side] else None for side in self.of}
+        return MaskFigures(
+            kept["chosen"], kept["rejected"], self.tokens / self.pivots if self.pivots else None
+        )
 
     def count(
         self, reward_map: RewardMap, rewards: np.ndarray, cut: Segmentation, response: Response
@@ -65,13 +90,14 @@ class SourceSummary:
         found = self.localisation.result()
         return {
             "rule": self.rule.model_dump(mode="json"),
+            "reason": self.reason,
+            **self.figures().as_dict(),
+            "warnings": self.figures().warnings(),
             "tokens": self.tokens,
             "missing": self.tokens - self.statistics.count,
             "mean": _finite(self.statistics.mean),
             "std": _finite(self.statistics.std),
             "pivots_per_response": self.pivots / self.responses if self.responses else None,
-            "kept_chosen": self.kept["chosen"] / self.of["chosen"] if self.of["chosen"] else None,
-            "kept_rejected": self.kept["rejected"] / self.of["rejected"] if self.of["rejected"] else None,
             "nothing_kept": self.nothing_kept,
             "auroc": found.value,
             "auroc_low": found.low,
@@ -90,11 +116,13 @@ def score_file(
 ) -> dict[str, Any]:
     """Writes a record a response of `source` to `out` (.jsonl or .parquet), whole or not at all.
 
-    Returns {"pairs", "responses", "skipped", "seconds", ..., "sources": {name: figures}}.
+    Returns {"pairs", "responses", "skipped", "seconds", ..., "sources": {name: figures}, "surprisal"}, the
+    last of which is the AUROC of the policy's own log-probabilities, the floor for every source; None without
+    a policy or labels.
     Raises RowsRefused before anything is scored, and whatever scoring raises.
     """
     summaries: dict[str, SourceSummary] = {
-        wanted.name: SourceSummary(wanted.rule or SOURCES[wanted.name].default_rule)
+        wanted.name: SourceSummary(wanted.rule or SOURCES[wanted.name].default_rule, wanted.rule is not None)
         for wanted in request.sources
     }
     writer = MapWriter(out, list(summaries))
@@ -117,13 +145,17 @@ def score_file(
         spool = Path(scratch) / "maps.zst"
         with zstandard.open(spool, "wb", cctx=zstandard.ZstdCompressor(level=1)) as stream:
             tally = _score(_pairs(source, unscored), total, models, request, summaries, stream, report)
+        for summary in summaries.values():
+            summary.settle()
+        floor = LocalisationTally()
         with writer, zstandard.open(spool, "rb") as stream:
-            _cut(stream, total, summaries, writer, report)
+            _cut(stream, total, summaries, floor, writer, report)
     return {
         **tally.result(),
         "skipped": len(unread) + len(unscored),
         "out": str(out),
         "sources": {name: summary.as_dict() for name, summary in summaries.items()},
+        "surprisal": floor.result().value,
     }
 
 
@@ -191,7 +223,7 @@ def _score(
         scored = [seen.popleft() for _ in range(chunk.pairs)]
         for reward_map in chunk.maps:
             for name, rewards in reward_map.rewards.items():
-                summaries[name].statistics.add(rewards)
+                summaries[name].hear(rewards)
         pickle.dump((scored, chunk.maps), spool, protocol=pickle.HIGHEST_PROTOCOL)
         tally.add(chunk)
         report(Progress("scoring", chunk.end, total, "pairs"), message=tally.speed_if_due())
@@ -204,6 +236,7 @@ def _cut(
     spool: IO[bytes],
     total: int,
     summaries: Mapping[str, SourceSummary],
+    floor: LocalisationTally,
     writer: MapWriter,
     report: ReportCallable,
 ) -> None:
@@ -217,6 +250,8 @@ def _cut(
                 name: _segmented(reward_map, response, summary, name) for name, summary in summaries.items()
             }
             writer.add(reward_map, cuts, response.text)
+            if response.spans is not None and reward_map.logprobs is not None:
+                floor.add(reward_map.logprobs, token_labels(response.spans, reward_map.offsets))
             for name, cut in cuts.items():
                 summaries[name].count(reward_map, reward_map.rewards[name], cut, response)
         done += len(pairs)

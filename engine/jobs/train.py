@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from engine.default_rules import MadeRule
 from engine.errors import RequestError
 from engine.formats.maps import read_maps
 from engine.jobs.protocol import ReportCallable
 from engine.language_models import memory_advice
+from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.training.checks import check_training
 from engine.training.data import count_usable
@@ -47,8 +49,9 @@ OUT_OF_MEMORY = (
 def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     """Trains as `request["request"]` says, on the canonical JSONL `request["rows"]`, in `request["folder"]`.
 
-    Also: `rewards` and `statistics` of a scoring run, for the mask; `suites` [{"name", "path"}], by which it
-    is evaluated while it trains, whether they may run code (`allow_code`); `origin`, for the model's card.
+    Also: `rewards` and `statistics` of a scoring run, for the mask, and the rule that was `made` of them;
+    `suites` [{"name", "path"}], by which it is evaluated while
+    it trains, whether they may run code (`allow_code`); `origin`, for the model's card.
     Returns {"steps", "seconds", "tokens", "model", "best_step", "metrics", "notes", "settled"}.
     Raises RequestError, DataError and ModelError before anything trains, Diverged and ResourceError later on.
     """
@@ -70,12 +73,18 @@ def train_here(request: dict[str, Any], asked: TrainingRequest, report: ReportCa
         report(progress=Progress("loading models", 0, None))
         model = _model(asked)
         asked = _judged_by_suite(asked, request)
+        is_stated = asked.supervision.rule is not None
         asked = resolve(asked, rows=count_usable(rows, asked), parameters=model.loaded.info.parameters)
-        prepared = prepare(rows, asked, model, stored, lambda progress: report(progress=progress))
+        prepared = prepare(
+            rows, asked, model, stored, lambda progress: report(progress=progress), makes_rule=not is_stated
+        )
+        asked = prepared.request
         warnings += prepared.warnings + model.loaded.notes
         for sentence in [*prepared.notes, *warnings]:
             report(message=sentence)
         resolved = _resolved(asked, model, rows, threads, request.get("origin") or {})
+        if prepared.mask:
+            resolved["mask"] = prepared.mask
         outcome = train(
             prepared.loop,
             model,
@@ -156,7 +165,12 @@ def _stored(request: Mapping[str, Any]) -> StoredRewards | None:
         source: RewardStatistics.from_dict(values)
         for source, values in (request.get("statistics") or {}).items()
     }
-    return StoredRewards(Path(request["rewards"]), statistics)
+    made = request.get("made")
+    return StoredRewards(
+        Path(request["rewards"]),
+        statistics,
+        made and MadeRule(SegmentationRule.model_validate(made["rule"]), made["reason"]),
+    )
 
 
 def _model(asked: TrainingRequest) -> TrainedModel:

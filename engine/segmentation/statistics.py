@@ -27,6 +27,8 @@ MAGNITUDE = (1 << 63) - 1
 LIMB_BITS = 27
 LIMB = (1 << LIMB_BITS) - 1
 EXPONENTS = 2046
+NORMAL_MAD = 1.4826
+"""Times the median distance from the median is the standard deviation of what is normal."""
 UNIT = -1074
 """Every double is a multiple of 2^UNIT: sums count these, and sums of squares count 2^(2 UNIT)."""
 
@@ -88,6 +90,32 @@ class RewardStatistics:
         """The middle reward; the mean of the two middle ones where their number is even."""
         return _median(self._bins.means(), self._bins.counts)
 
+    def mad(self) -> float:
+        """The median distance from the median: a spread that a few outliers do not move."""
+        distances = np.abs(self._bins.means() - self.median())
+        order = np.argsort(distances, kind="stable")
+        return _median(distances[order], self._bins.counts[order])
+
+    def share_between(self, low: float, high: float) -> float:
+        """Share in [0, 1] of the rewards in [low, high), as far as bins tell; NaN of nothing."""
+        if not self.count:
+            return math.nan
+        means = self._bins.means()
+        return float(self._bins.counts[(means >= low) & (means < high)].sum()) / self.count
+
+    def classes(self) -> TwoClasses:
+        """The two classes that Otsu's threshold makes; NaN where there are none."""
+        threshold, means, counts = self.otsu(), self._bins.means(), self._bins.counts
+        below = means <= threshold
+        lower, upper = int(counts[below].sum()), int(counts[~below].sum())
+        if not lower or not upper:
+            return TwoClasses(threshold, math.nan, math.nan, math.nan, math.nan)
+        low = float(np.average(means[below], weights=counts[below]))
+        high = float(np.average(means[~below], weights=counts[~below]))
+        share = lower / self.count
+        between = share * (1 - share) * ((high - low) / self.std) ** 2
+        return TwoClasses(threshold, low, high, share, between)
+
     def otsu(self) -> float:
         """The two-class threshold of Otsu (1979): where the variance between the classes is largest.
 
@@ -137,6 +165,20 @@ class RewardStatistics:
 
     def __repr__(self) -> str:
         return f"RewardStatistics(count={self.count}, mean={self.mean:.6g}, std={self.std:.6g})"
+
+
+class TwoClasses(NamedTuple):
+    """Rewards parted in two by a threshold."""
+
+    threshold: float
+    low: float
+    """Mean of the lower class."""
+    high: float
+    """Mean of the upper one."""
+    share_low: float
+    """Share in (0, 1) of the rewards that lie in the lower class."""
+    between: float
+    """Share in [0, 1] of the variance that lies between the classes; the rest lies within them."""
 
 
 class _Bins(NamedTuple):

@@ -2,6 +2,8 @@
 
 from engine.sources.registry import SOURCES, Evidence, Source, SourceName, default_sources
 
-SOURCES.fill("engine.sources", order=("implicit", "rm_prefix", "rm_increment", "spans", "external"))
+SOURCES.fill(
+    "engine.sources", order=("implicit", "rm_prefix", "rm_increment", "spans", "external", "surprisal")
+)
 
 __all__ = ["SOURCES", "Evidence", "Source", "SourceName", "default_sources"]

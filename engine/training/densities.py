@@ -28,10 +28,14 @@ SEGMENTER_OF: Mapping[Density, SegmenterFields] = {
 }
 
 
-def rule_of(density: Density, source: SourceName) -> SegmentationRule:
+def rule_of(density: Density, source: SourceName, base: SegmentationRule | None = None) -> SegmentationRule:
     """The rule of a density for rewards of this source; a method may want another (`Method.rule_for`).
 
-    It is the source's own rule but for the segmenter. Steps end at punctuation and line breaks, which is what
-    step-wise methods cut at [paper].
+    It is `base`, the rule that was made from the rewards (None: the source's own), but for the segmenter.
+    Steps end at punctuation and line breaks, which is what step-wise methods cut at [paper].
     """
-    return SOURCES[source].default_rule.model_copy(update={"segmenter": SEGMENTER_OF[density]})
+    base = base or SOURCES[source].default_rule
+    segmenter = SEGMENTER_OF[density]
+    if isinstance(segmenter, type(base.segmenter)):
+        segmenter = base.segmenter  # With the threshold that was made for these rewards.
+    return base.model_copy(update={"segmenter": segmenter})

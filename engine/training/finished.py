@@ -11,6 +11,8 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from engine.endings import ends_of_responses
+from engine.kept import MaskFigures
+from engine.rules import SegmentationRule
 from engine.training.checkpoints import whole_folder
 from engine.training.request import TrainingRequest
 from engine.training.trained_model import TrainedModel
@@ -80,16 +82,25 @@ def _save_merged(own: Any, work: Path) -> None:
         own._hf_peft_config_loaded = had
 
 
+def _masked(mask: Mapping[str, Any]) -> str:
+    """What of the responses counts, by which rule and why, and what speaks against it."""
+    if not mask:
+        return "Every token of a response counts."
+    rule, kept = SegmentationRule.model_validate(mask["rule"]), MaskFigures.from_dict(mask)
+    sentences = [
+        f"Token rewards come from `{mask['source']}`, cut by `{rule.segmenter.name}` at the baseline "
+        f"`{rule.baseline}` in units of `{rule.scale}`. The rule is {mask['reason']}."
+    ]
+    if kept.sentence():
+        sentences.append(f"The mask {kept.sentence()}.")
+    return " ".join([*sentences, *(f"**{warning}**" for warning in kept.warnings())])
+
+
 def _card(request: TrainingRequest, resolved: Mapping[str, Any], figures: str) -> str:
     method, optimisation = request.method, request.optimisation
     origin = resolved.get("origin") or {}
     data = origin.get("dataset") or "rows of its own"
-    rule = request.supervision.rule
-    masked = (
-        "Every token of a response counts."
-        if request.supervision.density == "sample" or rule is None
-        else f"Token rewards come from `{request.supervision.source}`, cut by `{rule.segmenter.name}`."
-    )
+    masked = _masked(resolved.get("mask") or {})
     versions = ", ".join(f"{name} {version}" for name, version in resolved.get("versions", {}).items())
     return (
         "---\nlibrary_name: transformers\ntags: [rewardscope, alignment]\n---\n\n"

@@ -168,14 +168,17 @@ class Method:
         """The kinds of models that it can begin with."""
         return ("causal_lm",) if self.trains == "causal_lm" else ("causal_lm", self.trains)
 
-    def rule_for(self, density: Density, source: SourceName) -> SegmentationRule:
-        """The rule of a density for rewards of this source, unless a request states another."""
+    def rule_for(
+        self, density: Density, source: SourceName, base: SegmentationRule | None = None
+    ) -> SegmentationRule:
+        """The rule of a density for rewards of this source, unless a request states another; `base` as of
+        `rule_of`."""
         changes: dict[str, Any] = {}
         if self.likelihood and SOURCES[source].likelihood_baseline is not None:
             changes["baseline"] = SOURCES[source].likelihood_baseline
         if self.aggregate is not None:
             changes["aggregate"] = self.aggregate
-        return rule_of(density, source).model_copy(update=changes)
+        return rule_of(density, source, base).model_copy(update=changes)
 
 
 def any_of(methods: Iterable[Method]) -> Any:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from engine.default_rules import BEFORE_REWARDS, STATED
 from engine.errors import DataError
+from engine.kept import MaskFigures
 from engine.language_models import LoadedModel
 from engine.tokens import last_tokens_of, tokenise_prompts
 from engine.training.data import ChosenRows, choose_rows, tokenise_pairs
@@ -20,7 +22,12 @@ from engine.training.method import Sampling
 from engine.training.method_loop import MethodLoop
 from engine.training.request import TrainingRequest
 from engine.training.rollouts import Prompts
-from engine.training.supervision import StoredRewards, TrainingPair, kept_tokens, supervise
+from engine.training.supervision import (
+    KeptTokens,
+    StoredRewards,
+    kept_tokens,
+    supervise,
+)
 from engine.training.trained_model import TrainedModel
 from engine.types import SIDES, PreferencePair, Progress, Side
 
@@ -35,6 +42,10 @@ class Prepared:
     """A method ready for the loop, and sentences on what it will see."""
 
     loop: MethodLoop[Any]
+    request: TrainingRequest
+    """With the rule that was made from the rewards, where nobody stated one."""
+    mask: dict[str, Any]
+    """{source, rule, reason, kept_chosen, kept_rejected, tokens_a_pivot}; empty where nothing is masked."""
     notes: list[str] = field(default_factory=list)
     """For the log."""
     warnings: list[str] = field(default_factory=list)
@@ -47,8 +58,13 @@ def prepare(
     model: TrainedModel,
     stored: StoredRewards | None,
     report: ReportProgress,
+    *,
+    makes_rule: bool = False,
 ) -> Prepared:
-    """The method of a resolved request. Raises DataError, RequestError and ModelError."""
+    """The method of a resolved request; `makes_rule` as of `supervise`.
+
+    Raises DataError, RequestError and ModelError.
+    """
     report(Progress("reading the rows", 0, None))
     chosen = choose_rows(rows, request)
     method = request.method.declared
@@ -62,7 +78,9 @@ def prepare(
         notes += list(refused.values())[:MOST_NAMED]
         if not prompts.prompts.keys:
             raise DataError(f"No prompt can be trained on. {_about_refused(refused)[0]}")
-        return Prepared(method.on_policy(prompts), notes, _about_refused(refused))
+        reason = BEFORE_REWARDS if makes_rule else STATED
+        mask = _mask_facts(request, reason, MaskFigures(None, None, None))
+        return Prepared(method.on_policy(prompts), request, mask, notes, _about_refused(refused))
     assert method.offline is not None, "a method that samples nothing learns from the data"
     sides: Sequence[Side] = SIDES if request.method.learns_from == "pair" else ("chosen",)
     tokenised = tokenise_pairs([*chosen.trained, *chosen.held_out], model.loaded, request, sides=sides)
@@ -84,20 +102,38 @@ def prepare(
             "Every row is too long for the context or for `max_response_tokens`; raise it, or choose other "
             "data."
         )
-    pairs = supervise(
+    made = supervise(
         trained,
         request,
         frozen,
         stored,
         lambda done, total: report(Progress("scoring the rows", done, total)),
+        makes_rule=makes_rule,
     )
-    notes += _about_mask(pairs, request)
-    if request.supervision.density != "sample" and method.masks:
-        warnings += kept_tokens(pairs).warnings()
+    supervision = request.supervision.model_copy(update={"rule": made.rule})
+    request = request.model_copy(update={"supervision": supervision})
+    kept = kept_tokens(made.pairs)
+    mask = {}
+    if made.reason and method.masks:
+        mask = _mask_facts(request, made.reason, kept.figures())
+        notes += _about_mask(kept, request, made.reason)
+        warnings += kept.warnings()
     # Evaluations are compared between masks: no token of it is masked.
-    whole = supervise(held_out, _unmasked(request), frozen, None)
-    data = OfflineData(pairs, whole, request, frozen)
-    return Prepared(method.offline(data), notes, warnings)
+    whole = supervise(held_out, _unmasked(request), frozen, None).pairs
+    data = OfflineData(made.pairs, whole, request, frozen)
+    return Prepared(method.offline(data), request, mask, notes, warnings)
+
+
+def _mask_facts(request: TrainingRequest, reason: str, kept: MaskFigures) -> dict[str, Any]:
+    rule = request.supervision.rule
+    if rule is None or rule.keeps_everything:
+        return {}
+    return {
+        "source": request.supervision.source,
+        "rule": rule.model_dump(mode="json"),
+        "reason": reason,
+        **kept.as_dict(),
+    }
 
 
 def _prompt_data(
@@ -179,13 +215,14 @@ def _about_refused(refused: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _about_mask(pairs: Sequence[TrainingPair], request: TrainingRequest) -> list[str]:
+def _about_mask(kept: KeptTokens, request: TrainingRequest, reason: str) -> list[str]:
     rule = request.supervision.rule
-    if request.supervision.density == "sample" or rule is None:
-        return []
-    kept = kept_tokens(pairs)
+    assert rule is not None, "a mask has a rule"
     shares = " and ".join(f"{share:.1%} of the {side} tokens" for side, share in kept.kept.items())
-    notes = [f"The {request.supervision.density}-wise mask keeps {shares}."]
+    notes = [
+        f"The {request.supervision.density}-wise mask keeps {shares}.",
+        f"The rule of `{request.supervision.source}` is {reason}.",
+    ]
     nothing = sum(kept.nothing.values())
     if nothing:
         notes.append(f"{nothing:,} responses keep nothing; `{rule.nothing_kept}` says what becomes of them.")

@@ -6,6 +6,7 @@ import math
 from datetime import date
 from typing import NamedTuple
 
+from engine.rules import SegmentationRule
 from engine.training.checks import rewarded_by
 from engine.training.request import TrainingRequest
 
@@ -34,10 +35,14 @@ def split(request: TrainingRequest, rows: int) -> Split:
     return Split(taken - held_out, held_out)
 
 
-def resolve(request: TrainingRequest, *, rows: int, parameters: int) -> TrainingRequest:
+def resolve(
+    request: TrainingRequest, *, rows: int, parameters: int, base: SegmentationRule | None = None
+) -> TrainingRequest:
     """The request with nothing left open that data and model size decide.
 
-    rows: usable rows of the data (distinct prompts, for methods that sample). What is stated stays.
+    rows: usable rows of the data (distinct prompts, for methods that sample). base: the rule that was made
+    from the token rewards, where these are known; else the rule is the source's own until they are
+    (`supervise`). What is stated stays.
     """
     optimisation = request.optimisation
     trained = max(1, split(request, rows).trained)
@@ -48,7 +53,7 @@ def resolve(request: TrainingRequest, *, rows: int, parameters: int) -> Training
     keeping, machine, supervision = request.keeping, request.machine, request.supervision
     source = rewarded_by(request)
     if source is not None:
-        rule = supervision.rule or request.method.declared.rule_for(supervision.density, source)
+        rule = supervision.rule or request.method.declared.rule_for(supervision.density, source, base)
         supervision = supervision.model_copy(update={"source": source, "rule": rule})
     return request.model_copy(
         update={

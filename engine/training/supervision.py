@@ -14,13 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
+from engine.default_rules import SAMPLE_RESPONSES, STATED, MadeRule, made_rule
 from engine.errors import RequestError
 from engine.formats.maps import read_maps
+from engine.kept import MaskFigures
 from engine.masks import RunSegmentation, segment_run
 from engine.requests import ScoreRequest, SourceRequest
+from engine.rules import SegmentationRule
 from engine.scoring import Models, reward_map, tracks, values_of
 from engine.segmentation.statistics import RewardStatistics
-from engine.sources import SourceName
+from engine.sources import SOURCES, SourceName
 from engine.tokens import TokenisedResponse
 from engine.training.data import TokenisedPair, with_sides
 from engine.training.frozen import FrozenModels
@@ -29,9 +32,6 @@ from engine.types import SIDES, SIGN, Side
 
 CHUNK_PAIRS = 64
 """Pairs that a frozen model reads at a time."""
-
-NEARLY_ALL, NEXT_TO_NONE = 0.95, 0.05
-"""Shares of kept tokens beyond which a mask is nearly none, or leaves nearly nothing, of a side."""
 
 Tick = Callable[[int, int], None]
 """Hears how many pairs are done, and of how many."""
@@ -76,27 +76,15 @@ class KeptTokens(NamedTuple):
     nothing: dict[Side, int]
     """Responses of which nothing counts."""
 
+    tokens_a_pivot: float | None = None
+
+    def figures(self) -> MaskFigures:
+        """What the masks come to."""
+        return MaskFigures(self.kept.get("chosen"), self.kept.get("rejected"), self.tokens_a_pivot)
+
     def warnings(self) -> list[str]:
-        """Sentences where the mask drops nothing, keeps nearly all or nothing of a side, or rewards drift."""
-        if all(share == 1 for share in self.kept.values()):
-            return [
-                "The mask drops nothing: every token counts, as in sample-wise training. Compare another "
-                "baseline or threshold, or train sample-wise."
-            ]
-        found = [
-            f"The mask keeps {share:.1%} of the {side} tokens, "
-            f"{'nearly all' if share > NEARLY_ALL else 'hardly any'}: it tells next to nothing of right and "
-            "wrong tokens there. Compare another baseline or threshold."
-            for side, share in self.kept.items()
-            if share > NEARLY_ALL or share < NEXT_TO_NONE
-        ]
-        if len(self.kept) == 2 and self.kept["rejected"] > self.kept["chosen"]:
-            found.append(
-                f"The mask keeps {self.kept['rejected']:.0%} of the rejected tokens and "
-                f"{self.kept['chosen']:.0%} of the chosen ones: lowering the probability of everything "
-                "raises the margin then. Compare another baseline or threshold."
-            )
-        return found
+        """What speaks against such masks."""
+        return self.figures().warnings()
 
 
 class TokenRewards(NamedTuple):
@@ -112,6 +100,17 @@ class StoredRewards:
 
     path: Path
     statistics: Mapping[SourceName, RewardStatistics] | None = None
+    made: MadeRule | None = None
+    """What the scoring run made of all its rewards as the rule of the source; None: it is made here."""
+
+
+class Supervised(NamedTuple):
+    """Pairs with their masks, and the rule that made these."""
+
+    pairs: list[TrainingPair]
+    rule: SegmentationRule | None
+    reason: str
+    """Why it is this rule; '' where nothing is masked."""
 
 
 def supervise(
@@ -120,14 +119,17 @@ def supervise(
     frozen: FrozenModels,
     stored: StoredRewards | None,
     tick: Tick = lambda done, total: None,
-) -> list[TrainingPair]:
-    """The pairs with their masks, by the rule of the resolved request.
+    *,
+    makes_rule: bool = False,
+) -> Supervised:
+    """The pairs with their masks, by the rule of the resolved request; or (`makes_rule`) by one that is made
+    from the rewards, as nobody stated any.
 
     Raises RequestError where stored rewards are of another tokenizer, or lack a row or the source.
     """
     rule, source = request.supervision.rule, request.supervision.source
     if rule is None or rule.keeps_everything:
-        return [_unmasked(pair) for pair in pairs]
+        return Supervised([_unmasked(pair) for pair in pairs], rule, "")
     if source is None:
         raise RequestError(
             "The request has a rule that makes a mask, and no token rewards to make it of: name a source, a "
@@ -144,10 +146,17 @@ def supervise(
     if not statistics.count:
         statistics.add(found.rewards)
     responses = _responses(pairs)
-    lengths = [len(one.ids) for one in responses]
+    starts = np.concatenate([[0], np.cumsum([len(one.ids) for one in responses])]).astype(np.int64)
+    reason = STATED
+    if makes_rule:
+        made = stored.made if stored is not None else None
+        if made is None:
+            made = made_rule(SOURCES[source].default_rule, statistics, _sample(found.rewards, starts))
+        rule = request.method.declared.rule_for(request.supervision.density, source, made.rule)
+        reason = made.reason
     cut = segment_run(
         found.rewards,
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        starts,
         np.array([SIGN[one.side] for one in responses]),
         rule,
         statistics,
@@ -156,7 +165,15 @@ def supervise(
         entropies=found.entropies,
         ends_with_eos=np.array([one.eos is not None for one in responses], dtype=np.bool_),
     )
-    return _masked(pairs, cut)
+    return Supervised(_masked(pairs, cut), rule, reason)
+
+
+def _sample(rewards: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
+    """Some responses from all over the data, the same ones each time."""
+    if len(starts) < 2:
+        return []
+    rows = np.unique(np.linspace(0, len(starts) - 2, SAMPLE_RESPONSES).astype(int))
+    return [rewards[starts[row] : starts[row + 1]] for row in rows]
 
 
 def kept_tokens(pairs: Sequence[TrainingPair]) -> KeptTokens:
@@ -168,7 +185,10 @@ def kept_tokens(pairs: Sequence[TrainingPair]) -> KeptTokens:
             tokens = sum(int(one.completion.sum()) for one in sides)
             kept[side] = sum(float(one.mask.sum()) for one in sides) / max(tokens, 1)
             nothing[side] = sum(not one.mask.any() for one in sides)
-    return KeptTokens(kept, nothing)
+    all_sides = [one for pair in pairs for one in pair.sides.values()]
+    pivots = sum(max(int(one.ends.sum()) - 1, 0) for one in all_sides)
+    tokens = sum(int(one.completion.sum()) for one in all_sides)
+    return KeptTokens(kept, nothing, tokens / pivots if pivots else None)
 
 
 # ------------------------------------------------------------------------------------------------- the masks

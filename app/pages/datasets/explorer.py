@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
@@ -36,6 +36,7 @@ from app.pages.parts.excerpts import Piece, excerpt
 from app.pages.parts.forms import filled
 from app.pages.parts.masking import MaskingPanel, masking_panel
 from app.pages.parts.numbers import count, counted, shortened
+from app.pages.parts.pair_view import rule_note
 from app.pages.parts.rendering import Option, PageContext, render, see_other, url_of
 from app.pages.parts.scoring_runs import default_run, run_options, scoring_runs
 from app.services.datasets import datasets
@@ -120,6 +121,9 @@ class SourceLine:
     auroc: float | None
     auroc_range: str
     is_final: bool
+    rule: str
+    """Why it is cut as it is, and what the mask comes to; empty while nobody knows."""
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,8 @@ class Explorer:
     runs: list[Option]
     sources: list[Option]
     source_lines: list[SourceLine]
+    floor: Mapping[str, Any] | None
+    """{auroc, low, high} of the policy's own log-probabilities; None where no labels tell it."""
     agreement: AgreementPanel
     """What people said, and which sources agree."""
     conflicts: ConflictPanel | None
@@ -340,6 +346,7 @@ class _Reader:
             runs=run_options(self.found, run) if run else [],
             sources=[Option(one.name, one.label, one is shown) for one in sources],
             source_lines=[self._source_line(one, one is shown) for one in sources],
+            floor=(run.result or {}).get("surprisal") if run else None,
             agreement=agreement_panel(request, session, dataset.id, query.run_id),
             conflicts=self._conflicts(sources, named),
             histograms=panels(bars, query),
@@ -392,6 +399,8 @@ class _Reader:
             auroc=found.get("auroc"),
             auroc_range=f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "",
             is_final=numbers.final,
+            rule=rule_note(source),
+            warnings=source.warnings,
         )
 
     def _views(self, parameters: dict[str, Any]) -> list[ViewLink]:

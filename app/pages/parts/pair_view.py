@@ -18,7 +18,7 @@ from app.pages.parts.numbers import count, counted, percent, plain_number, signe
 from app.pages.parts.tracks import TRACKS, ends, ramp
 from app.services.pairs import drawing as drawings
 from app.services.pairs.drawing import LEVELS, Drawing, TrackName
-from app.services.scorings.maps import Agreement, CutPair, SideView
+from app.services.scorings.maps import Agreement, CutPair, RunSource, SideView
 from engine.rules import SegmentationRule
 from engine.types import SIGN, Side
 
@@ -86,6 +86,8 @@ class ViewPanel:
     """Segments, baseline and scale of each side as JSON, for the pointer."""
     tokens_url: str
     mask_view: bool
+    rule_note: str = ""
+    """Why the run's own rule is what it is, and what its mask comes to over the run."""
     adopt_url: str | None = None
     """Where the shown rule becomes the run's own; None while it is, or while the run is still scored."""
     track: TrackName = "reward"
@@ -115,6 +117,7 @@ def view_panel(
         data=view_data(view.sides, drawing),
         tokens_url=tokens_url,
         mask_view=look.mask_view,
+        rule_note=rule_note(view.source),
         adopt_url=adopt_url,
         track=drawing.track,
         is_sequential=drawing.colouring.is_sequential,
@@ -212,6 +215,14 @@ def figures(agreement: Agreement) -> list[PairFigure]:
     ]
 
 
+def rule_note(source: RunSource) -> str:
+    """Why the rule of a source is what it is, and what its mask comes to; empty where a run kept neither."""
+    if not source.reason:
+        return ""
+    figures = "" if source.mask is None else source.mask.sentence()
+    return f"The rule is {source.reason}." + (f" It {figures}." if figures else "")
+
+
 def warnings(view: CutPair) -> list[str]:
     """What a reader must know before trusting the picture."""
     told = []
@@ -223,6 +234,8 @@ def warnings(view: CutPair) -> list[str]:
         )
     for side in view.sides:
         told.extend(_side_warnings(side))
+    if view.rule == view.source.rule:
+        told.extend(f"Over the whole run: {sentence}" for sentence in view.source.warnings)
     if view.sides and not view.source.numbers.final:
         told.append("The run still goes on: baseline and scale are those of what is scored so far.")
     return told

@@ -24,6 +24,9 @@ HIDDEN = (
     "trust_remote_code",
     "content_hash",
     "lanes",
+    "masks",
+    "made_rules",
+    "surprisal",
     "maps",
 )
 """What the page shows elsewhere, or nobody reads."""

@@ -74,6 +74,9 @@ class TrainingPreview:
     """The pairs that kept shares were read off; None where nothing is known of them."""
     nothing_kept: int = 0
     rule: str = ""
+    reason: str = ""
+    """Why it is this rule."""
+    tokens_a_pivot: float | None = None
     memory: str = ""
     memory_parts: tuple[MemoryPart, ...] = ()
     memory_share: float | None = None
@@ -279,6 +282,8 @@ def _told(found: TrainingForecast) -> TrainingPreview:
         sampled_pairs=kept.pairs if kept else None,
         nothing_kept=kept.nothing if kept else 0,
         rule=_rule(found.rule) if found.rule else "",
+        reason=found.reason,
+        tokens_a_pivot=kept.figures.tokens_a_pivot if kept else None,
         memory=data_size(found.memory_needed),
         memory_parts=tuple(
             MemoryPart(name, data_size(size))

@@ -13,6 +13,7 @@ from app.db.tables import Run
 from app.errors import NotFound
 from app.services.datasets.datasets import get_pair
 from app.services.scorings.maps import MapView, cut, known_sources
+from app.services.scorings.rules import base_of
 from app.services.scorings.sources import chosen_source, scoring_run
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
@@ -96,8 +97,12 @@ def pair_preview(
     known = next(one for one in known_sources(session, run) if one.source.name == name)
     stored = [view for view in read_maps(session, run_id, pair_id=pair_id) if name in view.map.rewards]
     method, info = method or Dpo(), SOURCES[name]
+    base = base_of(session, run, name, known.statistics).rule
     rules = {
-        density: (METHODS["dpo"].rule_for(density, info.name), METHODS["rjs"].rule_for(density, info.name))
+        density: (
+            METHODS["dpo"].rule_for(density, info.name, base),
+            METHODS["rjs"].rule_for(density, info.name, base),
+        )
         for density in DENSITIES
     }
     wanted: list[tuple[PreviewName, tuple[SegmentationRule, SegmentationRule]]] = [*rules.items()]

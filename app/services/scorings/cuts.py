@@ -6,7 +6,7 @@ A provisional cut uses what was known when a chunk came; the final one uses the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,13 +131,37 @@ def rewrite(
 
 def localisation(session: Session, run_id: int, source: str) -> dict[str, Any] | None:
     """How well low rewards find the labelled errors of a run; None where nothing is labelled both ways."""
-    tally = LocalisationTally()
     columns = (StoredMap.offsets, Pair.chosen_extras, Pair.rejected_extras)
-    for row in itertools.chain.from_iterable(_batches(session, run_id, source, *columns)):
+    rows = itertools.chain.from_iterable(_batches(session, run_id, source, *columns))
+    return _found((row, row.rewards) for row in rows)
+
+
+def surprisal(session: Session, run_id: int) -> dict[str, Any] | None:
+    """The same of the policy's own log-probabilities: the floor for every source."""
+    query = (
+        select(
+            StoredMap.side,
+            StoredMap.tokens,
+            StoredMap.logprobs,
+            StoredMap.offsets,
+            Pair.chosen_extras,
+            Pair.rejected_extras,
+        )
+        .join(Pair, Pair.id == StoredMap.pair_id)
+        .where(StoredMap.run_id == run_id, StoredMap.logprobs.is_not(None))
+        .execution_options(yield_per=BATCH_RESPONSES)
+    )
+    return _found((row, row.logprobs) for row in session.execute(query))
+
+
+def _found(rows: Iterable[tuple[Row[Any], bytes]]) -> dict[str, Any] | None:
+    """How well low values find labelled errors, of stored responses and tracks."""
+    tally = LocalisationTally()
+    for row, track in rows:
         spans = spans_of(getattr(row, f"{row.side}_extras"))
         if spans is not None:
             offsets = unpack_offsets(row.offsets, row.tokens)
-            tally.add(unpack_floats(row.rewards, row.tokens), token_labels(spans, offsets))
+            tally.add(unpack_floats(track, row.tokens), token_labels(spans, offsets))
     found = tally.result()
     if found.value is None:
         return None

@@ -20,9 +20,10 @@ from app.errors import NotFound
 from app.services.datasets.datasets import get_pair
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.scorings.cuts import spans_of
+from app.services.scorings.rules import mask_of
 from app.services.scorings.sources import chosen_source, scoring_run, source_names
 from engine.conflict import conflict_mass
-from engine.kept import kept_fraction
+from engine.kept import MaskFigures, kept_fraction
 from engine.masks import segment_response
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
@@ -56,6 +57,12 @@ class RunSource:
     numbers: RunNumbers
     localisation: dict[str, float] | None
     """{auroc, low, high, wrong_tokens, tokens} where the data has labelled errors."""
+    reason: str = ""
+    """Why it is this rule: made from the run's rewards, or stated; '' of a run that was scored before."""
+    mask: MaskFigures | None = None
+    """What the rule keeps of each side, and how far apart its pivots are."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against such a mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +306,18 @@ def _known_source(session: Session, run: Run, row: Row[Any]) -> KnownSource:
     summary = _summary(session, run, row.source, row.final)
     info = SOURCES[row.source]
     rule = SegmentationRule.model_validate(row.rule)
-    source = RunSource(row.source, info.title, info.kind, rule, summary.numbers, row.localisation)
+    mask = mask_of(run, row.source)
+    source = RunSource(
+        row.source,
+        info.title,
+        info.kind,
+        rule,
+        summary.numbers,
+        row.localisation,
+        mask.reason,
+        mask.figures,
+        tuple(mask.warnings()),
+    )
     return KnownSource(source, summary.statistics)
 
 

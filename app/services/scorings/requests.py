@@ -81,6 +81,8 @@ def resolve(
 ) -> dict[str, Any]:
     """The request as a run keeps it: models as {"id", "path", ...} or null, each source with its rule.
 
+    `made_rules` names the sources of which nobody stated a rule: theirs is the source's own until all rewards
+    are known, of which it is made then.
     `columns` are what the data bring of what sources need. Raises Invalid (a source without what it needs).
     """
     given = {role for role, model in models.items() if model is not None}
@@ -92,7 +94,8 @@ def resolve(
     sources = _sources(request, given | set(columns))
     return {
         **{role: None if model is None else record_of(model) for role, model in models.items()},
-        "sources": [source.model_dump(mode="json") for source in sources],
+        "sources": [_with_rule(source).model_dump(mode="json") for source in sources],
+        "made_rules": [source.name for source in sources if source.rule is None],
         **{name: getattr(request, name) for name in _NUMBERS},
         "template_date": (request.template_date or date.today()).isoformat(),
     }
@@ -119,7 +122,7 @@ def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
                 "model, or bring data with labelled spans or token rewards.",
                 errors=[Problem(("body", "sources"), "no source has what it needs")],
             )
-        return [_with_rule(SourceRequest(name=name)) for name in names]
+        return [SourceRequest(name=name) for name in names]
     wanted = [
         source if isinstance(source, SourceRequest) else SourceRequest(name=source)
         for source in request.sources
@@ -127,7 +130,7 @@ def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
     problems = [*_unmet(wanted, given), *_repeated(wanted)]
     if problems:
         raise Invalid(f"Some sources cannot be computed: {problems[0].msg}", errors=problems)
-    return [_with_rule(source) for source in wanted]
+    return wanted
 
 
 def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:

@@ -18,10 +18,11 @@ from app.services.datasets.datasets import check_disk, columns_of, get_dataset, 
 from app.services.models.models import ROLES, name_again
 from app.services.runs import jobs
 from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
-from app.services.scorings import cuts
+from app.services.scorings import cuts, rules
 from app.services.scorings.requests import ScoringNumbers, find_models, resolve, score_request
 from app.services.scorings.sources import SCORING, chosen_source, scoring_run, source_names
 from app.settings import Settings
+from engine.default_rules import STATED
 from engine.fields import shown
 from engine.requests import SourceRequest
 from engine.rules import SegmentationRule
@@ -77,6 +78,8 @@ def submit_with(session: Session, request: ScoringRequest, models: Mapping[str, 
 def clone(session: Session, run: Run) -> Clone:
     """The body that asks for the same scoring once more."""
     fields = {name: run.request[name] for name in ScoringRequest.model_fields if name in run.request}
+    made = run.request.get("made_rules", ())
+    fields["sources"] = [one["name"] if one["name"] in made else one for one in run.request["sources"]]
     models = {role: name_again(session, run.request[role]) for role in ROLES}
     return Clone("scorings", ScoringRequest.model_validate({**fields, **models}))
 
@@ -117,18 +120,28 @@ def store(session: Session, run: Run, attempt: int, chunk: ScoredChunk) -> None:
 def finish(session: Session, run: Run, result: dict[str, Any]) -> dict[str, Any]:
     """Cuts the whole run with its final statistics and returns what the run keeps as its result.
 
+    Where nobody stated a rule, it is made of these rewards now; the run's request says which it was.
     Says the same when it is repeated, so that a worker that died in the middle may be followed by another.
     """
     annotated = session.scalar(select(Dataset.annotated).where(Dataset.id == run.dataset_id))
+    masks: dict[str, Any] = {}
+    made = run.request.get("made_rules", ())
     for source in source_names(run):
         row = _statistics(session, run.id, source)
-        rule = SegmentationRule.model_validate(row.rule)
-        cuts.rewrite(session, run.id, source, rule, RewardStatistics.from_dict(row.sketch))
+        rule, statistics = SegmentationRule.model_validate(row.rule), RewardStatistics.from_dict(row.sketch)
+        reason = "" if source in made else STATED
+        masks[source] = rules.settled(session, run, source, rule, statistics, reason)
+        if source in made:
+            row.rule = masks[source]["made"]["rule"]
+            rule = SegmentationRule.model_validate(row.rule)
+        cuts.rewrite(session, run.id, source, rule, statistics)
         if annotated and "spans" not in SOURCES[source].needs:
             row.localisation = cuts.localisation(session, run.id, source)
         row.final = True
+    run.request = {**run.request, "sources": [_as_cut(session, run, one) for one in run.request["sources"]]}
     session.flush()
-    return {**result, **_totals(session, run.id)}
+    floor = {"surprisal": cuts.surprisal(session, run.id)} if annotated and run.request["policy"] else {}
+    return {**result, **_totals(session, run.id), "masks": masks, **floor}
 
 
 def recut(session: Session, run_id: int, source: str, rule: SegmentationRule) -> None:
@@ -143,9 +156,22 @@ def recut(session: Session, run_id: int, source: str, rule: SegmentationRule) ->
             f"Run {run_id} is not scored to its end yet; wait until it has succeeded, and cut it then.",
             code="run_not_over",
         )
-    cuts.rewrite(session, run_id, source, rule, RewardStatistics.from_dict(row.sketch))
+    statistics = RewardStatistics.from_dict(row.sketch)
+    cuts.rewrite(session, run_id, source, rule, statistics)
     row.rule = rule.model_dump(mode="json")
+    run = session.get_one(Run, run_id)
+    found = run.result or {}
+    masks = {
+        **found.get("masks", {}),
+        source: rules.settled(session, run, source, rule, statistics, rules.CUT_AGAIN),
+    }
+    run.result = {**found, "masks": masks}
     session.flush()
+
+
+def _as_cut(session: Session, run: Run, asked: dict[str, Any]) -> dict[str, Any]:
+    """The source with the rule that it is cut by."""
+    return {**asked, "rule": _statistics(session, run.id, asked["name"]).rule}
 
 
 def _statistics(session: Session, run_id: int, source: str) -> SourceStatistics:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db.tables import Dataset, Pair, Run
+from app.db.tables import Run
 from app.services.scorings import maps
-from app.services.scorings.cuts import stored_responses
-from engine.kept import KeptSums
+from app.services.scorings.rules import base_of, sampled_pairs, sums_of
+from engine.default_rules import MadeRule
+from engine.kept import MaskFigures
 from engine.rules import SegmentationRule
 from engine.sources import SourceName
-
-SAMPLE_PAIRS = 2000
-"""More would not change what a person reads off: a share of tokens is then known to about a hundredth."""
-SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +27,8 @@ class KeptShares:
     pairs: int
     """Pairs of the sample."""
 
-    @property
-    def drifts(self) -> bool:
-        """Whether more is kept of rejected responses than of chosen ones."""
-        return self.chosen is not None and self.rejected is not None and self.rejected > self.chosen
+    figures: MaskFigures
+    """The same with the distance of pivots, and what speaks against it."""
 
 
 def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRule) -> KeptShares:
@@ -44,18 +37,14 @@ def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRu
     Raises RequestError for a rule that asks for what was not scored.
     """
     known = next(known for known in maps.known_sources(session, run) if known.source.name == source)
-    pair_ids = _sample(session, run)
-    sums = KeptSums.none()
-    for responses in stored_responses(session, run.id, source, rule, pair_ids):
-        cut = responses.cut(rule, known.statistics)
-        sums = sums.plus(cut.mask, responses.starts, responses.are_chosen)
-    return KeptShares(sums.share("chosen"), sums.share("rejected"), sums.nothing, len(pair_ids))
+    pair_ids = sampled_pairs(session, run)
+    sums = sums_of(session, run, source, rule, known.statistics, pair_ids)
+    return KeptShares(
+        sums.share("chosen"), sums.share("rejected"), sums.nothing, len(pair_ids), sums.figures()
+    )
 
 
-def _sample(session: Session, run: Run) -> list[int]:
-    """Ids of up to SAMPLE_PAIRS pairs, the same ones each time."""
-    dataset = session.get_one(Dataset, run.dataset_id)
-    size = min(SAMPLE_PAIRS, dataset.pair_count)
-    positions = np.random.default_rng(SEED).choice(dataset.pair_count, size, replace=False).tolist()
-    query = select(Pair.id).where(Pair.dataset_id == dataset.id, Pair.position.in_(positions))
-    return list(session.scalars(query))
+def made_by(session: Session, run: Run, source: SourceName) -> MadeRule:
+    """The rule that is made from the run's rewards of a source, for trainings that state none."""
+    known = next(known for known in maps.known_sources(session, run) if known.source.name == source)
+    return base_of(session, run, source, known.statistics)

@@ -23,8 +23,10 @@ from app.services.trainings.checks import (
     is_masked,
     usable_rows,
 )
+from app.services.trainings.kept import made_by
 from app.services.trainings.requests import Asked, TrainingBody, find_datasets, find_models, find_suites
 from app.settings import MIB, Settings
+from engine.default_rules import BEFORE_REWARDS, ONCE_SCORED, STATED, MadeRule
 from engine.errors import RequestError
 from engine.model_files import ModelInfo, inspect_model
 from engine.sources import SOURCES
@@ -49,6 +51,8 @@ class Plan:
     warnings: list[str]
     remarks: list[str]
     """Those of the warnings that the job does not know of."""
+    reason: str
+    """Why the mask's rule is what it is; '' where nothing is masked."""
     memory: MemoryEstimate
     memory_needed: int
     """Bytes that a worker must have: of all processes that share its memory."""
@@ -137,7 +141,9 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
         warnings.append(
             f"{rows.unusable} of {sum(rows)} rows lack a response that is needed, and are left out."
         )
-    resolved = resolve(request, rows=rows.usable, parameters=model.parameters or 0)
+    made = made_by(session, run, source) if run is not None and source is not None else None
+    base = None if made is None else made.rule
+    resolved = resolve(request, rows=rows.usable, parameters=model.parameters or 0, base=base)
     check_part(resolved, rows.usable)
     check_entropies(run, resolved)
     memory = _memory(session, asked, resolved)
@@ -149,12 +155,23 @@ def make_plan(session: Session, settings: Settings, body: TrainingBody) -> Plan:
         split=split(resolved, rows.usable),
         warnings=[*remarks, *warnings],
         remarks=remarks,
+        reason=_reason(resolved, made, is_stated=body.supervision.rule is not None),
         memory=memory,
         memory_needed=memory.total * shared,
         largest_worker_bytes=workers.largest_memory(session, resolved.machine.device),
         disk_needed=_disk(resolved, memory),
         disk_free=_free(settings),
     )
+
+
+def _reason(resolved: TrainingRequest, made: MadeRule | None, *, is_stated: bool) -> str:
+    if not is_masked(resolved.supervision):
+        return ""
+    if is_stated:
+        return STATED
+    if made is not None:
+        return made.reason
+    return BEFORE_REWARDS if resolved.method.samples else ONCE_SCORED
 
 
 def memory_parts(memory: MemoryEstimate) -> dict[str, int]:

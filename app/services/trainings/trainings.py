@@ -20,7 +20,7 @@ from app.services.runs import jobs, metrics
 from app.services.runs.folders import begin_empty, folder_of
 from app.services.runs.kinds import RUN_KINDS, Clone, RunKind
 from app.services.trainings import checkpoints
-from app.services.trainings.kept import KeptShares, kept_of
+from app.services.trainings.kept import KeptShares, kept_of, made_by
 from app.services.trainings.plans import Plan, make_plan, memory_parts
 from app.services.trainings.requests import TRAINING, body_of, training_request
 from app.services.trainings.requests import TrainingBody as TrainingBody
@@ -33,10 +33,6 @@ from engine.training.reports import CheckpointSaved, MetricPoints, TrainingBegin
 from engine.training.request import TrainingRequest
 from engine.types import ModelReference
 
-DRIFTS = (
-    "The mask keeps a larger share of rejected responses than of chosen ones: lowering the likelihood of "
-    "everything then raises the margin. Choose another baseline or rule, and watch held-out figures."
-)
 MAPS_A_READ = 500
 ROOM_FOR_A_NUMBER = 10
 """Characters that a model's name leaves free, for the number that makes it the only one of its name."""
@@ -63,6 +59,8 @@ class TrainingForecast:
     """Bytes of checkpoints and model."""
     rule: SegmentationRule | None
     """The rule that makes the mask; None where nothing is masked."""
+    reason: str
+    """Why it is this rule; '' where nothing is masked."""
     warnings: list[str]
     resolved: TrainingRequest
     """The request with nothing left open."""
@@ -120,10 +118,11 @@ def preview_of(session: Session, plan: Plan) -> TrainingForecast:
         largest_worker_bytes=plan.largest_worker_bytes,
         disk_needed=plan.disk_needed,
         rule=rule,
+        reason=plan.reason,
         warnings=[
             *(trouble.detail for trouble in plan.troubles()),
             *plan.warnings,
-            *([DRIFTS] if kept is not None and kept.drifts else []),
+            *(kept.figures.warnings() if kept is not None else []),
         ],
         resolved=plan.resolved,
     )
@@ -155,6 +154,7 @@ def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
         "rows": str(rows),
         "rewards": rewards,
         "statistics": statistics,
+        "made": _made(session, run.request),
         "suites": write_suites(session, run.request["suites"], scratch),
         "allow_code": run.request["allow_code"],
         "folder": str(folder),
@@ -250,6 +250,16 @@ def _rewards(
                     writer.add(replace(view.map, rewards=only), {}, view.text)
             after = found[-1].pair_id, found[-1].map.side
     return str(path), {source: known.sketch}
+
+
+def _made(session: Session, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The rule that was made of the stored rewards, with its reason; None without any."""
+    scored = request["scoring_run"]
+    run = None if scored is None else session.get(Run, scored["id"])
+    if run is None:
+        return None
+    made = made_by(session, run, scored["source"])
+    return {"rule": made.rule.model_dump(mode="json"), "reason": made.reason}
 
 
 # --------------------------------------------------------------------------------------------- names

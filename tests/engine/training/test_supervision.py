@@ -54,7 +54,7 @@ def flat(made: list[TrainingPair], track: str = "mask") -> np.ndarray:
 
 
 def test_under_sample_every_token_counts_without_any_reward(world: World) -> None:
-    made = supervise(world.pairs, world.request(), FrozenModels(), None)
+    made = supervise(world.pairs, world.request(), FrozenModels(), None).pairs
     assert flat(made).all()
     assert all(one.sides[side].counted for one in made for side in SIDES)
     assert kept_tokens(made).kept == {"chosen": 1.0, "rejected": 1.0}
@@ -62,7 +62,7 @@ def test_under_sample_every_token_counts_without_any_reward(world: World) -> Non
 
 def test_labelled_spans_mask_what_contradicts_the_preference(world: World) -> None:
     request = world.request(supervision={"density": "token", "source": "spans"})
-    made = supervise(world.pairs, request, FrozenModels(), None)
+    made = supervise(world.pairs, request, FrozenModels(), None).pairs
     for pair, tokenised in zip(made, world.pairs, strict=True):
         rejected, one = pair.sides["rejected"], tokenised.sides["rejected"]
         assert one.response.spans is not None
@@ -84,9 +84,9 @@ def test_masks_of_stored_rewards_are_those_of_the_frozen_scorer_that_gave_them(
     for density in ("segment", "token", "step"):
         stored = world.request(supervision={"density": density, "source": "implicit"})
         computed = world.request(supervision={"density": density}, scorer={"path": str(world.scorer)})
-        ours = supervise(world.pairs, stored, FrozenModels(), StoredRewards(maps))
+        ours = supervise(world.pairs, stored, FrozenModels(), StoredRewards(maps)).pairs
         frozen = load_frozen(computed, world.model, needs_reference=False)
-        theirs = supervise(world.pairs, computed, frozen, None)
+        theirs = supervise(world.pairs, computed, frozen, None).pairs
         np.testing.assert_array_equal(flat(ours), flat(theirs))
         assert 0 < flat(ours).mean() < 1
 
@@ -97,15 +97,15 @@ def test_soft_weights_take_the_place_of_the_mask(world: World) -> None:
     soft_rule = hard.supervision.rule.model_copy(update={"soft_tau": 0.5})
     soft = hard.model_copy(update={"supervision": hard.supervision.model_copy(update={"rule": soft_rule})})
     frozen = load_frozen(hard, world.model, needs_reference=False)
-    weights = flat(supervise(world.pairs, soft, frozen, None))
+    weights = flat(supervise(world.pairs, soft, frozen, None).pairs)
     assert weights.dtype == np.float32
     assert ((weights > 0) & (weights < 1)).any()
 
 
 def test_segment_ends_stand_at_the_last_token_of_each_segment(world: World) -> None:
     request = world.request(supervision={"density": "token", "source": "spans"})
-    assert flat(supervise(world.pairs, request, FrozenModels(), None), "ends").all()
-    whole = supervise(world.pairs, world.request(), FrozenModels(), None)
+    assert flat(supervise(world.pairs, request, FrozenModels(), None).pairs, "ends").all()
+    whole = supervise(world.pairs, world.request(), FrozenModels(), None).pairs
     assert [int(one.sides[side].ends.sum()) for one in whole for side in SIDES] == [1] * 48
 
 

@@ -60,7 +60,7 @@ def test_a_pair_is_trained_on_the_ids_of_its_conversation(name: str, tmp_path: P
     pair = PreferencePair("r1", ASKED, Response("Blue is a colour."), Response(" \n\nThe cat."))
     request = training(tmp_path / "m", supervision={"density": "sample"})
     read = tokenise_pairs([pair], model.loaded, request, sides=SIDES)
-    (trained,) = supervise(read.pairs, request, FrozenModels(), None)
+    (trained,) = supervise(read.pairs, request, FrozenModels(), None).pairs
     for side, response in pair.sides():
         turns = [
             {"role": "user", "content": "Name a colour."},
@@ -81,7 +81,7 @@ def test_of_two_sides_that_part_within_a_word_only_the_responses_count(tmp_path:
     pair = PreferencePair("r1", "The sk", Response("y is blue."), Response(" is blue."))
     request = training(tmp_path / "m", supervision={"density": "sample"})
     read = tokenise_pairs([pair], model.loaded, request, sides=SIDES)
-    (trained,) = supervise(read.pairs, request, FrozenModels(), None)
+    (trained,) = supervise(read.pairs, request, FrozenModels(), None).pairs
     eos = tokenizer.eos_token_id
     for side, response in pair.sides():
         one = trained.sides[side]
@@ -159,7 +159,7 @@ def _rewards(final: Path) -> list[float]:
     model = load(where, "sequence_classifier", device="cpu", dtype=torch.float32, seed=0)
     request = training(final, method={"name": "reward_model"}, supervision={"density": "sample"})
     read = tokenise_pairs(ROWS[:3], model.loaded, request, sides=SIDES)
-    pairs = supervise(read.pairs, request, FrozenModels(), None)
+    pairs = supervise(read.pairs, request, FrozenModels(), None).pairs
     loop = RewardModelLoop(OfflineData(pairs, [], request, FrozenModels()), RewardModel())
     values, batches = loop._values(model, [PairExample(one) for one in pairs])
     return loop._rewards(values[0], batches[0]).tolist()

@@ -261,7 +261,9 @@ def test_finishing_twice_is_finishing_once(session: Session, settings: Settings)
     counts = count(session, StoredSegment), count(session, PairScore)
     assert scorings.finish(session, run, {"pairs": 1, "notes": ["slow"]}) == first
     assert (count(session, StoredSegment), count(session, PairScore)) == counts
-    assert first == {"pairs": 3, "responses": 6, "tokens": 30, "notes": ["slow"]}
+    kept = {name: first[name] for name in ("pairs", "responses", "tokens", "notes")}
+    assert kept == {"pairs": 3, "responses": 6, "tokens": 30, "notes": ["slow"]}
+    assert "too few to tell" in first["masks"]["implicit"]["reason"]
 
 
 def test_labelled_errors_say_how_well_low_rewards_find_them(session: Session, settings: Settings) -> None:

@@ -116,7 +116,7 @@ def test_scorings_are_cloned_too(session: Session, settings: Settings, scored: R
     assert found.noun == "scorings"
     again = found.body.model_dump()
     assert again["policy"] == scored.request["policy"]["id"]
-    assert [source["name"] for source in again["sources"]] == ["implicit"]
+    assert again["sources"] == ["implicit"]  # Nobody stated its rule, so the clone states none.
 
 
 def test_what_nobody_asks_for_is_not_cloned(session: Session) -> None:
@@ -345,7 +345,7 @@ def test_a_preview_says_what_the_mask_keeps(session: Session, settings: Settings
     assert (preview.kept.nothing, preview.kept.pairs) == (0, 5)
     assert (preview.rows, preview.held_out, preview.steps) == (4, 1, 1)
     assert preview.rule is not None
-    assert any("larger share of rejected" in warning for warning in preview.warnings)
+    assert any("raises the margin" in warning for warning in preview.warnings)
     assert preview.resolved.optimisation.learning_rate is not None
 
 
