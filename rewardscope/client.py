@@ -119,21 +119,38 @@ class RewardScope:
     # ------------------------------------------------------------------------------------------- what goes in
 
     def upload_dataset(
-        self, path: str | Path, *, name: str | None = None, on_error: Literal["fail", "skip"] = "fail"
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        on_error: Literal["fail", "skip"] = "fail",
+        chosen_by: str | None = None,
     ) -> Json:
-        """Brings a file of preference pairs in; returns the data set."""
-        form = {"on_error": on_error} | ({} if name is None else {"name": name})
+        """Brings a file of preference pairs in; returns the data set.
+
+        `chosen_by` says which of single, scored responses are preferred: a column (`reward`), or one with a
+        threshold (`reward>0.5`).
+        """
+        given = {"on_error": on_error, "name": name, "chosen_by": chosen_by}
+        form = {field: value for field, value in given.items() if value is not None}
         return self._post("datasets", data=form, file=Path(path))
 
-    def preview_dataset(self, path: str | Path) -> Json:
+    def preview_dataset(self, path: str | Path, *, chosen_by: str | None = None) -> Json:
         """What `upload_dataset` would read of the same file, with its first rows; nothing is stored."""
-        return self._post("datasets/preview", data={}, file=Path(path))
+        form = {} if chosen_by is None else {"chosen_by": chosen_by}
+        return self._post("datasets/preview", data=form, file=Path(path))
 
     def import_folder(
-        self, folder: str, *, name: str | None = None, on_error: Literal["fail", "skip"] = "fail"
+        self,
+        folder: str,
+        *,
+        name: str | None = None,
+        on_error: Literal["fail", "skip"] = "fail",
+        chosen_by: str | None = None,
     ) -> Json:
         """Brings in what lies in a folder that the server can read; returns the data set."""
-        return self._post("datasets", json={"folder": folder, "name": name, "on_error": on_error})
+        asked = {"folder": folder, "name": name, "on_error": on_error, "chosen_by": chosen_by}
+        return self._post("datasets", json=asked)
 
     def register_model(self, path: str, *, revision: str | None = None, name: str | None = None) -> Json:
         """Makes a model known by name: a folder that the server can read, or a name on a hub."""

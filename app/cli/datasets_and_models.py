@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from app.cli.formats import ChosenByOption
 from app.cli.inspection import show_rows
 from app.cli.output import out, print_json, print_table, refuse
 from app.cli.server import Json, Limit, add_group, server_at_hand
@@ -27,6 +28,7 @@ def import_dataset(
     on_error: Annotated[
         str, typer.Option(help="fail: nothing is stored; skip: bad rows are left out.")
     ] = "fail",
+    chosen_by: ChosenByOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and store nothing.")
     ] = False,
@@ -38,10 +40,12 @@ def import_dataset(
     if not file.is_file():
         refuse(f"`{file}` is no file.")
     if dry_run:
-        show_rows(file, as_json=as_json)
+        show_rows(file, chosen_by=chosen_by, as_json=as_json)
         return
     with server_at_hand() as server:
-        found = server.upload_dataset(file, name=name, on_error=cast(Literal["fail", "skip"], on_error))
+        found = server.upload_dataset(
+            file, name=name, on_error=cast(Literal["fail", "skip"], on_error), chosen_by=chosen_by
+        )
     if as_json:
         print_json(found)
     else:
@@ -49,6 +53,8 @@ def import_dataset(
         out.print(
             f"Data set {found['id']}, {found['name']}: {found['pair_count']:,} pairs{skipped}.", markup=False
         )
+        for sentence in found["origin"].get("left_out", []):
+            out.print(sentence, markup=False)
         same = found["origin"].get("identical_sides", 0)
         if same:
             out.print(

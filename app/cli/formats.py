@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from app.cli.output import out, print_json, print_table
 from app.cli.server import Json
 from engine.formats.compression import COMPRESSIONS
 from engine.formats.registry import FILE_TYPES, ROW_FORMATS
+
+ChosenByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--chosen-by",
+        help="Which of single, scored responses are preferred: COLUMN (the best against the worst to a "
+        "prompt), or COLUMN>X.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:

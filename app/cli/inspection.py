@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from app.cli.formats import ChosenByOption
 from app.cli.output import Exit, out, print_json, refuse, refusing, settle_libraries
 from app.cli.server import Json
 from engine.inspection.rows import RowsSeen, inspect_rows
@@ -30,6 +31,7 @@ def inspect(
         str | None, typer.Option(help="Folder or hub name of a model: shows the rows as its template does.")
     ] = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows that are shown.")] = 3,
+    chosen_by: ChosenByOption = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let this very model run code of its own.")
     ] = False,
@@ -38,7 +40,9 @@ def inspect(
     """Show what would be read of a file of pairs, or of a model: nothing is stored."""
     where = place(path)
     if where.is_file() or (where.is_dir() and not _is_model(where)):
-        show_rows(where, model=model, count=rows, trusted=trust_remote_code, as_json=as_json)
+        show_rows(
+            where, chosen_by=chosen_by, model=model, count=rows, trusted=trust_remote_code, as_json=as_json
+        )
     elif where.is_dir() or (not where.is_absolute() and path.count("/") < 2 and "." not in path[:1]):
         _show_model(ModelReference(path=path, trust_remote_code=trust_remote_code), as_json)
     else:
@@ -50,11 +54,17 @@ def _is_model(folder: Path) -> bool:
 
 
 def show_rows(
-    path: Path, *, model: str | None = None, count: int = 3, trusted: bool = False, as_json: bool = False
+    path: Path,
+    *,
+    chosen_by: str | None = None,
+    model: str | None = None,
+    count: int = 3,
+    trusted: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Prints what would be read of a file or folder of pairs."""
     with refusing():
-        seen = inspect_rows(path, first=count)
+        seen = inspect_rows(path, chosen_by=chosen_by, first=count)
         odd, read = seen.odd, None
         if model is not None:
             settle_libraries()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from app.cli.formats import ChosenByOption
 from app.cli.output import (
     ProgressBar,
     complaints,
@@ -68,6 +69,7 @@ def score(
     template_date: Annotated[
         str | None, typer.Option(help="The day (YYYY-MM-DD) that chat templates take for today.")
     ] = None,
+    chosen_by: ChosenByOption = None,
     on_error: Annotated[OnError, typer.Option(help="What a bad row does.")] = OnError.fail,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let these very models run code of their own.")
@@ -105,10 +107,17 @@ def score(
             )
         except ValidationError as error:
             refuse("These options do not fit together.", complaints(error, "request"))
-        _score(file, out_file, request, on_error, as_json)
+        _score(file, out_file, request, on_error, chosen_by, as_json)
 
 
-def _score(file: Path, out_file: Path, request: ScoreRequest, on_error: OnError, as_json: bool) -> None:
+def _score(
+    file: Path,
+    out_file: Path,
+    request: ScoreRequest,
+    on_error: OnError,
+    chosen_by: str | None,
+    as_json: bool,
+) -> None:
     if not file.exists():
         refuse(f"`{file}` does not exist; name a file or a folder of preference pairs.")
     if not out_file.absolute().parent.is_dir():
@@ -119,7 +128,9 @@ def _score(file: Path, out_file: Path, request: ScoreRequest, on_error: OnError,
     started = time.monotonic()
     with tidy_end(), ProgressBar(quiet=as_json) as bar:
         try:
-            result = score_file(file, out_file, request, bar.report, on_error=on_error.value)
+            result = score_file(
+                file, out_file, request, bar.report, on_error=on_error.value, chosen_by=chosen_by
+            )
         except RowsRefused as error:
             refuse(str(error), [str(row) for row in error.rows[:20]])
     result["seconds"] = round(time.monotonic() - started, 3)

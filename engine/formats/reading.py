@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from engine.errors import DataError, RequestError, RowError
+from engine.formats.chosen_by import ChosenBy
 from engine.formats.compression import DAMAGED, decompressed
 from engine.formats.folders import members
 from engine.formats.listing import ending_of, file_labels
@@ -48,6 +49,8 @@ class _Kind(Generic[Item]):
     """What a stream without a name is called."""
     otherwise: str | None
     """The file type of what no type recognises; None where such a file is refused."""
+    prepare: Callable[[Iterator[NumberedRow]], Iterator[NumberedRow]] = iter
+    """What becomes of the rows before items are made of them."""
 
 
 def read(
@@ -55,12 +58,14 @@ def read(
     format: str = "auto",
     name: str | None = None,
     watch: Callable[[Mapping[str, Any], PreferencePair], None] | None = None,
+    chosen_by: ChosenBy | None = None,
 ) -> Iterator[PreferencePair | RowError]:
     """The pairs of a file, a stream or a folder, in order; a RowError stands where a row is refused.
 
     `format` is the name of a file type. `name` is what the user calls a stream: its ending helps to recognise
-    it. `watch` is called with every row that is read, as the file has it, and its pair. Rows without `id` or
-    `key` are named by their number. Memory is bounded by one batch of rows and some bytes a key. Raises
+    it. `chosen_by` says which of single, scored responses are preferred. `watch` is called with every row
+    that is read, as the file has it, and its pair. Rows without `id` or `key` are named by their number.
+    Memory is bounded by one batch of rows and some bytes a key, unless `chosen_by` compares responses. Raises
     DataError, at the call or while reading, where the whole is not what it claims to be or has no row.
     """
     if format not in ("auto", *FILE_TYPES):
@@ -69,6 +74,8 @@ def read(
         )
     file_type = None if format == "auto" else FILE_TYPES[format]
     kind = _PAIRS if watch is None else replace(_PAIRS, make=partial(_watched, watch))
+    if chosen_by is not None:
+        kind = replace(kind, prepare=chosen_by.applied)
     return _read(source, kind, _called(source, name), file_type)
 
 
@@ -233,7 +240,7 @@ def _items(rows: Iterator[NumberedRow], kind: _Kind[Item], called: str) -> Itera
     """Makes pairs or tasks of rows and refuses a key that was there before."""
     first_lines: dict[int, int] = {}
     number = 0
-    for number, (line, content, file, storable) in enumerate(rows, start=1):
+    for number, (line, content, file, storable) in enumerate(kind.prepare(rows), start=1):
         try:
             if isinstance(content, RowError):
                 raise content

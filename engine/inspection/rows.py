@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import RowError
+from engine.formats.chosen_by import ChosenBy
 from engine.formats.pairs import pair_to_row
 from engine.formats.reading import file_type_of, read
 from engine.formats.rows import format_of_row
@@ -44,6 +45,8 @@ class RowsSeen:
     """Rows with token rewards of their own."""
     with_tools: int = 0
     """Rows whose prompt brings tools for the chat template."""
+    left_out: list[str] = field(default_factory=list)
+    """What the rule of preference left out, in sentences."""
     first: list[PreferencePair] = field(default_factory=list)
 
     @property
@@ -60,7 +63,7 @@ class RowsSeen:
     def odd(self) -> list[str]:
         """What a person would want to know before going on, in sentences."""
         alone = self.rows - self.refused - self.pairs
-        told = []
+        told = [*self.left_out]
         if self.refused:
             told.append(f"{_rows(self.refused)} would be refused.")
         if self.identical:
@@ -97,11 +100,15 @@ class RowsSeen:
         }
 
 
-def inspect_rows(source: Path | BinaryIO, *, name: str | None = None, first: int = 3) -> RowsSeen:
+def inspect_rows(
+    source: Path | BinaryIO, *, name: str | None = None, chosen_by: str | None = None, first: int = 3
+) -> RowsSeen:
     """Reads all of a file, a stream or a folder as an import does, and stores nothing.
 
-    first: how many pairs are kept to be shown. Raises DataError where the whole is not what it claims to be.
+    chosen_by: which of single, scored responses are preferred. first: how many pairs are kept to be shown.
+    Raises DataError where the whole is not what it claims to be, RequestError for a rule that is none.
     """
+    rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
     seen = RowsSeen(file_type_of(source, name))
 
     def watch(row: Mapping[str, Any], pair: PreferencePair) -> None:
@@ -112,7 +119,7 @@ def inspect_rows(source: Path | BinaryIO, *, name: str | None = None, first: int
         if len(seen.first) < first:
             seen.first.append(pair)
 
-    for item in read(source, name=name, watch=watch):
+    for item in read(source, name=name, watch=watch, chosen_by=rule):
         seen.rows += 1
         if isinstance(item, RowError):
             seen.refused += 1
@@ -125,6 +132,7 @@ def inspect_rows(source: Path | BinaryIO, *, name: str | None = None, first: int
         seen.labelled += any(response.spans is not None for response in responses)
         seen.rewarded += any(response.token_rewards is not None for response in responses)
         seen.with_tools += has_tools(item)
+    seen.left_out = [] if rule is None else rule.told()
     return seen
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -21,6 +22,7 @@ from engine.default_rules import SAMPLE_RESPONSES, STATED, made_rule
 from engine.errors import DataError, RowError, RowsRefused
 from engine.evaluation.localisation import LocalisationTally, token_labels
 from engine.formats.atomic import writing
+from engine.formats.chosen_by import ChosenBy
 from engine.formats.maps import MapWriter
 from engine.formats.reading import read
 from engine.jobs.protocol import ReportCallable
@@ -33,6 +35,9 @@ from engine.scoring import Models, check_request, load_models
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
 from engine.types import SIGN, PreferencePair, Progress, Response, RewardMap, Segmentation
+
+Rows = Callable[[], Iterator[PreferencePair | RowError]]
+"""Reads the rows of the file from their beginning."""
 
 
 @dataclass
@@ -113,26 +118,30 @@ def score_file(
     report: ReportCallable,
     *,
     on_error: Literal["fail", "skip"] = "fail",
+    chosen_by: str | None = None,
 ) -> dict[str, Any]:
     """Writes a record a response of `source` to `out` (.jsonl or .parquet), whole or not at all.
+
+    chosen_by: which of single, scored responses are preferred.
 
     Returns {"pairs", "responses", "skipped", "seconds", ..., "sources": {name: figures}, "surprisal"}, the
     last of which is the AUROC of the policy's own log-probabilities, the floor for every source; None without
     a policy or labels.
-    Raises RowsRefused before anything is scored, and whatever scoring raises.
+    Raises RequestError (the rule), RowsRefused before anything is scored, and whatever scoring raises.
     """
     summaries: dict[str, SourceSummary] = {
         wanted.name: SourceSummary(wanted.rule or SOURCES[wanted.name].default_rule, wanted.rule is not None)
         for wanted in request.sources
     }
     writer = MapWriter(out, list(summaries))
-    total, unread = _check(source, report, most=MOST_REFUSED if on_error == "fail" else None)
+    rows = partial(_rows, source, chosen_by)
+    total, unread = _check(rows, report, most=MOST_REFUSED if on_error == "fail" else None)
     if unread and on_error == "fail":
         raise _refusal(source, unread)
     check_request(request)
     report(Progress("loading models", 0, None))
     models = load_models(request)
-    unscored = _check_tokens(source, total, models, request, report)
+    unscored = _check_tokens(rows, total, models, request, report)
     if unscored and on_error == "fail":
         raise _refusal(source, list(unscored.values()))
     for reason in [*unread, *unscored.values()][:MOST_REFUSED]:
@@ -144,7 +153,7 @@ def score_file(
     ):
         spool = Path(scratch) / "maps.zst"
         with zstandard.open(spool, "wb", cctx=zstandard.ZstdCompressor(level=1)) as stream:
-            tally = _score(_pairs(source, unscored), total, models, request, summaries, stream, report)
+            tally = _score(_pairs(rows, unscored), total, models, request, summaries, stream, report)
         for summary in summaries.values():
             summary.settle()
         floor = LocalisationTally()
@@ -167,36 +176,46 @@ def _refusal(path: Path, rows: Sequence[DataError]) -> RowsRefused:
     )
 
 
-def _check(source: Path, report: ReportCallable, *, most: int | None) -> tuple[int, list[RowError]]:
+def _rows(source: Path, chosen_by: str | None) -> Iterator[PreferencePair | RowError]:
+    return read(source, chosen_by=None if chosen_by is None else ChosenBy.parse(chosen_by))
+
+
+def _check(read_rows: Rows, report: ReportCallable, *, most: int | None) -> tuple[int, list[RowError]]:
     """Reads the whole file once, so that a bad row at its end is told before an hour of scoring.
 
     Returns how many rows are good, and the others; stops after `most` of those.
     """
-    rows, refused = 0, []
-    for row in read(source):
+    rows, identical, refused = 0, 0, []
+    for row in read_rows():
         if isinstance(row, RowError):
             refused.append(row)
             if len(refused) == most:
                 break
         else:
             rows += 1
+            identical += row.says_the_same
             if rows % 1000 == 0:
                 report(Progress("reading the rows", rows, None, "pairs"))
-    report(Progress("reading the rows", rows, rows, "pairs"))
+    same = (
+        f"Chosen and rejected say the same in {identical:,} pairs, which prefer nothing."
+        if identical
+        else None
+    )
+    report(Progress("reading the rows", rows, rows, "pairs"), message=same)
     return rows, refused
 
 
 def _check_tokens(
-    source: Path, total: int, models: Models, request: ScoreRequest, report: ReportCallable
+    read_rows: Rows, total: int, models: Models, request: ScoreRequest, report: ReportCallable
 ) -> dict[str, DataError]:
     """Runs the tokenizers over every row, for the same reason: the refusals by key of the row."""
-    found = unscorable(_pairs(source), models, request, report, total=total)
+    found = unscorable(_pairs(read_rows), models, request, report, total=total)
     return {pair.key: error for pair, error in found}
 
 
-def _pairs(source: Path, left_out: Container[str] = ()) -> Iterator[PreferencePair]:
+def _pairs(read_rows: Rows, left_out: Container[str] = ()) -> Iterator[PreferencePair]:
     """The good rows but for those of the keys that are left out."""
-    for row in read(source):
+    for row in read_rows():
         if not isinstance(row, RowError) and row.key not in left_out:
             yield row
 

@@ -21,6 +21,7 @@ from engine.errors import RequestError, RowError, RowsRefused
 from engine.fields import shown
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import write_pairs, write_tasks
+from engine.formats.chosen_by import ChosenBy
 from engine.formats.reading import read, read_tasks
 from engine.jobs import train
 from engine.jobs.protocol import ReportCallable
@@ -45,6 +46,8 @@ class TrainingConfig(TrainingRequest):
 
     rows: list[Path] = Field(min_length=1, title="Rows")
     """Preference pairs in any format that can be read; several files follow one another."""
+    chosen_by: str | None = Field(None, title="Chosen by", json_schema_extra=shown(blank="what the rows say"))
+    """Which of single, scored responses are preferred: a column, or one with a threshold (`reward>0.5`)."""
     rewards: Path | None = Field(None, title="Reward maps", json_schema_extra=shown(blank="none"))
     """Written by `rewardscope score` from the same rows, for the mask."""
     suites: list[Path] = Field(default_factory=list, title="Task suites")
@@ -108,7 +111,7 @@ def train_file(config: TrainingConfig, folder: Path, report: ReportCallable) -> 
         _claim(folder, config)
     with tempfile.TemporaryDirectory(prefix="rewardscope-rows-") as scratch:
         rows = Path(scratch) / "rows.jsonl"
-        write_pairs(rows, _pairs(config.rows))
+        write_pairs(rows, _pairs(config.rows, config.chosen_by))
         request = {
             "request": config.request().model_dump(mode="json"),
             "rows": str(rows),
@@ -182,11 +185,11 @@ def _claim(folder: Path, config: TrainingConfig) -> None:
         file.write(asked.encode())
 
 
-def _pairs(paths: Sequence[Path]) -> Iterator[PreferencePair]:
+def _pairs(paths: Sequence[Path], chosen_by: str | None) -> Iterator[PreferencePair]:
     seen: set[str] = set()
     for path in paths:
         refused: list[RowError] = []
-        for row in read(path):
+        for row in read(path, chosen_by=None if chosen_by is None else ChosenBy.parse(chosen_by)):
             if isinstance(row, RowError):
                 refused.append(row)
                 if len(refused) == MOST_REFUSED:

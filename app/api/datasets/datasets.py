@@ -42,6 +42,9 @@ class _Import(StrictModel):
     """What the data set is called."""
     on_error: OnError = "fail"
     """`fail`: one bad row refuses all of them. `skip`: bad rows are left out and counted."""
+    chosen_by: str | None = Field(None, min_length=1, max_length=200, title="Chosen by")
+    """Which of single, scored responses are preferred: `reward` compares the responses to a prompt,
+    `reward>0.5` takes those above for chosen and the others for rejected. Null where the rows say it."""
 
 
 class FolderImport(_Import):
@@ -221,6 +224,7 @@ def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, on
                     settings=settings,
                     name=upload.form.name,
                     on_error=upload.form.on_error,
+                    chosen_by=upload.form.chosen_by,
                 )
             ),
         )
@@ -229,7 +233,12 @@ def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, on
         body.model_dump_json().encode(),
         lambda: _created(
             datasets.import_folder(
-                session, body.folder, settings=settings, name=body.name, on_error=body.on_error
+                session,
+                body.folder,
+                settings=settings,
+                name=body.name,
+                on_error=body.on_error,
+                chosen_by=body.chosen_by,
             )
         ),
     )
@@ -243,9 +252,9 @@ def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, on
 def preview_dataset(body: BodyDep, settings: SettingsDep) -> PreviewView:
     """What `POST /datasets` would read of the same body, with its first rows; nothing is stored."""
     if isinstance(body, Upload):
-        seen = previews.preview_file(body.file, body.filename)
+        seen = previews.preview_file(body.file, body.filename, chosen_by=body.form.chosen_by)
     else:
-        seen = previews.preview_folder(body.folder, settings=settings)
+        seen = previews.preview_folder(body.folder, settings=settings, chosen_by=body.chosen_by)
     return PreviewView.model_validate(seen.as_row())
 
 

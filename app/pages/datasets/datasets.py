@@ -48,6 +48,7 @@ class UploadPage(PageContext):
     preview_action: str
     name: str
     folder: str
+    chosen_by: str
     skips: bool
     max_upload_mib: int
     file_types: str
@@ -83,6 +84,7 @@ class PreviewPage(PageContext):
     ticket: str
     folder: str
     name: str
+    chosen_by: str
     skips: bool
     seen: RowsSeen
     rows: list[PreviewRow]
@@ -129,19 +131,30 @@ def preview_dataset(
     folder: Annotated[str, Form()] = "",
     name: Annotated[str, Form()] = "",
     on_error: Annotated[str, Form()] = "fail",
+    chosen_by: Annotated[str, Form()] = "",
 ) -> Response:
     """Shows what an import would read, and stores nothing; the file waits for the decision."""
     try:
         ticket = ""
         if file is not None and file.filename:
-            seen = previews.preview_file(file.file, file.filename)
+            seen = previews.preview_file(file.file, file.filename, chosen_by=chosen_by.strip() or None)
             ticket = previews.keep(settings, file.file, file.filename)
         elif folder.strip():
-            seen = previews.preview_folder(folder.strip(), settings=settings)
+            seen = previews.preview_folder(
+                folder.strip(), settings=settings, chosen_by=chosen_by.strip() or None
+            )
         else:
             raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        return _refused(request, settings, error, name=name, folder=folder, skips=on_error == "skip")
+        return _refused(
+            request,
+            settings,
+            error,
+            name=name,
+            folder=folder,
+            chosen_by=chosen_by,
+            skips=on_error == "skip",
+        )
     page = PreviewPage(
         title="Preview",
         section="home",
@@ -151,6 +164,7 @@ def preview_dataset(
         ticket=ticket,
         folder="" if ticket else folder.strip(),
         name=name,
+        chosen_by=chosen_by,
         skips=on_error == "skip",
         seen=seen,
         rows=[_shown(pair) for pair in seen.first],
@@ -168,6 +182,7 @@ def create_dataset(
     folder: Annotated[str, Form()] = "",
     name: Annotated[str, Form()] = "",
     on_error: Annotated[str, Form()] = "fail",
+    chosen_by: Annotated[str, Form()] = "",
 ) -> Response:
     """Brings a data set in whole, or shows the rows that are wrong and stores nothing."""
     skips = on_error == "skip"
@@ -183,6 +198,7 @@ def create_dataset(
                     settings=settings,
                     name=name.strip() or None,
                     on_error=policy,
+                    chosen_by=chosen_by.strip() or None,
                 )
             elif ticket:
                 place, filename = previews.kept(settings, ticket)
@@ -194,15 +210,21 @@ def create_dataset(
                         settings=settings,
                         name=name.strip() or None,
                         on_error=policy,
+                        chosen_by=chosen_by.strip() or None,
                     )
             elif folder.strip():
                 dataset = datasets.import_folder(
-                    session, folder.strip(), settings=settings, name=name.strip() or None, on_error=policy
+                    session,
+                    folder.strip(),
+                    settings=settings,
+                    name=name.strip() or None,
+                    on_error=policy,
+                    chosen_by=chosen_by.strip() or None,
                 )
             else:
                 raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        return _refused(request, settings, error, name=name, folder=folder, skips=skips)
+        return _refused(request, settings, error, name=name, folder=folder, chosen_by=chosen_by, skips=skips)
     previews.forget(settings, ticket)
     return see_other(url_of(request, "dataset", dataset_id=dataset.id))
 
@@ -285,6 +307,7 @@ def _upload_page(request: Request, max_upload_mib: int) -> UploadPage:
         preview_action=url_of(request, "dataset_preview"),
         name="",
         folder="",
+        chosen_by="",
         skips=False,
         max_upload_mib=max_upload_mib,
         file_types=file_labels(),

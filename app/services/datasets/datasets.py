@@ -26,6 +26,7 @@ from app.settings import MIB, Settings
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
+from engine.formats.chosen_by import ChosenBy
 from engine.formats.folders import members
 from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read
@@ -83,16 +84,27 @@ def import_file(
     settings: Settings,
     name: str | None = None,
     on_error: OnError = "fail",
+    chosen_by: str | None = None,
 ) -> Dataset:
     """A new data set from an uploaded file, whose format its name and content tell.
 
-    `name` defaults to the file's. Raises as `import_rows`, DataError (no file of pairs), and StorageFull.
+    `name` defaults to the file's; `chosen_by` says which of single, scored responses are preferred. Raises as
+    `import_rows`, DataError (no file of pairs), RequestError (the rule), and StorageFull.
     """
     check_disk(settings)
     called = file_name(filename)
     origin = {"kind": "upload", "filename": called}
-    rows = read(file, name=called)
-    return import_rows(session, rows, name=name or name_of_file(called), origin=origin, on_error=on_error)
+    rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
+    rows = read(file, name=called, chosen_by=rule)
+    dataset = import_rows(session, rows, name=name or name_of_file(called), origin=origin, on_error=on_error)
+    return _with_rule(dataset, rule)
+
+
+def _with_rule(dataset: Dataset, rule: ChosenBy | None) -> Dataset:
+    """The data set, with the rule by which its responses were preferred, and what that left out."""
+    if rule is not None:
+        dataset.origin = {**dataset.origin, "chosen_by": str(rule), "left_out": rule.told()}
+    return dataset
 
 
 def import_folder(
@@ -102,20 +114,23 @@ def import_folder(
     settings: Settings,
     name: str | None = None,
     on_error: OnError = "fail",
+    chosen_by: str | None = None,
 ) -> Dataset:
     """A new data set from a folder or file that the server sees. Raises as `import_file`."""
     check_disk(settings)
     place = readable_data(path, settings)
     origin = {"kind": "folder", "path": str(place)}
+    rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
     try:
-        rows = read(place)
-        return import_rows(
+        rows = read(place, chosen_by=rule)
+        dataset = import_rows(
             session,
             rows,
             name=name or name_of_file(place.name),
             origin=origin,
             on_error=on_error,
         )
+        return _with_rule(dataset, rule)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -24,16 +24,18 @@ KEPT_SECONDS = 3600
 _TICKET = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
-def preview_file(file: BinaryIO, filename: str, *, first: int = 3) -> RowsSeen:
+def preview_file(file: BinaryIO, filename: str, *, chosen_by: str | None = None, first: int = 3) -> RowsSeen:
     """What an import of the file would read. Raises DataError."""
-    seen = inspect_rows(file, name=file_name(filename), first=first)
+    seen = inspect_rows(file, name=file_name(filename), first=first, chosen_by=chosen_by)
     file.seek(0)
     return seen
 
 
-def preview_folder(path: str | Path, *, settings: Settings, first: int = 3) -> RowsSeen:
+def preview_folder(
+    path: str | Path, *, settings: Settings, chosen_by: str | None = None, first: int = 3
+) -> RowsSeen:
     """What an import of a folder or file on the server would read. Raises DataError, Forbidden, Invalid."""
-    return inspect_rows(readable_data(path, settings), first=first)
+    return inspect_rows(readable_data(path, settings), first=first, chosen_by=chosen_by)
 
 
 def keep(settings: Settings, file: BinaryIO, filename: str) -> str:

@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+from engine.formats.chosen_by import RESPONSES, refusal_of, scored_columns
 from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.formats.rows import read_pair
 from engine.types import PreferencePair
 
-_COLUMNS = ("response", "completion")
-
 
 def _matches(row: Mapping[str, Any]) -> bool:
     sided = row.get("chosen") is not None or row.get("rejected") is not None
-    return not sided and any(row.get(name) is not None for name in _COLUMNS)
+    return not sided and any(row.get(name) is not None for name in RESPONSES)
 
 
 def _read(row: dict[str, Any], key: str) -> PreferencePair:
     """Turns the columns of the response into those of the side that its label says, and reads these."""
+    scores = scored_columns(row)
+    if scores and "label" not in row:
+        raise UnreadField(scores[0], refusal_of(scores[0]))
     side = "chosen" if _label(row.pop("label", True)) else "rejected"
-    row[side] = row.pop(next(name for name in _COLUMNS if row.get(name) is not None))
+    row[side] = row.pop(next(name for name in RESPONSES if row.get(name) is not None))
     for name in ("spans", "token_reward", "token_rewards", "token_offsets"):
         if name in row:
             row[f"{side}_{name}"] = row.pop(name)
@@ -42,8 +44,11 @@ ROW_FORMATS.register(
     RowFormat(
         name="response",
         of="pairs",
-        description="`prompt` and a single `response` or `completion`, chosen unless `label` is false.",
-        columns=_COLUMNS,
+        description=(
+            "`prompt` and a single `response` or `completion`, chosen unless `label` is false; a scored one "
+            "(`reward`, `score`, ...) needs a `label` or the rule `chosen_by`."
+        ),
+        columns=RESPONSES,
         beside=("prompt",),
         matches=_matches,
         read=_read,

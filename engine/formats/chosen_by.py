@@ -1,0 +1,151 @@
+"""Which of single, scored responses are preferred: by a column that scores them, as a person states it.
+
+reward>0.5    a response is chosen where its column is above, else rejected
+reward        of the responses to one prompt the best is chosen and the worst rejected
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import DataError, RequestError, RowError
+from engine.formats.registry import NumberedRow
+
+SCORES = (
+    *("reward", "score", "advantage", "advantages", "rating", "overall_score", "preference_score", "return"),
+    *("helpfulness", "correctness", "coherence", "complexity", "verbosity", "quality", "honesty"),
+)
+"""Columns that score a response, in the rows of public data sets and of trainers' logs."""
+RESPONSES = ("response", "completion")
+_RULE = re.compile(r"\s*([^>]*?[^>\s])\s*(?:>\s*(\S+)\s*)?")
+_SIDED = ("spans", "tokens", "token_reward", "token_rewards", "token_offsets")
+
+
+def scored_columns(row: Mapping[str, Any]) -> list[str]:
+    """The columns of a row of one response that score it."""
+    return [name for name, value in row.items() if name in SCORES and _number(value) is not None]
+
+
+def refusal_of(column: str) -> str:
+    """What is said of a scored response of which nobody stated whether it is preferred."""
+    return (
+        "scores a response, and nothing says whether it is preferred: state a rule with chosen_by (in the "
+        f"command line --chosen-by), `{column}` to compare the responses to a prompt, or `{column}>X` for a "
+        "threshold; or give each row a `label`."
+    )
+
+
+@dataclass(slots=True)
+class ChosenBy:
+    """A rule, and what it met."""
+
+    column: str
+    above: float | None = None
+    """Responses above are chosen; None: responses to one prompt are compared."""
+    singles: int = 0
+    """Prompts with one response, which nothing was compared with, and which are left out."""
+    ties: int = 0
+    """Prompts whose responses all have the same score; left out."""
+    between: int = 0
+    """Responses that are neither the best nor the worst to their prompt; left out."""
+    _groups: dict[str, list[NumberedRow]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> ChosenBy:
+        """The rule as people write it. Raises RequestError."""
+        found = _RULE.fullmatch(text)
+        above = None if found is None or found[2] is None else _number(found[2])
+        if found is None or (found[2] is not None and above is None):
+            raise RequestError(
+                f"`{text}` is no rule: write the name of a column (`reward`), or one with a threshold "
+                "(`reward>0.5`)."
+            )
+        return cls(found[1], above)
+
+    def __str__(self) -> str:
+        return self.column if self.above is None else f"{self.column}>{self.above:g}"
+
+    def told(self) -> list[str]:
+        """What it left out, in sentences."""
+        counts = {
+            f"have one response, which `{self.column}` cannot be compared of": self.singles,
+            f"have responses of the same `{self.column}`": self.ties,
+        }
+        said = [f"{count:,} prompts {words}; they are left out." for words, count in counts.items() if count]
+        if self.between:
+            said.append(f"{self.between:,} responses are neither the best nor the worst; they are left out.")
+        return said
+
+    def applied(self, rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
+        """Rows of single responses as labelled ones or as pairs; others as they are. Comparing keeps all
+        responses in memory until the last one is read."""
+        for row in rows:
+            content = row.content
+            if isinstance(content, RowError) or not any(content.get(name) is not None for name in RESPONSES):
+                yield row
+                continue
+            score = _number(content.get(self.column))
+            if score is None:
+                reason = f"`{self.column}` is no number here, and says which responses are preferred."
+                yield row._replace(content=RowError(row.line, reason, self.column))
+            elif self.above is not None:
+                yield row._replace(content={**content, "label": score > self.above})
+            else:
+                asked = [content.get(name) for name in ("prompt", "system", "tools")]
+                self._groups.setdefault(json.dumps(asked, default=str), []).append(row)
+        groups, self._groups = self._groups, {}
+        made = [pair for group in groups.values() for pair in self._pair(group)]
+        if groups and not made:
+            raise DataError(" ".join(["No two responses to one prompt can be compared.", *self.told()]))
+        yield from made
+
+    def _pair(self, group: list[NumberedRow]) -> Iterator[NumberedRow]:
+        """The best and the worst of the responses to a prompt, the first ones where several are level."""
+
+        def score(row: NumberedRow) -> float:
+            assert isinstance(row.content, Mapping)
+            found = _number(row.content[self.column])
+            assert found is not None
+            return found
+
+        if len(group) == 1:
+            self.singles += 1
+            return
+        best, worst = max(group, key=score), min(group, key=score)
+        if score(best) == score(worst):
+            self.ties += 1
+            return
+        self.between += len(group) - 2
+        yield best._replace(content=_joined({"chosen": best.content, "rejected": worst.content}))
+
+
+def _joined(sides: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of two single responses: what both say alike stands once, the rest by side."""
+    chosen, rejected = sides["chosen"], sides["rejected"]
+    row = {
+        name: value
+        for name, value in chosen.items()
+        if name not in (*RESPONSES, *_SIDED, "label") and (name == "id" or rejected.get(name) == value)
+    }
+    for side, content in sides.items():
+        row[side] = next(content[name] for name in RESPONSES if content.get(name) is not None)
+        for name, value in content.items():
+            if name not in (*RESPONSES, "label", "prompt") and name not in row:
+                row[f"{side}_{name}"] = value
+    return row
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also one in a cell of text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
