@@ -217,6 +217,10 @@ class DatasetPage(PageContext):
     """Line and reason of rows that the import left out."""
     skipped_count: int
     identical_count: int
+    chosen_by: str
+    """The rule by which its responses were preferred; empty where the rows said it."""
+    left_out: list[str]
+    """What the rule left out, in sentences."""
     """Pairs whose sides say the same."""
     is_scored: bool
     score_url: str
@@ -243,6 +247,8 @@ def show_dataset(request: Request, session: SessionDep, dataset_id: int) -> Resp
         skipped=[(f"line {row['line']}", str(row["reason"])) for row in dataset.skipped_rows[:100]],
         skipped_count=dataset.skipped_count,
         identical_count=dataset.origin.get("identical_sides", 0),
+        chosen_by=dataset.origin.get("chosen_by", ""),
+        left_out=dataset.origin.get("left_out", []),
         is_scored=explorer.is_scored,
         score_url=explorer.score_url,
         train_url=url_of(request, "training_new", {"dataset": dataset.id}),

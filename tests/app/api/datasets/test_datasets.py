@@ -247,3 +247,27 @@ def test_a_preview_tells_what_would_be_read_and_stores_nothing(client: TestClien
     assert found["columns_left"] == ["colour"]
     assert found["refusals"][0]["line"] == 4
     assert client.get(PATH).json()["data"] == []
+
+
+def test_scored_responses_are_brought_in_by_a_rule_that_is_kept(client: TestClient) -> None:
+    rows = lines(
+        *({"prompt": "1 + 1?", "response": text, "reward": reward} for text, reward in (("2", 1), ("3", 0))),
+        {"prompt": "2 + 2?", "response": "4", "reward": 1},
+    )
+
+    refused = upload(client, rows)
+    previewed = client.post(
+        f"{PATH}/preview", files={"file": ("x.jsonl", rows)}, data={"chosen_by": "reward"}
+    )
+    paired = upload(client, rows, chosen_by="reward", name="paired")
+    labelled = upload(client, rows, chosen_by="reward>0.5", name="labelled")
+    no_rule = upload(client, rows, chosen_by=">1", name="no rule")
+
+    assert refused.status_code == 422
+    assert "chosen_by" in refused.json()["errors"][0]["msg"]
+    assert (previewed.json()["pairs"], previewed.json()["rows"]) == (1, 1)
+    assert (paired.json()["pair_count"], paired.json()["response_count"]) == (1, 2)
+    assert paired.json()["origin"]["chosen_by"] == "reward"
+    assert "1 prompts have one response" in paired.json()["origin"]["left_out"][0]
+    assert (labelled.json()["pair_count"], labelled.json()["response_count"]) == (3, 3)
+    assert no_rule.status_code == 422
