@@ -17,7 +17,7 @@ from engine.reading import Tracks, plan_of, read_tracks, read_values
 from engine.requests import ScoreRequest
 from engine.sources import SOURCES, Evidence
 from engine.sources.registry import MODELS
-from engine.tokens import TokenisedResponse, align_values, fit, tokenise
+from engine.tokens import TokenisedResponse, align_values, fit, own_tokens, tokenise
 from engine.types import PreferencePair, RewardMap
 
 OUT_OF_MEMORY = (
@@ -34,11 +34,9 @@ class Models:
     reward_model: LoadedModel | None = None
 
     @property
-    def of_tokens(self) -> LoadedModel:
-        """The one whose tokenizer cuts the responses."""
-        first = self.policy or self.reference or self.reward_model
-        assert first is not None, "check_request asks for at least one"
-        return first
+    def of_tokens(self) -> LoadedModel | None:
+        """The one whose tokenizer cuts the responses; None where they come with tokens of their own."""
+        return self.policy or self.reference or self.reward_model
 
     def loaded(self) -> list[LoadedModel]:
         """Each model once."""
@@ -73,7 +71,7 @@ def check_request(request: ScoreRequest) -> None:
                 f"The source `{source.name}` needs a {' and a '.join(absent)}; name "
                 f"{'them' if len(absent) > 1 else 'it'}, or ask for another source."
             )
-    if not given:
+    if not given and all("token_rewards" not in SOURCES[source.name].needs for source in request.sources):
         raise RequestError("Name a policy or a reward model: its tokenizer cuts the responses into tokens.")
     if len({source.name for source in request.sources}) < len(request.sources):
         raise RequestError("A source is asked for twice; name each source once.")
@@ -139,6 +137,8 @@ def refusals(
 
 def fitted(pairs: Sequence[PreferencePair], models: Models, request: ScoreRequest) -> list[TokenisedResponse]:
     """The responses as tokens, with as much of their prompts as the contexts of the models leave."""
+    if models.of_tokens is None:
+        return own_tokens(pairs, request.max_response_tokens)
     tokenised = _tokens_of(models.of_tokens, pairs, request)
     readers = [one for one in (models.policy, models.reference) if one is not None]
     # A policy predicts the last token and need not read it; a reward model is asked after it.

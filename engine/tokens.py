@@ -388,6 +388,34 @@ def _check(one: TokenisedResponse, max_response_tokens: int) -> None:
         )
 
 
+# ------------------------------------------------------------------------------------------- their own tokens
+
+
+def own_tokens(pairs: Sequence[PreferencePair], max_response_tokens: int) -> list[TokenisedResponse]:
+    """The responses in the tokens that they came with, for scoring without any model: chosen before rejected,
+    with -1 for every id, as nobody knows these.
+
+    Raises DataError for a response that came with no places of its tokens, or with too many.
+    """
+    found = []
+    for pair in pairs:
+        for side, response in pair.sides():
+            if response.token_offsets is None:
+                raise DataError(
+                    f"The {side} response of row `{pair.key}` comes without tokens of its own; name a policy "
+                    "or a reward model, whose tokenizer cuts it, or give it `tokens` or `token_offsets` "
+                    "beside its token rewards."
+                )
+            offsets = cover(np.array(response.token_offsets, np.int32).reshape(-1, 2), len(response.text))
+            ids = np.full(len(offsets), -1, np.int32)
+            one = TokenisedResponse(
+                pair.key, side, response, _nothing(), ids, offsets, eos=None, seen=len(ids)
+            )
+            _check(one, max_response_tokens)
+            found.append(one)
+    return found
+
+
 # -------------------------------------------------------------------------------------------------- offsets
 
 

@@ -86,7 +86,10 @@ def score(
         }
         names = source or default_sources([need for need, given in models.items() if given is not None])
         if not names:
-            refuse("Name models to score with: --policy and --reference, or --reward-model.")
+            refuse(
+                "Name models to score with: --policy and --reference, or --reward-model; rows that bring "
+                "token rewards with their tokens need none: --source external."
+            )
         try:
             request = ScoreRequest.model_validate(
                 {

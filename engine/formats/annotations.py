@@ -5,6 +5,7 @@ A pair's columns begin with the side, as in `chosen_spans`; reading and writing 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -35,6 +36,8 @@ def take_response(
     )
     rewards = None if rewards_field is None else row.pop(rewards_field)
     offsets = row.pop(f"{side}_token_offsets", None)
+    if rewards is not None and offsets is None and text:
+        offsets = _offsets_of_tokens(row, f"{side}_tokens", text)
     for alias in (f"{side}_token_rewards", f"{side}_token_reward"):
         if alias in row and row[alias] is None:
             del row[alias]
@@ -57,6 +60,31 @@ def take_response(
         else _token_offsets(offsets, len(text), len(token_rewards), f"{side}_token_offsets"),
         () if turns is None else _turns(turns, text, f"{side}_turns", is_conversation),
     )
+
+
+def _offsets_of_tokens(row: dict[str, Any], field: str, text: str) -> list[list[int]] | None:
+    """Where the tokens stand that the rewards came with, which leave the row; None where it names none.
+
+    Raises UnreadField where they are not the text.
+    """
+    tokens = row.get(field)
+    if not isinstance(tokens, (list, tuple)) or not all(isinstance(token, str) for token in tokens):
+        return None
+    if "".join(tokens) != text:
+        joined = "".join(tokens)
+        at = next(
+            (place for place, (one, other) in enumerate(zip(joined, text, strict=False)) if one != other),
+            None,
+        )
+        at = min(len(joined), len(text)) if at is None else at
+        raise UnreadField(
+            field,
+            f"are not the response: they differ from it at character {at} (`{joined[at : at + 10]}` instead "
+            f"of `{text[at : at + 10]}`); write tokens that joined give the text, or the places of each.",
+        )
+    del row[field]
+    ends = list(itertools.accumulate(map(len, tokens)))
+    return [[end - len(token), end] for token, end in zip(tokens, ends, strict=True)]
 
 
 def annotation_columns(response: Response, side: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -105,7 +106,8 @@ def score_chunks(
 
     What the models are is told to `report` before the first chunk. `start` is the position of the first pair.
     """
-    with fitting_threads(max(models.loaded(), key=lambda loaded: loaded.info.parameters)):
+    largest = max(models.loaded(), key=lambda loaded: loaded.info.parameters, default=None)
+    with nullcontext() if largest is None else fitting_threads(largest):
         for message in _about(models, request):
             if report is not None:
                 report(message=message)
@@ -238,7 +240,9 @@ def _about(models: Models, request: ScoreRequest) -> Iterator[str]:
             )
     if models.policy is not None and models.policy is models.reference:
         yield "The policy is its own reference: it is read once, and every implicit reward is zero."
-    if models.of_tokens.device.type == "cpu":
+    if models.of_tokens is None:
+        yield "The responses are cut into the tokens that they came with; no model is read."
+    elif models.of_tokens.device.type == "cpu":
         threads = torch.get_num_threads()
         yield (
             f"{threads} thread{'s' if threads != 1 else ''}, float32 products at precision "

@@ -86,9 +86,10 @@ def resolve(
     `columns` are what the data bring of what sources need. Raises Invalid (a source without what it needs).
     """
     given = {role for role, model in models.items() if model is not None}
-    if not given:
+    if not given and "token_rewards" not in columns:
         raise Invalid(
-            "Name a policy or a reward model: its tokenizer cuts the responses into tokens.",
+            "Name a policy or a reward model: its tokenizer cuts the responses into tokens. Only data that "
+            "bring token rewards with tokens of their own need none.",
             errors=[Problem(("body", "policy"), "name a policy or a reward model")],
         )
     sources = _sources(request, given | set(columns))

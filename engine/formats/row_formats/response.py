@@ -24,7 +24,7 @@ def _read(row: dict[str, Any], key: str) -> PreferencePair:
         raise UnreadField(scores[0], refusal_of(scores[0]))
     side = "chosen" if _label(row.pop("label", True)) else "rejected"
     row[side] = row.pop(next(name for name in RESPONSES if row.get(name) is not None))
-    for name in ("spans", "token_reward", "token_rewards", "token_offsets"):
+    for name in ("spans", "tokens", "token_reward", "token_rewards", "token_offsets"):
         if name in row:
             row[f"{side}_{name}"] = row.pop(name)
     return read_pair(row, key)
