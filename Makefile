@@ -17,7 +17,7 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev test lint format bench browser clean
+.PHONY: help demo serve install install-dev test chaos lint format bench browser clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?/\1\t/' | expand -t 14
@@ -51,6 +51,9 @@ browser: install-dev
 
 test: install-dev browser  ## every test, on a real PostgreSQL and in a real browser
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(CI),--durations=25)
+
+chaos: install-dev  ## kills, interruptions and lost data bases in full, for minutes
+	@$(BIN)/python -m pytest -m chaos -x
 
 lint: install-dev  ## ruff, mypy, the rooms' import contracts, and the compose file where docker is
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,11 @@ import pytest
 from sqlalchemy import select, text
 
 from app.attempt import Attempt, Stop, on_device
+from app.db import migrate
+from app.db.embedded import EmbeddedPostgres
 from app.db.session import Database
 from app.db.tables import Job, JobLog, Run, WorkerRow
+from app.errors import NotReady
 from app.job_process import JobProcess
 from app.services.runs import jobs, runs, workers
 from app.settings import Settings
@@ -35,12 +39,12 @@ def counting(settings: Settings, database: Database) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def start_worker(database: Database) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts real worker processes, which are gone after the test."""
+def start_worker(database: Database) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts real worker processes, on `database` or another one, which are gone after the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(ROOT / "tests/app/worker_handlers.py"), database.url]
+    def start(url: str = database.url) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(ROOT / "tests/app/worker_handlers.py"), url]
         started.append(subprocess.Popen(command, cwd=ROOT))
         return started[-1]
 
@@ -254,6 +258,37 @@ def test_two_workers_share_the_jobs_and_never_one_of_them(
         assert run.job.attempt == 1
         assert run.result is not None
         assert run.result["numbers"] == [0, 1, 2, 3]
+
+
+def test_a_job_goes_on_when_its_embedded_data_base_was_killed(
+    start_worker: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="rewardscope-worker-") as folder:
+        server = EmbeddedPostgres(Path(folder), {"fsync": "off"})
+        database = Database.connect(server.start())
+        try:
+            migrate.upgrade(database.url)
+            run_id = _submit(database, do="count", total=40, pause=0.1)
+            worker = start_worker(database.url)
+            _wait_until(lambda: _run(database, run_id).job.done > 4)
+            os.kill(int((server.folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            _wait_until(lambda: _succeeded(database, run_id))
+            run = _run(database, run_id)
+            assert run.job.attempt == 1
+            assert run.result is not None
+            assert run.result["numbers"] == list(range(40))
+            worker.terminate()
+            worker.wait(GENEROUS_SECONDS)
+        finally:
+            database.dispose()
+            server.stop()
+
+
+def _succeeded(database: Database, run_id: int) -> bool:
+    try:
+        return bool(_run(database, run_id).job.status == "succeeded")
+    except NotReady:  # The data base comes back.
+        return False
 
 
 def _submit(database: Database, *, queue: str = "default", **request: Any) -> int:

@@ -76,6 +76,8 @@ class Live:
                         self._spread(await listener.heard(SECONDS_A_WAIT))
             except NotReady as error:
                 log.warning("listener_lost", reason=error.detail)
+            except Exception:
+                log.exception("listener_failed")
             await asyncio.sleep(SECONDS_BETWEEN_TRIES)
 
     def _spread(self, runs: set[int]) -> None:
