@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,6 +65,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app.state.owns_database = database is None
     app.state.authentication = Authentication(load_token(settings))
     app.state.metrics = Metrics()
+    app.state.stopping = None  # An event of the loop that serves, once one does.
     app.state.live = Live(app.state.database.url)
     _surround(app)
     _open_doors(app)
@@ -87,6 +89,7 @@ def _configured(settings: Settings) -> Database:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.stopping = asyncio.Event()
     yield
     if app.state.owns_database:
         app.state.database.dispose()

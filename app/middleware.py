@@ -3,6 +3,7 @@ answer even where something broke."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -89,7 +90,8 @@ class Surroundings:
 
 
 class BodyLimit:
-    """Refuses a body as soon as it is known to be too large: by its declared length, else as it arrives."""
+    """Refuses a body as soon as it is known to be too large, by its declared length, else as it arrives; and
+    one that still arrives when the server is asked to stop."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
@@ -104,11 +106,13 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:
             raise PayloadTooLarge(_too_large(limit, is_upload))
-        arrived = 0
+        stopping: asyncio.Event | None = getattr(scope["app"].state, "stopping", None)
+        arrived, is_whole = 0, False
 
         async def receive_limited() -> Message:
-            nonlocal arrived
-            message = await receive()
+            nonlocal arrived, is_whole
+            message = await (receive() if is_whole or stopping is None else _received(receive, stopping))
+            is_whole = not message.get("more_body", False)
             arrived += len(message.get("body", b""))
             if arrived > limit:
                 # FastAPI passes on only this exception from where it reads a body.
@@ -116,6 +120,20 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+async def _received(receive: Receive, stopping: asyncio.Event) -> Message:
+    """The next part of a body. Raises HTTPException where the server stops before it comes."""
+    message, stop = asyncio.ensure_future(receive()), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([message, stop], return_when=asyncio.FIRST_COMPLETED)
+        if message.done():
+            return message.result()
+        sentence = "The server is being stopped, and nothing of this request was kept; send it again later."
+        raise HTTPException(503, sentence, headers={"Retry-After": "10", "Connection": "close"})
+    finally:
+        message.cancel()
+        stop.cancel()
 
 
 def _too_large(limit: int, is_upload: bool) -> str:

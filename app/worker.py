@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import threading
 import time
@@ -25,6 +24,7 @@ from app.attempt import Attempt, Stop, patiently
 from app.db import queue as job_queue
 from app.db.queue import QueueRow
 from app.db.session import Database
+from app.ending import Ending
 from app.errors import NotReady
 from app.job_process import JobProcess
 from app.memory import memory_of
@@ -68,9 +68,12 @@ class Worker:
         self._queue_id: int | None = None
         self._memory_bytes = memory_of(settings.device)
 
-    def run(self) -> None:
+    def run(self, ending: Ending | None = None) -> None:
         """Serve the queues until SIGTERM or SIGINT; then hand back what is running."""
-        asyncio.run(self._serve())
+        if ending is None:
+            ending = Ending()
+            ending.listen()
+        asyncio.run(self._serve(ending))
 
     def run_once(self) -> bool:
         """Do the next job, in this thread; returns whether there was one. For tests and debugging."""
@@ -137,11 +140,14 @@ class Worker:
 
     # -------------------------------------------------------------------------------------- all the time
 
-    async def _serve(self) -> None:
+    async def _serve(self, ending: Ending) -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+
+        def ask() -> None:
+            loop.call_soon_threadsafe(stopping.set)
+
+        ending.ask = ask
         log.info("worker_started", name=self.name, queues=list(self._settings.worker_queues))
         tasks = [asyncio.create_task(self._beat(), name="beat")]
         tasks.append(asyncio.create_task(self._deliver(), name="deliver"))

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -33,10 +32,11 @@ from app.cli.output import (
     refusing,
     require_engine,
 )
+from app.ending import Ending
 from app.errors import AppError
 from app.settings import Settings
 
-STOP_SECONDS = 10
+STOP_SECONDS = 4
 """How long a worker may take to hand back its jobs before it is killed."""
 
 Host = Annotated[str | None, typer.Option(help="Address to bind; any but a loopback one needs a token.")]
@@ -106,15 +106,19 @@ def worker(
     from app.worker import Worker
 
     configure_logging(settings)
+    ending = Ending()
+    ending.listen()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    with refusing(), database_url_of(settings) as url:
+    with refusing(), database_url_of(settings, ending=ending) as url:
         _require_migrated(url)
         database = Database.connect(url)
         try:
-            Worker(settings, database).run()
+            Worker(settings, database).run(ending)
         finally:
             database.dispose()
+    if ending.was_asked:
+        ending.leave()
 
 
 def read_settings(**options: Any) -> Settings:
@@ -130,8 +134,9 @@ def read_settings(**options: Any) -> Settings:
 
 
 @contextmanager
-def database_url_of(settings: Settings, *, make: bool = True) -> Iterator[str]:
-    """The external data base, or the embedded one for as long as it is needed.
+def database_url_of(settings: Settings, *, make: bool = True, ending: Ending | None = None) -> Iterator[str]:
+    """The external data base, or the embedded one for as long as it is needed; it stops also where `ending`
+    comes out of order.
 
     Refuses without `make` where the data folder holds none: a question does not make a data base.
     """
@@ -147,6 +152,8 @@ def database_url_of(settings: Settings, *, make: bool = True) -> Iterator[str]:
             ["Name the data folder of your server with --data-dir, or its PostgreSQL with --database-url."],
             Exit.NOT_FOUND,
         )
+    if ending is not None:
+        ending.at_last.append(embedded.ask_to_stop)
     url = embedded.start()
     try:
         yield url
@@ -173,8 +180,7 @@ def _serve(
     beside: Callable[[Settings, str, str], None] | None = None,
 ) -> None:
     """Runs the web server until a signal; `beside(settings, database url, address)` runs in a thread."""
-    import uvicorn
-
+    from app.cli.web_server import WebServer
     from app.db.migrate import upgrade
     from app.db.session import Database
     from app.logging import configure_logging
@@ -183,19 +189,19 @@ def _serve(
 
     configure_logging(settings)
     check_bind(settings)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _leave)
+    ending = Ending()
+    ending.listen()
     with ExitStack() as stack:
         listening = stack.enter_context(_bound_socket(settings))
         port = listening.getsockname()[1]
-        url = stack.enter_context(database_url_of(settings))
+        url = stack.enter_context(database_url_of(settings, ending=ending))
         if migrate:
             upgrade(url)
         else:
             _require_migrated(url)
         token = load_token(settings)
         if with_worker:
-            stack.enter_context(_worker_process(settings, url))
+            stack.enter_context(_worker_process(settings, url, ending))
         app = create_app(settings, Database.connect(url))
         out.print(
             banner(
@@ -210,18 +216,12 @@ def _serve(
         if beside is not None:
             here = address(settings, port)
             threading.Thread(target=beside, args=(settings, url, here), daemon=True).start()
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3
-            )
-        )
+        server = WebServer(app)
         settle()
+        ending.ask = server.ask_to_stop
         server.run(sockets=[listening])
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Ends the process by an exception, so that the worker and the data base are stopped on the way out."""
-    raise SystemExit(128 + number if number != signal.SIGINT else 0)
+    if ending.was_asked:
+        ending.leave()
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def _bound_socket(settings: Settings) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _worker_process(settings: Settings, url: str) -> Iterator[None]:
+def _worker_process(settings: Settings, url: str, ending: Ending) -> Iterator[None]:
     """A worker beside the server, started again when it dies, and stopped with the server.
 
     It gets a process group of its own, so that a Ctrl-C reaches it by us alone and once.
@@ -267,6 +267,7 @@ def _worker_process(settings: Settings, url: str) -> Iterator[None]:
 
     start()
     threading.Thread(target=watch, daemon=True).start()
+    ending.at_last += [stopping.set, lambda: running[0].kill()]
     try:
         yield
     finally:

@@ -327,9 +327,10 @@ def _postmaster_of(folder: Path) -> psutil.Process | None:
 
 def _pid_in(file: Path) -> int | None:
     try:
-        return int(file.read_text().split()[0])
+        pid = int(file.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return None
+    return pid if pid > 0 else None  # PostgreSQL alone with itself, as in initdb, writes a negative number.
 
 
 def _is_free(pid: int | None) -> bool:
