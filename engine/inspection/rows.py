@@ -12,7 +12,7 @@ from engine.errors import RowError
 from engine.formats.chosen_by import ChosenBy
 from engine.formats.pairs import pair_to_row
 from engine.formats.reading import file_type_of, read
-from engine.formats.rows import format_of_row
+from engine.formats.rows import format_of_row, row_to_pair
 from engine.types import PreferencePair
 
 MOST_REFUSED = 20
@@ -78,6 +78,25 @@ class RowsSeen:
             )
         return told
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> RowsSeen:
+        """What `as_row` made, again."""
+        return cls(
+            row["file_type"],
+            Counter(row["row_formats"]),
+            dict.fromkeys(row["columns_read"], True) | dict.fromkeys(row["columns_left"], False),
+            row["rows"],
+            row["refused"],
+            [RowError(one["line"], one["reason"], one["field"]) for one in row["refusals"]],
+            row["pairs"],
+            row["identical_sides"],
+            row["labelled"],
+            row["with_token_rewards"],
+            row["with_tools"],
+            row["left_out"],
+            [row_to_pair(one, canonical=True) for one in row["first_rows"]],
+        )
+
     def as_row(self) -> dict[str, Any]:
         """As JSON."""
         return {
@@ -95,6 +114,7 @@ class RowsSeen:
             "labelled": self.labelled,
             "with_token_rewards": self.rewarded,
             "with_tools": self.with_tools,
+            "left_out": self.left_out,
             "odd": self.odd,
             "first_rows": [pair_to_row(pair) for pair in self.first],
         }

@@ -23,13 +23,13 @@ from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_curso
 from app.services.roots import check_files, readable, unreadable
 from app.services.runs.folders import remove_with
 from app.settings import MIB, Settings
+from engine.apart import read_apart
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
 from engine.formats.chosen_by import ChosenBy
 from engine.formats.folders import members
 from engine.formats.pairs import pair_to_row
-from engine.formats.reading import read
 from engine.sources.registry import Need
 from engine.types import SIDES, PreferencePair
 
@@ -95,7 +95,7 @@ def import_file(
     called = file_name(filename)
     origin = {"kind": "upload", "filename": called}
     rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
-    rows = read(file, name=called, chosen_by=rule)
+    rows = read_apart(file, called, rule)
     dataset = import_rows(session, rows, name=name or name_of_file(called), origin=origin, on_error=on_error)
     return _with_rule(dataset, rule)
 
@@ -122,7 +122,7 @@ def import_folder(
     origin = {"kind": "folder", "path": str(place)}
     rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
     try:
-        rows = read(place, chosen_by=rule)
+        rows = read_apart(place, chosen_by=rule)
         dataset = import_rows(
             session,
             rows,

@@ -18,7 +18,8 @@ from app.errors import NotFound
 from app.services.datasets.datasets import check_disk, readable_data
 from app.services.names import file_name
 from app.settings import Settings
-from engine.inspection.rows import RowsSeen, inspect_rows
+from engine.apart import inspect_apart
+from engine.inspection.rows import RowsSeen
 
 KEPT_SECONDS = 3600
 _TICKET = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -26,7 +27,7 @@ _TICKET = re.compile(r"[A-Za-z0-9_-]{22}")
 
 def preview_file(file: BinaryIO, filename: str, *, chosen_by: str | None = None, first: int = 3) -> RowsSeen:
     """What an import of the file would read. Raises DataError."""
-    seen = inspect_rows(file, name=file_name(filename), first=first, chosen_by=chosen_by)
+    seen = inspect_apart(file, name=file_name(filename), first=first, chosen_by=chosen_by)
     file.seek(0)
     return seen
 
@@ -35,7 +36,7 @@ def preview_folder(
     path: str | Path, *, settings: Settings, chosen_by: str | None = None, first: int = 3
 ) -> RowsSeen:
     """What an import of a folder or file on the server would read. Raises DataError, Forbidden, Invalid."""
-    return inspect_rows(readable_data(path, settings), first=first, chosen_by=chosen_by)
+    return inspect_apart(readable_data(path, settings), first=first, chosen_by=chosen_by)
 
 
 def keep(settings: Settings, file: BinaryIO, filename: str) -> str:

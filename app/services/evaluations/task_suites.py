@@ -23,10 +23,10 @@ from app.services.names import clean_name, file_name, name_of_file
 from app.services.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor, page_limit
 from app.services.roots import readable, unreadable
 from app.settings import Settings
+from engine.apart import read_tasks_apart
 from engine.errors import RowError
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import json_line
-from engine.formats.reading import read_tasks
 from engine.tasks import Code, Task
 
 _IN_MEMORY_BYTES = 2**22
@@ -67,7 +67,7 @@ def import_file(
     check_disk(settings)
     called = file_name(filename)
     origin = {"kind": "upload", "filename": called}
-    return import_tasks(session, read_tasks(file), name=name or name_of_file(called), origin=origin)
+    return import_tasks(session, read_tasks_apart(file), name=name or name_of_file(called), origin=origin)
 
 
 def import_path(
@@ -80,7 +80,9 @@ def import_path(
     try:
         if not place.is_file():
             raise unreadable(place, "is no file that the server sees", "file")
-        return import_tasks(session, read_tasks(place), name=name or name_of_file(place.name), origin=origin)
+        return import_tasks(
+            session, read_tasks_apart(place), name=name or name_of_file(place.name), origin=origin
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
