@@ -174,15 +174,15 @@ def _why(status: int, complaints: BinaryIO) -> str:
         return "The file unpacks to more than can be read; send it as JSONL, or in parts."
     if status < 0:
         return (
-            f"The file made its reader crash ({signal.Signals(-status).name}): it is damaged, or made to "
-            "do so; write it again."
+            f"The file made its reader crash ({signal.Signals(-status).name}): it is damaged, or made to do "
+            "so; write it again."
         )
     complaints.seek(0)
     last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
     return f"The file cannot be read ({''.join(last)[:200] or 'its reader gave up'}); write it again."
 
 
-# ---------------------------------------------------------------------------------------------------- the child
+# --------------------------------------------------------------------------------------------------- the child
 
 
 def main() -> None:
