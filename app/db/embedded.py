@@ -51,7 +51,7 @@ RECOVERY_SECONDS = 120
 """How long a server may replay its log after a crash before we give up on it."""
 STOP_SECONDS = 30
 """How long a server may take to stop before it is made to."""
-WATCH_SECONDS = 0.5
+WATCH_SECONDS = 0.25
 """Between two looks whether the server lives."""
 LONGEST_PAUSE_SECONDS = 30.0
 """A server that does not start again is tried again after pauses that double up to this."""
@@ -202,7 +202,9 @@ class EmbeddedPostgres:
         left = [process for process in psutil.process_iter(["name"]) if self._belongs_here(process)]
         for process in left:
             _kill(process)
-        psutil.wait_procs(left, timeout=5)
+        give_up = time.monotonic() + 5
+        while any(map(_runs, left)) and time.monotonic() < give_up:
+            time.sleep(0.02)
         # A number that is nobody's now, PostgreSQL recognises itself; one that another program has, it
         # takes for a server's.
         if not _is_free(_pid_in(self.folder / "postmaster.pid")):
@@ -335,6 +337,14 @@ def _pid_in(file: Path) -> int | None:
 
 def _is_free(pid: int | None) -> bool:
     return pid is not None and not psutil.pid_exists(pid)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it has not ended; a process whose status nobody asks for stays in the list after that."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _kill(process: psutil.Process) -> None:
