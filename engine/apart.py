@@ -182,7 +182,7 @@ def _why(status: int, complaints: BinaryIO) -> str:
     return f"The file cannot be read ({''.join(last)[:200] or 'its reader gave up'}); write it again."
 
 
-# --------------------------------------------------------------------------------------------------- the child
+# -------------------------------------------------------------------------------------------------- the child
 
 
 def main() -> None:
