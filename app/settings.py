@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     """The same for models that are named by their folder."""
     trusted_models: tuple[str, ...] = ()
     """Names or folders of models that may bring their own code (`trust_remote_code`); a JSON list."""
+    webhook_hosts: tuple[str, ...] = ("*",)
+    """Where webhooks may lead; a JSON list of host names (`*.example.org` too), addresses and networks, which
+    may be private ones. `*` is any host with a public address."""
     allow_code: bool = False
     """Whether task suites may run what models write as code, in bounded processes that are kept apart."""
     worker_name: str | None = None

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib.metadata import version
 
 import procrastinate
@@ -40,6 +40,8 @@ WARM_SECONDS = 15 * 60
 """A warm process that has had nothing to do for so long gives its memory back."""
 BEAT_SECONDS = 3.0
 """Between two signs of life, and two searches for jobs without a worker and recipes that nobody advanced."""
+LONGEST_PAUSE_SECONDS = 60.0
+"""What fails again and again is tried again after pauses that double up to this."""
 LOST_SECONDS = 10.0
 """A worker that is silent for so long has lost its jobs."""
 FETCH_POLL_SECONDS = 1.0
@@ -149,8 +151,18 @@ class Worker:
 
         ending.ask = ask
         log.info("worker_started", name=self.name, queues=list(self._settings.worker_queues))
-        tasks = [asyncio.create_task(self._beat(), name="beat")]
-        tasks.append(asyncio.create_task(self._deliver(), name="deliver"))
+        # Each by itself, so that what fails in one keeps no other from going on.
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            "live": self._in_thread(self._say_alive),
+            "recover": self._in_thread(self._recover_jobs),
+            "advance": self._in_thread(self._advance_recipes),
+            "cool": self._in_thread(self._let_go),
+            # Others' servers may be slow.
+            "deliver": self._deliver_all,
+        }
+        tasks: list[asyncio.Task[None]] = [
+            asyncio.create_task(for_ever(name, step), name=name) for name, step in steps.items()
+        ]
         tasks += [
             asyncio.create_task(self._serve_queue(queue), name=f"queue {queue}")
             for queue in self._settings.worker_queues
@@ -165,29 +177,19 @@ class Worker:
         for task in done - {stop}:
             task.result()  # None of these ends by itself: what it raises is a bug, and is shown as one.
 
-    async def _beat(self) -> None:
-        """Say that we live, look after jobs of workers that do not, and let go of idle models."""
-        while True:
-            try:
-                await asyncio.to_thread(self._beat_once)
-            except NotReady as error:
-                log.warning("database_away", reason=error.detail)
-            await asyncio.sleep(BEAT_SECONDS)
+    @staticmethod
+    def _in_thread(step: Callable[[], None]) -> Callable[[], Awaitable[object]]:
+        return lambda: asyncio.to_thread(step)
 
-    async def _deliver(self) -> None:
-        """Report runs that ended to webhooks. Beside the beat, because the others' servers may be slow."""
-        while True:
-            try:
-                while await self.deliver_once():
-                    pass
-            except NotReady as error:
-                log.warning("database_away", reason=error.detail)
-            await asyncio.sleep(BEAT_SECONDS)
+    async def _deliver_all(self) -> None:
+        """Report runs that ended to webhooks, until none is due."""
+        while await self.deliver_once():
+            pass
 
     async def deliver_once(self) -> bool:
         """Make the deliveries that are due, one a webhook; returns whether there was any."""
         due = await asyncio.to_thread(self._take_due)
-        for called in await webhook_calls.call_all(due):
+        for called in await webhook_calls.call_all(due, self._settings.webhook_hosts):
             await asyncio.to_thread(self._note, called)
         return bool(due)
 
@@ -203,7 +205,7 @@ class Worker:
         if called.failure is not None:
             log.warning("webhook_failed", delivery_id=outgoing.delivery_id, reason=called.failure)
 
-    def _beat_once(self) -> None:
+    def _say_alive(self) -> None:
         with self._database.session() as session:
             workers.beat(
                 session,
@@ -216,12 +218,19 @@ class Worker:
                 memory_bytes=self._memory_bytes,
             )
             workers.forget(session)
+
+    def _recover_jobs(self) -> None:
         with self._database.session() as session:
             for job_id in jobs.recover(session, LOST_SECONDS):
                 log.warning("job_recovered", job_id=job_id)
+
+    def _advance_recipes(self) -> None:
         with self._database.session() as session:
             for recipe_id in recipes.advance_stuck(session, self._settings):
                 log.warning("recipe_advanced", recipe_id=recipe_id)
+
+    def _let_go(self) -> None:
+        """End a warm process that has been idle for long: its models take memory."""
         if time.monotonic() - self._warm_used_at > WARM_SECONDS and self._warm_lock.acquire(blocking=False):
             try:
                 self._warm.terminate()
@@ -260,6 +269,22 @@ class Worker:
             self._work(QueueRow(context.job.id, job_id, context.job.queue), lambda: _why(context))
 
         return app
+
+
+async def for_ever(name: str, step: Callable[[], Awaitable[object]], pause: float = BEAT_SECONDS) -> None:
+    """Do `step` again and again, `pause` seconds apart; whatever it raises is logged and lived through, with
+    growing pauses."""
+    failures = 0
+    while True:
+        try:
+            await step()
+            failures = 0
+        except NotReady as error:
+            log.warning("database_away", reason=error.detail)
+        except Exception:
+            failures += 1
+            log.exception("step_failed", step=name, failures=failures)
+        await asyncio.sleep(min(pause * 2 ** min(failures, 10), LONGEST_PAUSE_SECONDS))
 
 
 def _why(context: procrastinate.JobContext) -> Stop | None:

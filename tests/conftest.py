@@ -113,7 +113,13 @@ def session(database: Database) -> Iterator[Session]:
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> Settings:
     """Settings of a server on this test's data base and a data folder of its own."""
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, token=TOKEN, device="cpu")
+    return Settings(
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        token=TOKEN,
+        device="cpu",
+        webhook_hosts=("*", "127.0.0.1"),  # Webhooks of tests are received on this machine.
+    )
 
 
 @pytest.fixture

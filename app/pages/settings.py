@@ -113,7 +113,7 @@ def add_webhook(
     """Adds an address; what cannot be one is said beside the form."""
     values = {"url": url.strip(), "secret": secret.strip() or None, "statuses": statuses}
     try:
-        webhooks.register(session, validated(WebhookRequest, values, "body"))
+        webhooks.register(session, validated(WebhookRequest, values, "body"), settings.webhook_hosts)
     except AppError as error:
         form = _form(request, url, statuses, error.detail)
         page = _page(request, session, settings, form=form)
@@ -134,7 +134,7 @@ def test_webhook(request: Request, database: DatabaseDep, settings: SettingsDep,
     with database.session() as session:
         webhook = webhooks.get_webhook(session, webhook_id)
         session.expunge(webhook)
-    called = webhook_calls.call_once(webhook)
+    called = webhook_calls.call_once(webhook, settings.webhook_hosts)
     with database.session() as session:
         page = _page(request, session, settings, tested=Tested(webhook.url, called.failure))
     return render(request, "settings/show.html", page)

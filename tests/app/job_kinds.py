@@ -55,6 +55,10 @@ def raise_bug(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]
     raise KeyError("surprise")
 
 
+def raise_unstorable(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
+    raise ModelError("The tensor \x00 is called \udc80.")
+
+
 def exit_early(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     print("about to leave", flush=True)
     os._exit(3)

@@ -89,6 +89,7 @@ def test_a_job_that_prints_without_end_fills_no_data_base(counting: Worker, data
     [
         ("refuse", "failed", "model_unusable", "put model.safetensors there"),
         ("raise_bug", "crashed", "crashed", "KeyError"),
+        ("raise_unstorable", "failed", "model_unusable", "The tensor � is called ?."),
         ("exit_early", "crashed", "crashed", "exit code 3"),
         ("segfault", "crashed", "crashed", "segmentation fault"),
         ("kill_itself", "crashed", "crashed", "out of memory"),

@@ -7,7 +7,7 @@ from datetime import datetime
 from app.api.parts.common import Id, View, door
 from app.api.parts.lists import Listing
 from app.db.tables import Webhook
-from app.dependencies import DatabaseDep, SessionDep
+from app.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.problems import responses
 from app.services.runs import webhook_calls, webhooks
 from app.services.runs.webhooks import WebhookRequest
@@ -69,9 +69,9 @@ def list_webhooks(session: SessionDep) -> Listing[WebhookView]:
 
 
 @router.post("", status_code=201, responses=responses(409))
-def add_webhook(body: WebhookRequest, session: SessionDep) -> WebhookView:
+def add_webhook(body: WebhookRequest, session: SessionDep, settings: SettingsDep) -> WebhookView:
     """Adds an address to which every run is reported, by POST, that ends from now on in one of `statuses`."""
-    return WebhookView.of(webhooks.register(session, body))
+    return WebhookView.of(webhooks.register(session, body, settings.webhook_hosts))
 
 
 @router.delete("/{webhook_id}", status_code=204)
@@ -89,10 +89,10 @@ def list_deliveries(webhook_id: Id, session: SessionDep) -> Listing[DeliveryView
 
 
 @router.post("/{webhook_id}/test")
-def test_webhook(webhook_id: Id, database: DatabaseDep) -> TestAnswer:
+def test_webhook(webhook_id: Id, database: DatabaseDep, settings: SettingsDep) -> TestAnswer:
     """Sends a message of type `test` now and says what came of it."""
     with database.session() as session:
         webhook = webhooks.get_webhook(session, webhook_id)
         session.expunge(webhook)
-    called = webhook_calls.call_once(webhook)
+    called = webhook_calls.call_once(webhook, settings.webhook_hosts)
     return TestAnswer(delivered=called.failure is None, error=called.failure)

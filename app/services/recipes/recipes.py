@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, defer, joinedload
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -253,7 +253,7 @@ def _advance(session: Session, settings: Settings, recipe: Recipe) -> int:
         try:
             with session.begin_nested():
                 _submit_step(session, settings, recipe, step, made)
-        except (NotReady, DBAPIError):
+        except (NotReady, OperationalError, InterfaceError):  # The data base's fault, not the data's.
             raise
         except (AppError, EngineError) as error:
             _refused(session, recipe, step["name"], error.code, sentence_of(error))

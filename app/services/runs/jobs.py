@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db import queue as job_queue
+from app.db.base import storable
 from app.db.notifications import notify
 from app.db.tables import Job, JobLog, JobStatus, Run
 from app.errors import Conflict, NotFound
@@ -288,14 +289,15 @@ def _recover(session: Session, job: Job) -> None:
     if job.cancel_requested:
         _end(session, job, JobStatus.cancelled)
         return
+    job.losses += 1  # Also where its worker was gone before it began: nothing is begun without end.
     if job.status == JobStatus.running:
-        job.losses += 1
         _log(session, job, "warning", [f"Worker {job.worker_name} is gone."])
     if job.losses < MAX_LOSSES:
         _queue_again(session, job)
         return
     detail = (
-        f"{job.losses} workers in a row died while they ran this job, the last one {job.worker_name}. "
+        f"{job.losses} workers in a row died while they ran this job"
+        f"{f', the last one {job.worker_name}' if job.worker_name else ''}. "
         "See the logs of that machine (memory, disk), then retry the run."
     )
     _end(session, job, JobStatus.crashed, {"code": "workers_died", "detail": detail})
@@ -319,7 +321,7 @@ def _queue_again(session: Session, job: Job) -> None:
 
 def _end(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | None = None) -> None:
     job.status = status
-    job.error = error
+    job.error = _storable(error)
     job.finished_at = _now(session)
     session.flush()
     webhooks.run_ended(session, job.run_id, status)
@@ -358,5 +360,12 @@ def _now(session: Session) -> datetime:
 
 
 def _printable(line: str) -> str:
-    """`line` without NUL, which PostgreSQL cannot store, and not without end."""
-    return line.replace("\x00", "�")[:MAX_LOG_CHARACTERS]
+    """`line` as it can be stored, and not without end."""
+    return storable(line[:MAX_LOG_CHARACTERS])
+
+
+def _storable(error: dict[str, Any] | None) -> dict[str, Any] | None:
+    """`error` with texts that can be stored, whatever a job's exception said."""
+    if error is None:
+        return None
+    return {key: storable(value) if isinstance(value, str) else value for key, value in error.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
@@ -19,14 +20,17 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import Field, field_validator
 from sqlalchemy import delete, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload
 
+from app.db.base import storable
 from app.db.queue import only_one
 from app.db.tables import Run, Webhook, WebhookDelivery
 from app.errors import Conflict, NotFound
+from app.services.runs import webhook_places
 from app.services.runs.kinds import RUN_KINDS
 from engine.fields import StrictModel
 
@@ -43,6 +47,8 @@ KEPT = timedelta(days=14)
 """How long settled deliveries are kept."""
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 MAX_WEBHOOKS = 50
+MAX_FAILURE_CHARACTERS = 500
+"""A longer reason why an attempt failed is cut."""
 
 
 class WebhookRequest(StrictModel):
@@ -110,7 +116,8 @@ def checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError:
+        _ = httpx.URL(url).host  # Reads international names, as sending will.
+    except (ValueError, httpx.InvalidURL):
         raise ValueError("This is no address; write it as https://example.org/hook.") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("A webhook's address begins with http:// or https:// and names a host.")
@@ -129,8 +136,11 @@ def key_of(secret: str) -> bytes:
         raise ValueError("After `whsec_` a secret is base64; correct it, or choose another text.") from None
 
 
-def register(session: Session, request: WebhookRequest) -> Webhook:
-    """A new webhook. Raises Conflict where the address has one, or there are too many."""
+def register(session: Session, request: WebhookRequest, hosts: Sequence[str]) -> Webhook:
+    """A new webhook. Raises Conflict where the address has one, or there are too many, and ForbiddenPlace
+    where `hosts`, those of the settings, do not let it through."""
+    with contextlib.suppress(webhook_places.UnknownHost):  # It may come to be known; each delivery looks.
+        webhook_places.addresses_of(request.url, hosts)
     if session.scalar(select(Webhook.id).where(Webhook.url == request.url)) is not None:
         raise Conflict("There is a webhook for this address; remove it before you add it anew.")
     if session.scalar(select(func.count(Webhook.id))) >= MAX_WEBHOOKS:  # type: ignore[operator] # a count
@@ -217,6 +227,10 @@ def take_due(session: Session, public_url: str | None) -> list[Outgoing]:
         run = session.scalar(select(Run).where(Run.id == delivery.run_id).options(joinedload(Run.job)))
         if run is None:
             continue
+        if delivery.attempts >= MAX_ATTEMPTS:
+            delivery.due_at = None
+            delivery.error = f"The workers ended in the middle of {delivery.attempts} attempts."
+            continue
         delivery.attempts += 1
         delivery.due_at = func.now() + LEASE
         body = json.dumps(message(run, delivery.status, public_url), ensure_ascii=False).encode()
@@ -230,7 +244,7 @@ def settle(session: Session, delivery_id: int, failure: str | None, *, is_final:
     delivery = session.get(WebhookDelivery, delivery_id, with_for_update=True)
     if delivery is None:
         return  # Its webhook or its run was removed meanwhile.
-    delivery.error = failure
+    delivery.error = None if failure is None else storable(failure)[:MAX_FAILURE_CHARACTERS]
     if failure is None:
         delivery.delivered_at = func.now()
         delivery.due_at = None

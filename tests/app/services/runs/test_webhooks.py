@@ -6,7 +6,10 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import ipaddress
+import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,11 +23,15 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.db.session import Database
-from app.db.tables import JobStatus, Run, WebhookDelivery
-from app.services.runs import jobs, webhook_calls, webhooks
+from app.db.tables import JobStatus, Run, Webhook, WebhookDelivery
+from app.errors import AppError
+from app.services.runs import jobs, webhook_calls, webhook_places, webhooks
 from app.services.runs.webhooks import WebhookRequest
 from app.settings import Settings
-from app.worker import Worker
+from app.worker import Worker, for_ever
+
+HERE = ("*", "127.0.0.1")
+"""Where webhooks may lead in these tests: the receiver is on this machine."""
 
 
 @dataclass
@@ -70,7 +77,8 @@ def receiver() -> Iterator[Receiver]:
 
 def register(database: Database, url: str, **fields: object) -> int:
     with database.session() as session:
-        return webhooks.register(session, WebhookRequest.model_validate({"url": url, **fields})).id
+        request = WebhookRequest.model_validate({"url": url, **fields})
+        return webhooks.register(session, request, HERE).id
 
 
 def end(database: Database, status: JobStatus = JobStatus.succeeded, kind: str = "scoring") -> int:
@@ -222,7 +230,7 @@ def test_an_address_that_is_silent_or_away_fails_in_a_sentence(receiver: Receive
     silent = webhooks.Outgoing(1, receiver.url, b"{}", None, 1)
     away = webhooks.Outgoing(2, "http://127.0.0.1:9/hook", b"{}", None, 1)
 
-    called = awaited(lambda: webhook_calls.call_all([silent, away], seconds=0.3))
+    called = awaited(lambda: webhook_calls.call_all([silent, away], HERE, seconds=0.3))
 
     assert called[0].failure == "It did not answer within 0.3 seconds."
     assert called[1].failure is not None
@@ -284,11 +292,160 @@ def test_a_webhook_that_is_removed_takes_what_was_due_along(database: Database, 
         "http://[::1",
         "http://exa mple.org",
         "javascript:alert(1)",
+        "http://xn--a.invalid/",
     ],
 )
 def test_only_addresses_of_the_web_can_be_webhooks(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
         WebhookRequest(url=url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "localhost",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[ff02::1]",
+    ],
+)
+def test_no_webhook_leads_into_this_machine_or_its_network_unless_the_settings_allow_it(
+    database: Database, host: str
+) -> None:
+    url = f"http://{host}:9/hook"
+    outgoing = webhooks.Outgoing(1, url, b"{}", None, 1)
+
+    with database.session() as session, pytest.raises(AppError, match="REWARDSCOPE_WEBHOOK_HOSTS"):
+        webhooks.register(session, WebhookRequest(url=url), ["*"])
+    (called,) = awaited(lambda: webhook_calls.call_all([outgoing], ["*"], seconds=1))
+
+    assert called.failure is not None
+    assert "webhooks lead to public addresses" in called.failure
+    assert webhook_places.addresses_of(url, ["*", host.strip("[]")])
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_hosts_of_the_internet_are_public(address: str) -> None:
+    assert webhook_places.is_public(ipaddress.ip_address(address))
+
+
+def test_the_settings_name_hosts_by_name_end_of_name_address_and_network() -> None:
+    def leads(url: str, *hosts: str) -> bool:
+        try:
+            return bool(webhook_places.addresses_of(url, hosts))
+        except webhook_places.ForbiddenPlace:
+            return False
+
+    assert leads("http://10.1.2.3/x", "10.0.0.0/8")
+    assert not leads("http://11.1.2.3/x", "10.0.0.0/8")
+    assert not leads("http://8.8.8.8/x", "hooks.example.org")
+    assert leads("http://8.8.8.8/x", "*", "hooks.example.org")
+    assert leads("http://localhost/x", "localhost")
+    assert leads("http://LOCALHOST./x", "localhost")
+    for url in ("http://a.hooks.invalid/x", "http://evil-hooks.invalid/x", "http://hooks.invalid/x"):
+        named = url.startswith("http://a.")
+        with pytest.raises(webhook_places.UnknownHost if named else webhook_places.ForbiddenPlace):
+            webhook_places.addresses_of(url, ["*.hooks.invalid"])
+
+
+def test_a_name_is_looked_up_once_and_its_checked_address_is_what_is_connected_to(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(receiver.url.split(":")[2].split("/")[0])
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    asked: list[object] = []
+
+    def look_up(host: object, *rest: object, **more: object) -> list[Any]:
+        if host in ("127.0.0.1", b"127.0.0.1"):  # What is an address already needs no name server.
+            return here
+        asked.append(host)
+        return here
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    outgoing = webhooks.Outgoing(1, f"http://hooks.example:{port}/hook", b"{}", None, 1)
+    (called,) = awaited(lambda: webhook_calls.call_all([outgoing], ["hooks.example"]))
+
+    assert called.failure is None
+    assert asked == ["hooks.example"]
+    assert receiver.received[0][0]["host"] == f"hooks.example:{port}"
+
+
+def test_an_address_that_cannot_be_called_at_all_fails_in_a_sentence_and_ends_no_worker(
+    database: Database, settings: Settings, receiver: Receiver
+) -> None:
+    register(database, receiver.url)
+    with database.session() as session:  # As it was stored before registration refused such names.
+        session.add(Webhook(url="http://xn--a.invalid/", secret=None, statuses=["succeeded"]))
+    end(database)
+    worker = Worker(settings, database)
+
+    async def serve() -> None:
+        beats = asyncio.create_task(for_ever("deliver", worker.deliver_once, pause=0.02))
+        while not all(one.error or one.delivered_at for one in deliveries(database)):
+            await asyncio.sleep(0.02)
+        end(database)
+        while len(receiver.received) < 2:
+            await asyncio.sleep(0.02)
+        beats.cancel()
+
+    awaited(lambda: asyncio.wait_for(serve(), 30))
+
+    bad = next(one for one in deliveries(database) if one.error)
+    assert bad.error == "No host of the name xn--a.invalid is known."
+    assert bad.attempts == 1
+
+
+def test_what_a_beat_raises_is_lived_through_with_growing_pauses() -> None:
+    began: list[float] = []
+
+    async def step() -> None:
+        began.append(time.monotonic())
+        raise UnicodeError("some data that nobody thought of")
+
+    async def beat() -> None:
+        await asyncio.wait_for(for_ever("deliver", step, pause=0.1), 2.5)
+
+    with pytest.raises(TimeoutError):
+        awaited(beat)
+
+    pauses = [after - before for before, after in itertools.pairwise(began)]
+    assert len(pauses) >= 3
+    assert pauses[2] > 1.5 * pauses[0]
+
+
+def test_a_delivery_in_whose_middle_every_worker_ends_is_given_up(database: Database) -> None:
+    register(database, "http://127.0.0.1:9/nobody")
+    end(database)
+
+    taken = 0
+    for _ in range(webhooks.MAX_ATTEMPTS + 3):
+        make_due(database)
+        with database.session() as session:
+            taken += len(webhooks.take_due(session, None))
+
+    (delivery,) = deliveries(database)
+    assert taken == webhooks.MAX_ATTEMPTS
+    assert delivery.due_at is None
+    assert delivery.error == f"The workers ended in the middle of {webhooks.MAX_ATTEMPTS} attempts."
 
 
 def test_settled_deliveries_are_forgotten_in_the_end(session: Session, database: Database) -> None:
