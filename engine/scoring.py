@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from engine.language_models import LoadedModel, load_policy, load_reward_model, 
 from engine.ragged import Row
 from engine.reading import Tracks, plan_of, read_tracks, read_values
 from engine.requests import ScoreRequest
-from engine.sources import SOURCES, Evidence
-from engine.sources.registry import MODELS
+from engine.sources import SOURCES, Evidence, Source
+from engine.sources.registry import COLUMNS, MODELS, Need
 from engine.tokens import TokenisedResponse, align_values, fit, own_tokens, tokenise
 from engine.types import PreferencePair, RewardMap
 
@@ -55,31 +55,49 @@ def score(pairs: Sequence[PreferencePair], models: Models, request: ScoreRequest
         same = models.reference is models.policy
         reference = policy if same else tracks(models.reference, responses, request, with_distribution=False)
         values = values_of(models, pairs, responses, request)
+    if models.of_tokens is None:
+        read = [brought(one, request, models) for one in responses]
+        policy = [_track(one.get("policy_logprobs")) for one in read]
+        reference = [_track(one.get("reference_logprobs")) for one in read]
     return [reward_map(*one, request) for one in zip(responses, policy, reference, values, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------- before any forward
 
 
-def check_request(request: ScoreRequest) -> None:
-    """Raises RequestError where a source needs a model that the request does not name."""
+def check_request(request: ScoreRequest, columns: Collection[Need] | None = None) -> None:
+    """Raises RequestError where a source needs a model that the request does not name.
+
+    `columns` are what the data bring. None: nobody knows, and they stand in for no model.
+    """
     given = {name for name in MODELS if getattr(request, name) is not None}
     for source in request.sources:
-        absent = [model for model in SOURCES[source.name].models if model not in given]
+        wanted = SOURCES[source.name]
+        lacks = set(wanted.models) - given if columns is None else wanted.lacks({*given, *columns})
+        absent = [model for model in MODELS if model in lacks]
         if absent:
             raise RequestError(
                 f"The source `{source.name}` needs a {' and a '.join(absent)}; name "
                 f"{'them' if len(absent) > 1 else 'it'}, or ask for another source."
             )
-    if not given and all("token_rewards" not in SOURCES[source.name].needs for source in request.sources):
+        if lacks:
+            lacking = " and ".join(COLUMNS[need] for need in COLUMNS if need in lacks)
+            raise RequestError(
+                f"The source `{source.name}` needs {lacking}, which no row brings; ask for another source."
+            )
+    if not given and not any(_cuts_itself(SOURCES[source.name]) for source in request.sources):
         raise RequestError("Name a policy or a reward model: its tokenizer cuts the responses into tokens.")
     if len({source.name for source in request.sources}) < len(request.sources):
         raise RequestError("A source is asked for twice; name each source once.")
 
 
+def _cuts_itself(source: Source) -> bool:
+    """Whether what it reads of the data comes with tokens of its own."""
+    return source.instead is not None or "token_rewards" in source.needs
+
+
 def load_models(request: ScoreRequest) -> Models:
-    """The models of the request, checked against it and one another. Raises RequestError and ModelError."""
-    check_request(request)
+    """The models of a request that was checked, checked against one another. Raises ModelError."""
     where = {"device": request.device, "dtype": request.dtype}
     models = Models(
         policy=None if request.policy is None else load_policy(request.policy, **where),  # type: ignore[arg-type]
@@ -119,9 +137,9 @@ def refusals(
     """The pairs that `score` would refuse, with the reasons; runs the tokenizers and no model."""
     try:
         for one in fitted(pairs, models, request):
-            evidence = evidence_of(one)
+            evidence = evidence_of(one, **brought(one, request, models))
             for source in request.sources:
-                if not SOURCES[source.name].models:
+                if not SOURCES[source.name].models or models.of_tokens is None:
                     SOURCES[source.name].token_rewards(evidence)
         if models.reward_model is not None and models.reward_model is not models.of_tokens:
             _tokens_of(models.reward_model, pairs, request)
@@ -293,6 +311,33 @@ def reward_map(
         entropies=None if policy is None else policy.entropies,
         ranks=None if policy is None else policy.ranks,
     )
+
+
+def brought(one: TokenisedResponse, request: ScoreRequest, models: Models) -> dict[str, Any]:
+    """What the row itself says in place of the models of a request that names none, as fields of `Evidence`.
+
+    Raises DataError where a source lives on it and the row does not bring it.
+    """
+    if models.of_tokens is not None:
+        return {}
+    response = one.response
+    if response.logprobs is None or response.ref_logprobs is None:
+        for source in request.sources:
+            if SOURCES[source.name].instead == "logprobs":
+                raise DataError(
+                    f"{one.name} comes without `logprobs` and `ref_logprobs`, of which `{source.name}` is "
+                    "made where no model is named; name a policy and a reference, or leave the source out."
+                )
+        return {}
+    return {
+        "policy_logprobs": np.array(response.logprobs, np.float32),
+        "reference_logprobs": np.array(response.ref_logprobs, np.float32),
+        "beta": request.beta,
+    }
+
+
+def _track(logprobs: Float32[np.ndarray, " response"] | None) -> Tracks | None:
+    return None if logprobs is None else Tracks(logprobs, None, None)
 
 
 def evidence_of(one: TokenisedResponse, **seen: Any) -> Evidence:

@@ -79,6 +79,10 @@ class Response:
     token_rewards: tuple[float, ...] | None = None
     """NaN where a reward is missing."""
     token_offsets: tuple[tuple[int, int], ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    """Nats, one for each of `token_offsets`, by the policy that wrote the data; NaN where missing."""
+    ref_logprobs: tuple[float, ...] | None = None
+    """The same of its reference; there are both or none."""
     turns: tuple[Message, ...] = ()
     """The answer as messages, where it is more than one text: `text` is then how people read these, and
     templates are given the messages."""

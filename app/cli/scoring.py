@@ -88,7 +88,8 @@ def score(
         if not names:
             refuse(
                 "Name models to score with: --policy and --reference, or --reward-model; rows that bring "
-                "token rewards with their tokens need none: --source external."
+                "token rewards with their tokens need none: --source external, or implicit of logprobs and "
+                "ref_logprobs."
             )
         try:
             request = ScoreRequest.model_validate(

@@ -17,6 +17,11 @@ from engine.turns import text_of
 from engine.types import Message, Response, Span
 
 MAX_LABEL_CHARACTERS = 512
+ANNOTATIONS = (
+    *("spans", "tokens", "response_tokens", "token_reward", "token_rewards", "token_offsets"),
+    *("logprobs", "ref_logprobs"),
+)
+"""What a row says of the words of a response; a pair's columns begin with the side."""
 
 PRAISE = frozenset(
     {"fix", "fixed", "right", "correct", "corrected", "correction", "good", "true", "positive"}
@@ -36,37 +41,58 @@ def take_response(
     )
     rewards = None if rewards_field is None else row.pop(rewards_field)
     offsets = row.pop(f"{side}_token_offsets", None)
-    if rewards is not None and offsets is None and text:
-        offsets = _offsets_of_tokens(row, f"{side}_tokens", text)
+    logprobs = _take_logprobs(row, side)
+    if (rewards is not None or logprobs) and offsets is None and text:
+        offsets = _offsets_of_tokens(row, side, text)
     for alias in (f"{side}_token_rewards", f"{side}_token_reward"):
         if alias in row and row[alias] is None:
             del row[alias]
     if text is None:
-        for field, value in ((f"{side}_spans", spans), (rewards_field, rewards), (f"{side}_turns", turns)):
+        for field, value in (
+            (f"{side}_spans", spans),
+            (rewards_field, rewards),
+            (f"{side}_logprobs", logprobs),
+            (f"{side}_turns", turns),
+        ):
             if value:
                 raise UnreadField(field, f"is given, but `{side}` is null; add the response or remove this.")
         return None
     if not text:
         raise UnreadField(side, "is empty; write the response, or null where there is none.")
-    if offsets is not None and rewards_field is None:
+    if offsets is not None and rewards_field is None and not logprobs:
         raise UnreadField(f"{side}_token_offsets", f"needs `{side}_token_rewards` beside it.")
+    if offsets is None:
+        row |= logprobs
+        logprobs = {}
+    tracks = {name: _token_rewards(values, name) for name, values in logprobs.items()}
     token_rewards = None if rewards_field is None else _token_rewards(rewards, rewards_field)
+    given = {} if rewards_field is None or token_rewards is None else {rewards_field: token_rewards}
+    counts = {name: len(values) for name, values in {**given, **tracks}.items()}
     return Response(
         text,
-        None if spans is None else _spans(spans, len(text), f"{side}_spans"),
-        token_rewards,
-        None
-        if offsets is None or token_rewards is None
-        else _token_offsets(offsets, len(text), len(token_rewards), f"{side}_token_offsets"),
-        () if turns is None else _turns(turns, text, f"{side}_turns", is_conversation),
+        spans=None if spans is None else _spans(spans, len(text), f"{side}_spans"),
+        token_rewards=token_rewards,
+        token_offsets=None if offsets is None else _token_offsets(offsets, len(text), counts, side),
+        logprobs=tracks.get(f"{side}_logprobs"),
+        ref_logprobs=tracks.get(f"{side}_ref_logprobs"),
+        turns=() if turns is None else _turns(turns, text, f"{side}_turns", is_conversation),
     )
 
 
-def _offsets_of_tokens(row: dict[str, Any], field: str, text: str) -> list[list[int]] | None:
+def _take_logprobs(row: dict[str, Any], side: str) -> dict[str, Any]:
+    """The log-probabilities by policy and reference, which leave the row, by their columns; of one alone
+    nothing can be made, and it stays."""
+    names = [f"{side}_{name}" for name in ("logprobs", "ref_logprobs")]
+    return {name: row.pop(name) for name in names} if all(_is_list(row.get(name)) for name in names) else {}
+
+
+def _offsets_of_tokens(row: dict[str, Any], side: str, text: str) -> list[list[int]] | None:
     """Where the tokens stand that the rewards came with, which leave the row; None where it names none.
 
     Raises UnreadField where they are not the text.
     """
+    names = (f"{side}_tokens", f"{side}_response_tokens")
+    field = next((name for name in names if row.get(name) is not None), names[0])
     tokens = row.get(field)
     if not isinstance(tokens, (list, tuple)) or not all(isinstance(token, str) for token in tokens):
         return None
@@ -96,6 +122,9 @@ def annotation_columns(response: Response, side: str) -> dict[str, Any]:
         columns[f"{side}_token_rewards"] = [None if r != r else r for r in response.token_rewards]
     if response.token_offsets is not None:
         columns[f"{side}_token_offsets"] = [list(offset) for offset in response.token_offsets]
+    for name in ("logprobs", "ref_logprobs"):
+        if (values := getattr(response, name)) is not None:
+            columns[f"{side}_{name}"] = [None if value != value else value for value in values]
     if response.turns:
         columns[f"{side}_turns"] = [turn.as_row() for turn in response.turns]
     return columns
@@ -194,12 +223,19 @@ def _token_reward(item: Any, field: str) -> float:
     return number
 
 
-def _token_offsets(value: Any, length: int, tokens: int, field: str) -> tuple[tuple[int, int], ...]:
-    if not _is_list(value) or len(value) != tokens:
-        given = len(value) if _is_list(value) else 0
-        raise UnreadField(
-            field, f"has {given} entries for {tokens} token rewards; write one [start, end] for each."
-        )
+def _token_offsets(
+    value: Any, length: int, counts: Mapping[str, int], side: str
+) -> tuple[tuple[int, int], ...]:
+    """Offsets, of which there must be one for each value of every column that `counts` counts."""
+    field = f"{side}_token_offsets"
+    for name, tokens in counts.items():
+        if not _is_list(value) or len(value) != tokens:
+            given = len(value) if _is_list(value) else 0
+            raise UnreadField(
+                field,
+                f"has {given} entries for {tokens} values of `{name}`; write one [start, end], or one token, "
+                "for each.",
+            )
     offsets: list[tuple[int, int]] = []
     for index, item in enumerate(value):
         here = f"{field}[{index}]"

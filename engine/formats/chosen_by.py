@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import DataError, RequestError, RowError
+from engine.formats.annotations import ANNOTATIONS
 from engine.formats.registry import NumberedRow
 
 SCORES = (
@@ -23,7 +24,6 @@ SCORES = (
 """Columns that score a response, in the rows of public data sets and of trainers' logs."""
 RESPONSES = ("response", "completion")
 _RULE = re.compile(r"\s*([^>]*?[^>\s])\s*(?:>\s*(\S+)\s*)?")
-_SIDED = ("spans", "tokens", "token_reward", "token_rewards", "token_offsets")
 
 
 def scored_columns(row: Mapping[str, Any]) -> list[str]:
@@ -72,14 +72,16 @@ class ChosenBy:
 
     def told(self) -> list[str]:
         """What it left out, in sentences."""
-        counts = {
-            f"have one response, which `{self.column}` cannot be compared of": self.singles,
-            f"have responses of the same `{self.column}`": self.ties,
-        }
-        said = [f"{count:,} prompts {words}; they are left out." for words, count in counts.items() if count]
-        if self.between:
-            said.append(f"{self.between:,} responses are neither the best nor the worst; they are left out.")
-        return said
+        counts = (
+            (self.singles, "prompt", "with a single response, which nothing can be compared with"),
+            (self.ties, "prompt", f"with responses of the same `{self.column}`"),
+            (self.between, "response", "between the best and the worst to a prompt"),
+        )
+        return [
+            f"Left out: {count:,} {noun}{'' if count == 1 else 's'} {words}."
+            for count, noun, words in counts
+            if count
+        ]
 
     def applied(self, rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
         """Rows of single responses as labelled ones or as pairs; others as they are. Comparing keeps all
@@ -130,7 +132,7 @@ def _joined(sides: Mapping[str, Any]) -> dict[str, Any]:
     row = {
         name: value
         for name, value in chosen.items()
-        if name not in (*RESPONSES, *_SIDED, "label") and (name == "id" or rejected.get(name) == value)
+        if name not in (*RESPONSES, *ANNOTATIONS, "label") and (name == "id" or rejected.get(name) == value)
     }
     for side, content in sides.items():
         row[side] = next(content[name] for name in RESPONSES if content.get(name) is not None)

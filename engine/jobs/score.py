@@ -25,6 +25,7 @@ from engine.reading import fitting_threads
 from engine.requests import ScoreRequest
 from engine.scoring import Models, check_request, load_models, refusals, score
 from engine.sources import SOURCES
+from engine.sources.registry import COLUMNS
 from engine.types import PreferencePair, Progress, RewardMap, ScoredChunk
 
 MESSAGE_SECONDS = 10.0
@@ -42,7 +43,7 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     asked = _parsed(request.get("request"))
     start = int(request.get("start", 0))
     pairs, total = _pairs_of(request, start)
-    check_request(asked)
+    check_request(asked, tuple(COLUMNS))  # Each row tells what it lacks.
     report(progress=Progress("loading models", 0, None))
     models = load_models(asked)
     if "rows" in request:
@@ -168,7 +169,7 @@ class Tally:
             self.tokens += one.tokens
             self.truncated_prompts += one.truncated_prompt_tokens > 0
             self.beyond_context += _missing_at_end(one)
-            self.unpredicted += one.prompt_tokens == 0
+            self.unpredicted += one.prompt_tokens == 0 and one.token_ids[0] >= 0
 
     @property
     def seconds(self) -> float:

@@ -34,6 +34,7 @@ from engine.rules import SegmentationRule
 from engine.scoring import Models, check_request, load_models
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
+from engine.sources.registry import Need, brought_by
 from engine.types import SIGN, PreferencePair, Progress, Response, RewardMap, Segmentation
 
 Rows = Callable[[], Iterator[PreferencePair | RowError]]
@@ -135,10 +136,10 @@ def score_file(
     }
     writer = MapWriter(out, list(summaries))
     rows = partial(_rows, source, chosen_by)
-    total, unread = _check(rows, report, most=MOST_REFUSED if on_error == "fail" else None)
+    total, unread, columns = _check(rows, report, most=MOST_REFUSED if on_error == "fail" else None)
     if unread and on_error == "fail":
         raise _refusal(source, unread)
-    check_request(request)
+    check_request(request, columns)
     report(Progress("loading models", 0, None))
     models = load_models(request)
     unscored = _check_tokens(rows, total, models, request, report)
@@ -180,12 +181,15 @@ def _rows(source: Path, chosen_by: str | None) -> Iterator[PreferencePair | RowE
     return read(source, chosen_by=None if chosen_by is None else ChosenBy.parse(chosen_by))
 
 
-def _check(read_rows: Rows, report: ReportCallable, *, most: int | None) -> tuple[int, list[RowError]]:
+def _check(
+    read_rows: Rows, report: ReportCallable, *, most: int | None
+) -> tuple[int, list[RowError], set[Need]]:
     """Reads the whole file once, so that a bad row at its end is told before an hour of scoring.
 
-    Returns how many rows are good, and the others; stops after `most` of those.
+    Returns how many rows are good, the others, of which `most` stop it, and what the good ones bring.
     """
     rows, identical, refused = 0, 0, []
+    columns: set[Need] = set()
     for row in read_rows():
         if isinstance(row, RowError):
             refused.append(row)
@@ -194,6 +198,8 @@ def _check(read_rows: Rows, report: ReportCallable, *, most: int | None) -> tupl
         else:
             rows += 1
             identical += row.says_the_same
+            for _, response in row.sides():
+                columns |= brought_by(response)
             if rows % 1000 == 0:
                 report(Progress("reading the rows", rows, None, "pairs"))
     same = (
@@ -202,7 +208,7 @@ def _check(read_rows: Rows, report: ReportCallable, *, most: int | None) -> tupl
         else None
     )
     report(Progress("reading the rows", rows, rows, "pairs"), message=same)
-    return rows, refused
+    return rows, refused, columns
 
 
 def _check_tokens(

@@ -36,6 +36,7 @@ SOURCES.register(
         sentence="How much likelier the policy holds a token than the reference does, times beta.",
         kind="increment",
         needs={"policy", "reference"},
+        instead="logprobs",
         rewards=_rewards,
         identity="The rewards sum to the implicit reward of the sequence.",
         default_rule=SegmentationRule(baseline="otsu", scale="std"),

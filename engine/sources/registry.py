@@ -21,10 +21,14 @@ from engine.rules import Baseline, SegmentationRule
 from engine.types import Response
 
 Kind = Literal["increment", "level", "label"]
-Need = Literal["policy", "reference", "reward_model", "spans", "token_rewards"]
+Need = Literal["policy", "reference", "reward_model", "spans", "token_rewards", "logprobs"]
 MODELS: tuple[Need, ...] = ("policy", "reference", "reward_model")
 """Needs that are models of the request."""
-COLUMNS: Mapping[Need, str] = {"spans": "labelled spans", "token_rewards": "token rewards"}
+COLUMNS: Mapping[Need, str] = {
+    "spans": "labelled spans",
+    "token_rewards": "token rewards",
+    "logprobs": "tokens with log-probabilities of policy and reference",
+}
 """Needs that the data bring, and what a sentence calls them."""
 
 AS_THEY_ARE = SegmentationRule(baseline="zero", scale="none")
@@ -77,6 +81,8 @@ class Source:
     """`increment`: rewards add up to the whole; `level`: each values the prefix; `label`: each judges."""
     needs: AbstractSet[Need]
     """Models of the request (the policy of a training is its frozen scorer), or what the data bring."""
+    instead: Need | None = None
+    """What the data may bring in place of the models, where a request names no model at all."""
     rewards: Callable[[Evidence], Rewards]
     """One a token, NaN where it is missing: a pure function of what the needs bring."""
     identity: str = ""
@@ -107,6 +113,12 @@ class Source:
     def columns(self) -> tuple[Need, ...]:
         """What it reads that only the data bring."""
         return tuple(column for column in COLUMNS if column in self.needs)
+
+    def lacks(self, has: Collection[str]) -> set[Need]:
+        """Which needs are missing; none where the data bring what stands in place of the models."""
+        if self.instead in has and not any(model in has for model in MODELS):
+            return set()
+        return set(self.needs) - set(has)
 
     @property
     def cost(self) -> str:
@@ -140,6 +152,16 @@ class Source:
         return np.diff(rewards.astype(np.float64), prepend=first).astype(np.float32)
 
 
+def brought_by(response: Response) -> set[Need]:
+    """What a response brings of what sources may need."""
+    there = {
+        "spans": response.spans is not None,
+        "token_rewards": response.token_rewards is not None,
+        "logprobs": response.logprobs is not None,
+    }
+    return {need for need in COLUMNS if there[need]}
+
+
 SOURCES: Registry[Source] = Registry("sources")
 
 
@@ -162,4 +184,4 @@ def need_in_words(need: Need) -> str:
 
 def default_sources(has: Collection[str]) -> list[str]:
     """The sources that are shown when nobody names any: all that `has` serves, in the order of SOURCES."""
-    return [source.name for source in SOURCES.values() if source.is_default and source.needs <= set(has)]
+    return [source.name for source in SOURCES.values() if source.is_default and not source.lacks(has)]

@@ -93,7 +93,7 @@ def seen_side(one: RewardMap, cut: Segmentation) -> SeenSide | None:
     if one.logprobs is None:
         return None
     completion = np.ones(one.tokens, dtype=np.bool_)
-    completion[:1] = one.prompt_tokens > 0
+    completion[:1] = ~np.isnan(one.logprobs[:1])  # Nothing precedes the first token of all.
     return SeenSide(
         logprobs=one.logprobs.astype(np.float64),
         reference_logprobs=None

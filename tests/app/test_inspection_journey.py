@@ -91,26 +91,3 @@ def test_a_pair_is_shown_as_the_models_of_its_run_read_it(
     assert page.count("<mark>Blue is a colour.</mark>") == 2
     assert "&lt;|im_start|&gt;user\nName a &lt;b&gt;colour&lt;/b&gt;.&lt;|im_end|&gt;" in page
     assert "&lt;|start_header_id|&gt;user" in page
-
-
-def test_rows_that_bring_their_own_tokens_are_scored_and_shown_without_a_model(
-    client: TestClient, worker: Any
-) -> None:
-    row = {"prompt": "Say hi", "chosen": "Hi there!", "rejected": "No."}
-    row |= {"chosen_tokens": ["Hi", " there", "!"], "chosen_token_rewards": [0.5, -0.25, 1]}
-    row |= {"rejected_tokens": ["No", "."], "rejected_token_rewards": [-1, 0.5]}
-    files = {"file": ("own.jsonl", json.dumps(row) + "\n")}
-    dataset = client.post(f"{API}/datasets", files=files).json()["id"]
-
-    run = client.post(f"{API}/scorings", json={"dataset_id": dataset, "sources": ["external"]})
-    assert run.status_code == 202, run.text
-    do_all(worker)
-
-    scored = client.get(f"{API}/runs/{run.json()['id']}").json()
-    assert scored["job"]["status"] == "succeeded", scored["job"]
-    pair = client.get(f"{API}/datasets/{dataset}/pairs").json()["data"][0]["id"]
-    maps = client.get(f"{API}/runs/{run.json()['id']}/maps", params={"pair_id": pair}).json()["data"]
-    assert len(maps) == 2
-    page = client.get(f"/pairs/{pair}", headers={"Accept": "text/html"})
-    assert page.status_code == 200
-    assert "there" in page.text

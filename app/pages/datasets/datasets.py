@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from app.settings import Settings
 from engine.errors import EngineError
 from engine.formats.listing import ENDINGS, file_labels
 from engine.inspection.rows import RowsSeen
-from engine.sources.registry import SOURCES, need_in_words
+from engine.sources.registry import COLUMNS, SOURCES, Need, Source, need_in_words
 from engine.types import Message, PreferencePair
 
 router = APIRouter()
@@ -341,7 +341,7 @@ def _score_page(
             SourceChoice(
                 name=source.name,
                 label=source.title,
-                needs=" and ".join(map(need_in_words, (*source.models, *source.columns))),
+                needs=_needs(source, columns),
                 description=" ".join(filter(None, (source.sentence, source.cost, source.cannot_show))),
                 checked=source.name in chosen,
                 available=columns.issuperset(source.columns),
@@ -351,6 +351,14 @@ def _score_page(
         problem=problem,
         models_url=url_of(request, "models"),
     )
+
+
+def _needs(source: Source, columns: Collection[Need]) -> str:
+    """What a source needs, in words, and what of these data stands in its place."""
+    words = " and ".join(map(need_in_words, (*source.models, *source.columns)))
+    if source.instead is None or source.instead not in columns:
+        return words
+    return f"{words}, or no model at all: these data bring {COLUMNS[source.instead]}"
 
 
 def _models_of(found: Sequence[Run]) -> dict[str, str]:

@@ -217,11 +217,11 @@ class DatasetPage(PageContext):
     """Line and reason of rows that the import left out."""
     skipped_count: int
     identical_count: int
+    """Pairs whose sides say the same."""
     chosen_by: str
     """The rule by which its responses were preferred; empty where the rows said it."""
     left_out: list[str]
     """What the rule left out, in sentences."""
-    """Pairs whose sides say the same."""
     is_scored: bool
     score_url: str
     train_url: str

@@ -30,7 +30,7 @@ from engine.formats.canonical import json_line
 from engine.formats.chosen_by import ChosenBy
 from engine.formats.folders import members
 from engine.formats.pairs import pair_to_row
-from engine.sources.registry import Need
+from engine.sources.registry import Need, brought_by
 from engine.types import SIDES, PreferencePair
 
 OnError = Literal["fail", "skip"]
@@ -38,7 +38,7 @@ OnError = Literal["fail", "skip"]
 SHOWN_ERRORS = 100
 KEPT_SKIPS = 1000
 ACTIVE = (JobStatus.queued, JobStatus.running)
-_EXTRAS = ("spans", "token_rewards", "token_offsets", "turns")
+_EXTRAS = ("spans", "token_rewards", "token_offsets", "logprobs", "ref_logprobs", "turns")
 _COLUMNS = (
     "dataset_id",
     "position",
@@ -182,7 +182,11 @@ def hold_dataset(session: Session, dataset_id: int) -> Dataset:
 
 def columns_of(dataset: Dataset) -> set[Need]:
     """What the data bring that sources of token rewards may need."""
-    columns: dict[Need, bool] = {"spans": dataset.annotated, "token_rewards": dataset.has_token_rewards}
+    columns: dict[Need, bool] = {
+        "spans": dataset.annotated,
+        "token_rewards": dataset.has_token_rewards,
+        "logprobs": dataset.origin.get("logprobs", False),
+    }
     return {need for need, is_there in columns.items() if is_there}
 
 
@@ -263,8 +267,8 @@ class _Census:
     on_error: OnError
     pairs: int = 0
     responses: int = 0
-    annotated: bool = False
-    has_token_rewards: bool = False
+    columns: set[Need] = field(default_factory=set)
+    """What the responses bring that sources may need."""
     identical: int = 0
     """Pairs whose sides say the same: they prefer nothing."""
     refused: int = 0
@@ -308,8 +312,10 @@ class _Census:
         dataset.content_hash = self.digest.hexdigest()
         dataset.pair_count = self.pairs
         dataset.response_count = self.responses
-        dataset.annotated = self.annotated
-        dataset.has_token_rewards = self.has_token_rewards
+        dataset.annotated = "spans" in self.columns
+        dataset.has_token_rewards = "token_rewards" in self.columns
+        if "logprobs" in self.columns:
+            dataset.origin = {**dataset.origin, "logprobs": True}
         if self.identical:
             dataset.origin = {**dataset.origin, "identical_sides": self.identical}
         dataset.skipped_count = self.refused
@@ -329,8 +335,7 @@ class _Census:
         self.identical += pair.says_the_same
         for _, response in pair.sides():
             self.responses += 1
-            self.annotated |= response.spans is not None
-            self.has_token_rewards |= response.token_rewards is not None
+            self.columns |= brought_by(response)
         return row
 
 

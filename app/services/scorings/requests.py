@@ -86,10 +86,10 @@ def resolve(
     `columns` are what the data bring of what sources need. Raises Invalid (a source without what it needs).
     """
     given = {role for role, model in models.items() if model is not None}
-    if not given and "token_rewards" not in columns:
+    if not given and not {"token_rewards", "logprobs"} & set(columns):
         raise Invalid(
             "Name a policy or a reward model: its tokenizer cuts the responses into tokens. Only data that "
-            "bring token rewards with tokens of their own need none.",
+            "bring token rewards, or log-probabilities of both models, with tokens of their own need none.",
             errors=[Problem(("body", "policy"), "name a policy or a reward model")],
         )
     sources = _sources(request, given | set(columns))
@@ -137,7 +137,7 @@ def _sources(request: ScoringNumbers, given: set[str]) -> list[SourceRequest]:
 def _unmet(wanted: list[SourceRequest], given: set[str]) -> list[Problem]:
     problems = []
     for place, source in enumerate(wanted):
-        missing = sorted(SOURCES[source.name].needs - given)
+        missing = sorted(SOURCES[source.name].lacks(given))
         if missing:
             needs = " and ".join(need_in_words(need) if need in COLUMNS else f"`{need}`" for need in missing)
             problems.append(Problem(("body", "sources", place), f"`{source.name}` needs {needs}."))

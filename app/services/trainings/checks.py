@@ -176,7 +176,15 @@ def _source(run: Run, body: TrainingBody) -> SourceName:
 
 def _check_tokens(run: Run, model: Model) -> None:
     """The stored rewards are one a token of the model that cut the responses: it must cut as ours does."""
-    cut_by = run.request["policy"] or run.request["reward_model"]
+    cut_by = run.request["policy"] or run.request["reference"] or run.request["reward_model"]
+    if cut_by is None:
+        raise Invalid(
+            f"Run {run.id} was scored without a model, in the tokens that came with the data, and nobody "
+            f"knows whether `{model.name}` cuts the responses alike; leave the run out and take the rewards "
+            "of the data (`supervision.source` `external`), or name a scorer or a reward model.",
+            code="other_tokenizer",
+            errors=[Problem(("body", "scoring_run_id"), "was scored without a model")],
+        )
     reference = ModelReference.model_validate(recorded_reference(cut_by))
     if same_tokens(reference_of(model), reference) is False:
         raise Invalid(

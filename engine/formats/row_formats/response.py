@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+from engine.formats.annotations import ANNOTATIONS
 from engine.formats.chosen_by import RESPONSES, refusal_of, scored_columns
 from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.formats.rows import read_pair
@@ -24,7 +25,7 @@ def _read(row: dict[str, Any], key: str) -> PreferencePair:
         raise UnreadField(scores[0], refusal_of(scores[0]))
     side = "chosen" if _label(row.pop("label", True)) else "rejected"
     row[side] = row.pop(next(name for name in RESPONSES if row.get(name) is not None))
-    for name in ("spans", "tokens", "token_reward", "token_rewards", "token_offsets"):
+    for name in ANNOTATIONS:
         if name in row:
             row[f"{side}_{name}"] = row.pop(name)
     return read_pair(row, key)

@@ -44,13 +44,19 @@ def responses(draw: st.DrawFn, *, in_turns: bool = False) -> Response:
     if rewards is not None and draw(st.booleans()):
         cuts = sorted(draw(st.lists(st.integers(0, len(text)), min_size=len(rewards), max_size=len(rewards))))
         offsets = tuple((cut, draw(st.integers(cut, len(text)))) for cut in cuts)
+    logprobs: list[list[float]] = [[], []]
+    if offsets is not None and draw(st.booleans()):
+        one_each = st.lists(st.just(math.nan) | FINITE, min_size=len(offsets), max_size=len(offsets))
+        logprobs = [draw(one_each), draw(one_each)]
+        rewards = draw(st.sampled_from([None, rewards]))
     spans = draw(st.none() | st.lists(span, max_size=3))
     return Response(
         text_of(turns) if turns else text,
         None if spans is None else tuple(spans),
         None if rewards is None else tuple(rewards),
         offsets,
-        turns,
+        *(tuple(values) or None for values in logprobs),
+        turns=turns,
     )
 
 

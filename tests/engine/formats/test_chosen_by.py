@@ -100,7 +100,7 @@ def test_pairs_stay_as_they_are():
 
 
 def test_nothing_to_compare_is_said():
-    with pytest.raises(DataError, match="one response"):
+    with pytest.raises(DataError, match="1 prompt with a single response"):
         found(HELPSTEER[3:4], "helpfulness")
 
 

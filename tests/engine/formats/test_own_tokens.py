@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.errors import RowError
+from engine.errors import RequestError, RowError
 from engine.formats.pairs import pair_to_row
 from engine.formats.rows import row_to_pair
 from engine.requests import ScoreRequest, SourceRequest
@@ -59,3 +59,54 @@ def test_a_single_response_brings_its_tokens_too():
     row = {"prompt": "x", "response": "a b", "label": True, "tokens": ["a", " b"], "token_rewards": [1, 2]}
 
     assert row_to_pair(row).chosen.token_offsets == ((0, 1), (1, 3))
+
+
+LOG = {
+    "prompt": "x",
+    "response": "a b",
+    "response_tokens": ["a", " b"],
+    "logprobs": [-1.0, -0.5],
+    "ref_logprobs": [-0.5, None],
+    "label": True,
+}
+
+
+def test_log_probabilities_give_the_implicit_reward_without_a_model():
+    pair = row_to_pair(LOG)
+    request = ScoreRequest(sources=[SourceRequest(name="implicit")], beta=0.2)
+
+    (one,) = score([pair], Models(), request)
+
+    assert pair.chosen.token_offsets == ((0, 1), (1, 3))
+    assert one.rewards["implicit"].tolist() == pytest.approx([-0.1, float("nan")], nan_ok=True)
+    assert one.logprobs.tolist() == [-1.0, -0.5]
+    assert repr(row_to_pair(pair_to_row(pair))) == repr(pair)
+
+
+def test_log_probabilities_of_one_model_alone_stay_beside_the_pair():
+    pair = row_to_pair({**LOG, "ref_logprobs": None})
+
+    assert pair.chosen.logprobs is None
+    assert pair.meta["chosen_logprobs"] == [-1.0, -0.5]
+
+
+def test_as_many_values_as_tokens_are_asked_for():
+    with pytest.raises(RowError, match="2 entries for 1 values of `chosen_logprobs`"):
+        row_to_pair({**LOG, "logprobs": [-1.0]})
+
+
+def test_a_row_without_log_probabilities_is_named_where_others_bring_them():
+    request = ScoreRequest(sources=[SourceRequest(name="implicit")])
+    bare = row_to_pair({**LOG, "id": "bare", "logprobs": None, "token_rewards": [1, 2]})
+
+    ((refused, error),) = refusals([row_to_pair(LOG), bare], Models(), request)
+
+    assert refused.key == "bare"
+    assert "comes without `logprobs` and `ref_logprobs`" in str(error)
+
+
+def test_a_source_that_no_row_feeds_is_refused():
+    check_request(EXTERNAL, ["token_rewards"])
+
+    with pytest.raises(RequestError, match="`external` needs token rewards, which no row brings"):
+        check_request(EXTERNAL, ["logprobs"])

@@ -268,6 +268,6 @@ def test_scored_responses_are_brought_in_by_a_rule_that_is_kept(client: TestClie
     assert (previewed.json()["pairs"], previewed.json()["rows"]) == (1, 1)
     assert (paired.json()["pair_count"], paired.json()["response_count"]) == (1, 2)
     assert paired.json()["origin"]["chosen_by"] == "reward"
-    assert "1 prompts have one response" in paired.json()["origin"]["left_out"][0]
+    assert "Left out: 1 prompt with a single response" in paired.json()["origin"]["left_out"][0]
     assert (labelled.json()["pair_count"], labelled.json()["response_count"]) == (3, 3)
     assert no_rule.status_code == 422
