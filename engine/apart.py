@@ -4,7 +4,7 @@ A file may be made to crash a reader, to unpack to a thousand times its size, or
 is not a small plain text is read by a child, which gives back canonical rows as JSON; it is told no secret,
 and ends with whoever asked. What it may use is below; a file that wants more is refused with a sentence.
 
-    python -m engine.apart ORDER        (JSON: {"file" | "path", "name", "chosen_by", "what"})
+    python -m engine.apart ORDER        (JSON: {"file" | "path", "name", "chosen_by", "split", "what"})
 """
 
 from __future__ import annotations
@@ -54,14 +54,18 @@ _KINDS: dict[str, type[EngineError]] = {"DataError": DataError, "RequestError": 
 
 
 def read_apart(
-    source: Path | BinaryIO, name: str | None = None, chosen_by: ChosenBy | None = None
+    source: Path | BinaryIO,
+    name: str | None = None,
+    chosen_by: ChosenBy | None = None,
+    split: str | None = None,
 ) -> Iterator[PreferencePair | RowError]:
     """As `read`, in a process of its own where the file is not a small plain text. Raises as `read`, and
     DataError where the file wants more memory or time than there is, or crashes its reader."""
     if _is_near(source):
-        yield from read(source, name=name, chosen_by=chosen_by)
+        yield from read(source, name=name, chosen_by=chosen_by, split=split)
         return
-    order = {"name": name, "chosen_by": None if chosen_by is None else str(chosen_by), "what": "pairs"}
+    rule = None if chosen_by is None else str(chosen_by)
+    order = {"name": name, "chosen_by": rule, "split": split, "what": "pairs"}
     for said in _said(source, order):
         if "counts" in said and chosen_by is not None:
             chosen_by.singles, chosen_by.ties, chosen_by.between = said["counts"]
@@ -76,7 +80,7 @@ def read_tasks_apart(source: Path | BinaryIO) -> Iterator[Task | RowError]:
     if _is_near(source):
         yield from read_tasks(source)
         return
-    for said in _said(source, {"name": None, "chosen_by": None, "what": "tasks"}):
+    for said in _said(source, {"name": None, "chosen_by": None, "split": None, "what": "tasks"}):
         if "row" in said:
             yield Task.model_validate(said["row"])
         elif "line" in said:
@@ -84,12 +88,18 @@ def read_tasks_apart(source: Path | BinaryIO) -> Iterator[Task | RowError]:
 
 
 def inspect_apart(
-    source: Path | BinaryIO, *, name: str | None = None, chosen_by: str | None = None, first: int = 3
+    source: Path | BinaryIO,
+    *,
+    name: str | None = None,
+    chosen_by: str | None = None,
+    split: str | None = None,
+    first: int = 3,
 ) -> RowsSeen:
     """As `inspect_rows`, and as `read_apart`."""
     if _is_near(source):
-        return inspect_rows(source, name=name, chosen_by=chosen_by, first=first)
-    order = {"name": name, "chosen_by": chosen_by, "what": "inspection", "first": first}
+        return inspect_rows(source, name=name, chosen_by=chosen_by, split=split, first=first)
+    asked = {"name": name, "chosen_by": chosen_by, "split": split, "first": first}
+    order = {**asked, "what": "inspection"}
     (seen,) = [said["seen"] for said in _said(source, order) if "seen" in said]
     return RowsSeen.from_row(seen)
 
@@ -119,7 +129,7 @@ def _said(source: Path | BinaryIO, order: Mapping[str, Any]) -> Iterator[dict[st
         tempfile.TemporaryFile() as complaints,
         tempfile.TemporaryDirectory(prefix="rewardscope-read-") as scratch,
     ):
-        passed, place = _passed(source, scratch)
+        passed, place = _passed(source, order["split"], scratch)
         process = subprocess.Popen(
             [*launcher.command("engine.apart"), json.dumps({**order, **place})],
             stdin=subprocess.DEVNULL,
@@ -147,10 +157,10 @@ def _said(source: Path | BinaryIO, order: Mapping[str, Any]) -> Iterator[dict[st
             process.wait()
 
 
-def _passed(source: Path | BinaryIO, scratch: str) -> tuple[list[int], dict[str, Any]]:
+def _passed(source: Path | BinaryIO, split: str | None, scratch: str) -> tuple[list[int], dict[str, Any]]:
     """What the child is given of the source: a path, or an open file; and its size."""
     if isinstance(source, Path):
-        files = [source] if source.is_file() else [one.path for one in members(source)]
+        files = [source] if source.is_file() else [one.path for one in members(source, split)]
         return [], {"path": str(source), "size": sum(one.stat().st_size for one in files)}
     size = source.seek(0, os.SEEK_END)
     source.seek(0)
@@ -194,13 +204,13 @@ def main() -> None:
     try:
         with _opened(order) as source:
             if order["what"] == "inspection":
-                asked = {one: order[one] for one in ("name", "chosen_by", "first")}
+                asked = {one: order[one] for one in ("name", "chosen_by", "split", "first")}
                 out.write(json_line({"seen": inspect_rows(source, **asked).as_row()}))
             else:
                 rows: Iterator[Any] = (
                     read_tasks(source)
                     if order["what"] == "tasks"
-                    else read(source, name=order["name"], chosen_by=rule)
+                    else read(source, name=order["name"], chosen_by=rule, split=order["split"])
                 )
                 allowed = max(LEAST_OUTPUT_BYTES, MOST_GROWTH * order["size"])
                 for row in rows:

@@ -18,12 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from engine.errors import DataError, ModelError
+from engine.errors import DataError, EngineError, ModelError
 from engine.turns import THOUGHTS, Piece, pieces_of
 from engine.types import Message, Response
 
 ANOTHER_ANSWER = "An answer that nobody gave."
 """What is rendered to see what the template writes around an answer."""
+_TOOL = {
+    "type": "function",
+    "function": {"name": "look_up_weather", "description": "Weather of a place.", "parameters": {}},
+}
 _NOW = re.compile(r"""\bstrftime_now\(\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\)""")
 
 
@@ -169,6 +173,27 @@ def rendered(
         Rendered(prompt + text, start, start + len(text), np.arange(len(text) + 1, dtype=np.int32))
         for text in texts
     ]
+
+
+def ignores_tools(tokenizer: Any) -> bool:
+    """Whether the chat template writes nothing of the tools that a conversation brings."""
+    asked, template = Message("user", "What is the weather?"), ChatTemplate(tokenizer)
+    try:
+        without, with_tools = (
+            template.opened("example", [one]) for one in (asked, replace(asked, others={"tools": [_TOOL]}))
+        )
+    except EngineError:
+        return False
+    return without == with_tools
+
+
+def about_tools(path: str, tokenizer: Any, conversations: int) -> list[str]:
+    """What is said of so many conversations that bring tools, where the chat template of the model at `path`
+    writes nothing of them."""
+    if not conversations or not tokenizer.chat_template or not ignores_tools(tokenizer):
+        return []
+    bring = "1 conversation brings" if conversations == 1 else f"{conversations:,} conversations bring"
+    return [f"The chat template of `{path}` ignores `tools`: {bring} them."]
 
 
 def writes_date(tokenizer: Any) -> bool:

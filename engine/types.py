@@ -110,6 +110,11 @@ class PreferencePair:
         one, other = self.chosen, self.rejected
         return one is not None and other is not None and one.text == other.text
 
+    @property
+    def brings_tools(self) -> bool:
+        """Whether the prompt brings tools for the chat template."""
+        return not isinstance(self.prompt, str) and bool(self.prompt) and "tools" in self.prompt[0].others
+
 
 # ------------------------------------------------------------------------- from rewards to a mask: the result
 

@@ -147,9 +147,12 @@ class RewardScope:
         name: str | None = None,
         on_error: Literal["fail", "skip"] = "fail",
         chosen_by: str | None = None,
+        split: str | None = None,
     ) -> Json:
-        """Brings in what lies in a folder that the server can read; returns the data set."""
-        asked = {"folder": folder, "name": name, "on_error": on_error, "chosen_by": chosen_by}
+        """Brings in what lies in a folder that the server can read, of which `split` names a split; returns
+        the data set."""
+        given = {"name": name, "on_error": on_error, "chosen_by": chosen_by, "split": split}
+        asked = {"folder": folder, **{field: value for field, value in given.items() if value is not None}}
         return self._post("datasets", json=asked)
 
     def register_model(self, path: str, *, revision: str | None = None, name: str | None = None) -> Json:

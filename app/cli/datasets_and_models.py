@@ -8,11 +8,12 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from app.cli.formats import ChosenByOption
+from app.cli.formats import ChosenByOption, SplitOption
 from app.cli.inspection import show_rows
 from app.cli.output import out, print_json, print_table, refuse
 from app.cli.server import Json, Limit, add_group, server_at_hand
 from engine.formats.listing import file_sentence
+from engine.formats.pairs import about_identical
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +24,13 @@ def register(app: typer.Typer) -> None:
 
 
 def import_dataset(
-    file: Annotated[Path, typer.Argument(help=f"{file_sentence()}.")],
+    file: Annotated[Path, typer.Argument(help=f"{file_sentence()}, or a folder that the server sees.")],
     name: Annotated[str | None, typer.Option(help="Name of the data set; default: the file's.")] = None,
     on_error: Annotated[
         str, typer.Option(help="fail: nothing is stored; skip: bad rows are left out.")
     ] = "fail",
     chosen_by: ChosenByOption = None,
+    split: SplitOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and store nothing.")
     ] = False,
@@ -37,14 +39,21 @@ def import_dataset(
     """Bring a file of preference pairs to the server."""
     if on_error not in ("fail", "skip"):
         refuse("--on-error is `fail` or `skip`.")
-    if not file.is_file():
-        refuse(f"`{file}` is no file.")
+    if not file.exists():
+        refuse(f"`{file}` does not exist; name a file or a folder of preference pairs.")
+    if split is not None and file.is_file():
+        refuse(f"`{file}` is one file, which has no splits; name a folder, or leave --split out.")
     if dry_run:
-        show_rows(file, chosen_by=chosen_by, as_json=as_json)
+        show_rows(file, chosen_by=chosen_by, split=split, as_json=as_json)
         return
+    policy = cast(Literal["fail", "skip"], on_error)
     with server_at_hand() as server:
-        found = server.upload_dataset(
-            file, name=name, on_error=cast(Literal["fail", "skip"], on_error), chosen_by=chosen_by
+        found = (
+            server.import_folder(
+                str(file.absolute()), name=name, on_error=policy, chosen_by=chosen_by, split=split
+            )
+            if file.is_dir()
+            else server.upload_dataset(file, name=name, on_error=policy, chosen_by=chosen_by)
         )
     if as_json:
         print_json(found)
@@ -57,9 +66,7 @@ def import_dataset(
             out.print(sentence, markup=False)
         same = found["origin"].get("identical_sides", 0)
         if same:
-            out.print(
-                f"Chosen and rejected say the same in {same:,} of them, which prefer nothing.", markup=False
-            )
+            out.print(about_identical(same), markup=False)
 
 
 def list_datasets(limit: Limit = 50, as_json: Json = False) -> None:

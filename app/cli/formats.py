@@ -20,6 +20,10 @@ ChosenByOption = Annotated[
     ),
 ]
 
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="Which split of a folder with several is read, such as train.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command of this module."""

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from app.cli.formats import ChosenByOption
+from app.cli.formats import ChosenByOption, SplitOption
 from app.cli.output import Exit, out, print_json, refuse, refusing, settle_libraries
 from app.cli.server import Json
 from engine.inspection.rows import RowsSeen, inspect_rows
@@ -32,6 +32,7 @@ def inspect(
     ] = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows that are shown.")] = 3,
     chosen_by: ChosenByOption = None,
+    split: SplitOption = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let this very model run code of its own.")
     ] = False,
@@ -41,7 +42,13 @@ def inspect(
     where = place(path)
     if where.is_file() or (where.is_dir() and not _is_model(where)):
         show_rows(
-            where, chosen_by=chosen_by, model=model, count=rows, trusted=trust_remote_code, as_json=as_json
+            where,
+            chosen_by=chosen_by,
+            split=split,
+            model=model,
+            count=rows,
+            trusted=trust_remote_code,
+            as_json=as_json,
         )
     elif where.is_dir() or (not where.is_absolute() and path.count("/") < 2 and "." not in path[:1]):
         _show_model(ModelReference(path=path, trust_remote_code=trust_remote_code), as_json)
@@ -57,6 +64,7 @@ def show_rows(
     path: Path,
     *,
     chosen_by: str | None = None,
+    split: str | None = None,
     model: str | None = None,
     count: int = 3,
     trusted: bool = False,
@@ -64,18 +72,16 @@ def show_rows(
 ) -> None:
     """Prints what would be read of a file or folder of pairs."""
     with refusing():
-        seen = inspect_rows(path, chosen_by=chosen_by, first=count)
+        seen = inspect_rows(path, chosen_by=chosen_by, split=split, first=count)
         odd, read = seen.odd, None
         if model is not None:
             settle_libraries()
-            from engine.inspection.models import ignores_tools, load_any, readings
+            from engine.conversations import about_tools
+            from engine.inspection.models import load_any, readings
 
             tokenizer = load_any(ModelReference(path=model, trust_remote_code=trusted)).tokenizer
             read = [one for pair in seen.first for one in readings(pair, tokenizer)]
-            if seen.with_tools and tokenizer.chat_template and ignores_tools(tokenizer):
-                odd.append(
-                    f"The chat template writes nothing of `tools`; {seen.with_tools:,} rows bring some."
-                )
+            odd += about_tools(model, tokenizer, seen.with_tools)
     if as_json:
         rendered = None if read is None else [one.as_row() for one in read]
         print_json({"path": str(path), **seen.as_row(), "odd": odd, "rendered": rendered})

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.cli.formats import ChosenByOption
+from app.cli.formats import ChosenByOption, SplitOption
 from app.cli.output import (
     ProgressBar,
     complaints,
@@ -70,6 +70,7 @@ def score(
         str | None, typer.Option(help="The day (YYYY-MM-DD) that chat templates take for today.")
     ] = None,
     chosen_by: ChosenByOption = None,
+    split: SplitOption = None,
     on_error: Annotated[OnError, typer.Option(help="What a bad row does.")] = OnError.fail,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let these very models run code of their own.")
@@ -111,7 +112,7 @@ def score(
             )
         except ValidationError as error:
             refuse("These options do not fit together.", complaints(error, "request"))
-        _score(file, out_file, request, on_error, chosen_by, as_json)
+        _score(file, out_file, request, on_error, chosen_by, split, as_json)
 
 
 def _score(
@@ -120,6 +121,7 @@ def _score(
     request: ScoreRequest,
     on_error: OnError,
     chosen_by: str | None,
+    split: str | None,
     as_json: bool,
 ) -> None:
     if not file.exists():
@@ -133,7 +135,13 @@ def _score(
     with tidy_end(), ProgressBar(quiet=as_json) as bar:
         try:
             result = score_file(
-                file, out_file, request, bar.report, on_error=on_error.value, chosen_by=chosen_by
+                file,
+                out_file,
+                request,
+                bar.report,
+                on_error=on_error.value,
+                chosen_by=chosen_by,
+                split=split,
             )
         except RowsRefused as error:
             refuse(str(error), [str(row) for row in error.rows[:20]])

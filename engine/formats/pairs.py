@@ -115,3 +115,9 @@ def _plain(value: Any) -> Any:
 
 def _prompt_value(prompt: Prompt) -> str | list[dict[str, Any]]:
     return prompt if isinstance(prompt, str) else [message.as_row() for message in prompt]
+
+
+def about_identical(count: int) -> str:
+    """What is said of pairs whose sides say the same."""
+    pairs = "1 pair, which prefers" if count == 1 else f"{count:,} pairs, which prefer"
+    return f"Chosen and rejected say the same in {pairs} nothing."

@@ -59,11 +59,13 @@ def read(
     name: str | None = None,
     watch: Callable[[Mapping[str, Any], PreferencePair], None] | None = None,
     chosen_by: ChosenBy | None = None,
+    split: str | None = None,
 ) -> Iterator[PreferencePair | RowError]:
     """The pairs of a file, a stream or a folder, in order; a RowError stands where a row is refused.
 
     `format` is the name of a file type. `name` is what the user calls a stream: its ending helps to recognise
-    it. `chosen_by` says which of single, scored responses are preferred. `watch` is called with every row
+    it. `chosen_by` says which of single, scored responses are preferred, `split` which split of a folder is
+    read. `watch` is called with every row
     that is read, as the file has it, and its pair. Rows without `id` or `key` are named by their number.
     Memory is bounded by one batch of rows and some bytes a key, unless `chosen_by` compares responses. Raises
     DataError, at the call or while reading, where the whole is not what it claims to be or has no row.
@@ -76,13 +78,19 @@ def read(
     kind = _PAIRS if watch is None else replace(_PAIRS, make=partial(_watched, watch))
     if chosen_by is not None:
         kind = replace(kind, prepare=chosen_by.applied)
-    return _read(source, kind, _called(source, name), file_type)
+    called = _called(source, name)
+    if split is not None and not (isinstance(source, Path) and source.is_dir()):
+        raise RequestError(
+            f"`{called or 'the stream'}` is one file, which has no splits; name a folder, or leave `split` "
+            "out."
+        )
+    return _read(source, kind, called, file_type, split)
 
 
-def file_type_of(source: Path | BinaryIO, name: str | None = None) -> str:
+def file_type_of(source: Path | BinaryIO, name: str | None = None, split: str | None = None) -> str:
     """What people call the type of a file of pairs, of a folder that of its first file. Raises DataError."""
     if isinstance(source, Path) and source.is_dir():
-        source = members(source)[0].path
+        source = members(source, split)[0].path
     called = _called(source, name)
     return _file_type(source, _PAIRS, called, f"`{called}`" if called else _PAIRS.stream, None).label
 
@@ -128,11 +136,15 @@ def _tasks(chat: bool) -> _Kind[Task]:
 
 
 def _read(
-    source: Path | BinaryIO, kind: _Kind[Item], name: str | None, file_type: FileType | None = None
+    source: Path | BinaryIO,
+    kind: _Kind[Item],
+    name: str | None,
+    file_type: FileType | None = None,
+    split: str | None = None,
 ) -> Iterator[Item | RowError]:
     called = kind.stream if name is None else f"`{name}`"
     if isinstance(source, Path) and source.is_dir():
-        files = members(source)
+        files = members(source, split)
         types = [_file_type(one.path, kind, str(one.path), f"`{one.path}`", file_type) for one in files]
         names = [one.name if len(files) > 1 else None for one in files]
         return _items(

@@ -73,9 +73,9 @@ class FileType:
     """Whether a file is one whose first 64 KiB, but for a byte order mark and blanks, are this text."""
     seeks: bool = False
     """Whether `read` goes back and forth in the file."""
-    folder: Callable[[Path], list[Path] | None] | None = None
-    """The files of a folder that the type lays out itself, in order; None where the folder is none of its
-    own."""
+    folder: Callable[[Path, str | None], list[Path] | None] | None = None
+    """The files of a folder that the type lays out itself, in order, of a split where one is named; None
+    where the folder is none of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from engine.conversations import ChatTemplate, rendered, writes_date
+from engine.conversations import ChatTemplate, ignores_tools, rendered, writes_date
 from engine.endings import about_endings, ends_of_responses, marks_of
 from engine.errors import DataError, EngineError
 from engine.inspection.probe import probe_of
@@ -21,10 +20,6 @@ _EXAMPLE = PreferencePair(
     Response("It is Paris."),
     None,
 )
-_TOOL = {
-    "type": "function",
-    "function": {"name": "look_up_weather", "description": "Weather of a place.", "parameters": {}},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +139,6 @@ def readings(pair: PreferencePair, tokenizer: Any, day: date | None = None) -> l
     return found
 
 
-def ignores_tools(tokenizer: Any) -> bool:
-    """Whether the chat template writes nothing of the tools that a conversation brings."""
-    prompt = [Message("user", "What is the weather?")]
-    with_tools = [replace(prompt[0], others={"tools": [_TOOL]})]
-    try:
-        return _opened(tokenizer, prompt) == _opened(tokenizer, with_tools)
-    except EngineError:
-        return False
-
-
 def _example(tokenizer: Any) -> tuple[Reading | None, list[str]]:
     """The example conversation as the template writes it, and what is odd about the template."""
     odd = []
@@ -174,7 +159,3 @@ def _example(tokenizer: Any) -> tuple[Reading | None, list[str]]:
         return readings(replace(_EXAMPLE, prompt=_EXAMPLE.prompt[1:]), tokenizer)[0], odd
     except EngineError as error:
         return None, [*odd, f"It refuses a question and its answer ({error})."]
-
-
-def _opened(tokenizer: Any, prompt: Sequence[Message]) -> str:
-    return ChatTemplate(tokenizer).opened("example", prompt)

@@ -121,15 +121,21 @@ class RowsSeen:
 
 
 def inspect_rows(
-    source: Path | BinaryIO, *, name: str | None = None, chosen_by: str | None = None, first: int = 3
+    source: Path | BinaryIO,
+    *,
+    name: str | None = None,
+    chosen_by: str | None = None,
+    split: str | None = None,
+    first: int = 3,
 ) -> RowsSeen:
     """Reads all of a file, a stream or a folder as an import does, and stores nothing.
 
-    chosen_by: which of single, scored responses are preferred. first: how many pairs are kept to be shown.
-    Raises DataError where the whole is not what it claims to be, RequestError for a rule that is none.
+    chosen_by: which of single, scored responses are preferred. split: which split of a folder is read.
+    first: how many pairs are kept to be shown. Raises DataError where the whole is not what it claims to be,
+    RequestError for a rule that is none, or a split of a file.
     """
     rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
-    seen = RowsSeen(file_type_of(source, name))
+    seen = RowsSeen(file_type_of(source, name, split))
 
     def watch(row: Mapping[str, Any], pair: PreferencePair) -> None:
         seen.row_formats[format_of_row(row)] += 1
@@ -139,7 +145,7 @@ def inspect_rows(
         if len(seen.first) < first:
             seen.first.append(pair)
 
-    for item in read(source, name=name, watch=watch, chosen_by=rule):
+    for item in read(source, name=name, watch=watch, chosen_by=rule, split=split):
         seen.rows += 1
         if isinstance(item, RowError):
             seen.refused += 1
@@ -151,14 +157,9 @@ def inspect_rows(
         seen.identical += item.says_the_same
         seen.labelled += any(response.spans is not None for response in responses)
         seen.rewarded += any(response.token_rewards is not None for response in responses)
-        seen.with_tools += has_tools(item)
+        seen.with_tools += item.brings_tools
     seen.left_out = [] if rule is None else rule.told()
     return seen
-
-
-def has_tools(pair: PreferencePair) -> bool:
-    """Whether the prompt brings tools for the chat template."""
-    return not isinstance(pair.prompt, str) and bool(pair.prompt) and "tools" in pair.prompt[0].others
 
 
 def _rows(count: int) -> str:

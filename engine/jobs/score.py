@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from engine.conversations import writes_date
+from engine.conversations import about_tools, writes_date
 from engine.errors import DataError, RequestError
 from engine.formats.canonical import read_pairs
+from engine.formats.pairs import about_identical
 from engine.formats.rows import row_to_pair
 from engine.jobs.protocol import ReportCallable
 from engine.reading import fitting_threads
@@ -49,12 +50,13 @@ def run(request: dict[str, Any], report: ReportCallable) -> dict[str, Any]:
     if "rows" in request:
         _refuse_early(_pairs_of(request, start)[0], models, asked, start, total, report)
     tally = Tally(start=start, total=total)
-    for chunk in score_chunks(pairs, models, asked, report, start=start):
+    for chunk in score_chunks(tally.watched(pairs), models, asked, report, start=start):
         tally.add(chunk)
         report(progress=Progress("scoring", chunk.end, total), chunk=chunk, message=tally.speed_if_due())
-    for note in tally.notes():
+    notes = tally.notes(models)
+    for note in notes:
         report(message=note)
-    return tally.result()
+    return {**tally.result(), "notes": notes}
 
 
 def unscorable(
@@ -159,8 +161,19 @@ class Tally:
     truncated_prompts: int = 0
     beyond_context: int = 0
     unpredicted: int = 0
+    identical: int = 0
+    """Pairs whose sides say the same."""
+    with_tools: int = 0
+    """Pairs whose prompt brings tools."""
     began: float = field(default_factory=time.monotonic)
     told: float = field(default_factory=time.monotonic)
+
+    def watched(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
+        """The pairs, counted as they are read."""
+        for pair in pairs:
+            self.identical += pair.says_the_same
+            self.with_tools += pair.brings_tools
+            yield pair
 
     def add(self, chunk: ScoredChunk) -> None:
         self.pairs += chunk.pairs
@@ -182,9 +195,11 @@ class Tally:
         self.told = time.monotonic()
         return f"{self.pairs:,} pairs scored, {self.tokens / max(self.seconds, 1e-9):,.0f} tokens a second."
 
-    def notes(self) -> list[str]:
+    def notes(self, models: Models) -> list[str]:
         """Sentences on what a reader of the rewards should know."""
-        notes = []
+        notes = [about_identical(self.identical)] if self.identical else []
+        for loaded in models.loaded():
+            notes += about_tools(loaded.info.path, loaded.tokenizer, self.with_tools)
         if self.truncated_prompts:
             notes.append(
                 f"{self.truncated_prompts:,} of {self.responses:,} responses were scored with a prompt cut "
@@ -208,7 +223,6 @@ class Tally:
             "responses": self.responses,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
-            "notes": self.notes(),
         }
 
 

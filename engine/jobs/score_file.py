@@ -120,14 +120,15 @@ def score_file(
     *,
     on_error: Literal["fail", "skip"] = "fail",
     chosen_by: str | None = None,
+    split: str | None = None,
 ) -> dict[str, Any]:
     """Writes a record a response of `source` to `out` (.jsonl or .parquet), whole or not at all.
 
-    chosen_by: which of single, scored responses are preferred.
+    chosen_by: which of single, scored responses are preferred. split: which split of a folder is read.
 
-    Returns {"pairs", "responses", "skipped", "seconds", ..., "sources": {name: figures}, "surprisal"}, the
-    last of which is the AUROC of the policy's own log-probabilities, the floor for every source; None without
-    a policy or labels.
+    Returns {"pairs", "responses", "skipped", "seconds", "notes", ..., "sources": {name: figures},
+    "surprisal"}, the last of which is the AUROC of the policy's own log-probabilities, the floor for every
+    source; None without a policy or labels.
     Raises RequestError (the rule), RowsRefused before anything is scored, and whatever scoring raises.
     """
     summaries: dict[str, SourceSummary] = {
@@ -135,7 +136,7 @@ def score_file(
         for wanted in request.sources
     }
     writer = MapWriter(out, list(summaries))
-    rows = partial(_rows, source, chosen_by)
+    rows = partial(_rows, source, chosen_by, split)
     total, unread, columns = _check(rows, report, most=MOST_REFUSED if on_error == "fail" else None)
     if unread and on_error == "fail":
         raise _refusal(source, unread)
@@ -154,14 +155,20 @@ def score_file(
     ):
         spool = Path(scratch) / "maps.zst"
         with zstandard.open(spool, "wb", cctx=zstandard.ZstdCompressor(level=1)) as stream:
-            tally = _score(_pairs(rows, unscored), total, models, request, summaries, stream, report)
+            tally = Tally(total=total)
+            pairs = tally.watched(_pairs(rows, unscored))
+            _score(pairs, tally, models, request, summaries, stream, report)
         for summary in summaries.values():
             summary.settle()
         floor = LocalisationTally()
         with writer, zstandard.open(spool, "rb") as stream:
             _cut(stream, total, summaries, floor, writer, report)
+    notes = tally.notes(models)
+    for note in notes:
+        report(message=note)
     return {
         **tally.result(),
+        "notes": notes,
         "skipped": len(unread) + len(unscored),
         "out": str(out),
         "sources": {name: summary.as_dict() for name, summary in summaries.items()},
@@ -177,8 +184,8 @@ def _refusal(path: Path, rows: Sequence[DataError]) -> RowsRefused:
     )
 
 
-def _rows(source: Path, chosen_by: str | None) -> Iterator[PreferencePair | RowError]:
-    return read(source, chosen_by=None if chosen_by is None else ChosenBy.parse(chosen_by))
+def _rows(source: Path, chosen_by: str | None, split: str | None) -> Iterator[PreferencePair | RowError]:
+    return read(source, chosen_by=None if chosen_by is None else ChosenBy.parse(chosen_by), split=split)
 
 
 def _check(
@@ -188,7 +195,7 @@ def _check(
 
     Returns how many rows are good, the others, of which `most` stop it, and what the good ones bring.
     """
-    rows, identical, refused = 0, 0, []
+    rows, refused = 0, []
     columns: set[Need] = set()
     for row in read_rows():
         if isinstance(row, RowError):
@@ -197,17 +204,11 @@ def _check(
                 break
         else:
             rows += 1
-            identical += row.says_the_same
             for _, response in row.sides():
                 columns |= brought_by(response)
             if rows % 1000 == 0:
                 report(Progress("reading the rows", rows, None, "pairs"))
-    same = (
-        f"Chosen and rejected say the same in {identical:,} pairs, which prefer nothing."
-        if identical
-        else None
-    )
-    report(Progress("reading the rows", rows, rows, "pairs"), message=same)
+    report(Progress("reading the rows", rows, rows, "pairs"))
     return rows, refused, columns
 
 
@@ -235,15 +236,14 @@ def _remembered(pairs: Iterable[PreferencePair], seen: deque[PreferencePair]) ->
 
 def _score(
     pairs: Iterable[PreferencePair],
-    total: int,
+    tally: Tally,
     models: Models,
     request: ScoreRequest,
     summaries: Mapping[str, SourceSummary],
     spool: IO[bytes],
     report: ReportCallable,
-) -> Tally:
+) -> None:
     seen: deque[PreferencePair] = deque()
-    tally = Tally(total=total)
     for chunk in score_chunks(_remembered(pairs, seen), models, request, report):
         scored = [seen.popleft() for _ in range(chunk.pairs)]
         for reward_map in chunk.maps:
@@ -251,10 +251,7 @@ def _score(
                 summaries[name].hear(rewards)
         pickle.dump((scored, chunk.maps), spool, protocol=pickle.HIGHEST_PROTOCOL)
         tally.add(chunk)
-        report(Progress("scoring", chunk.end, total, "pairs"), message=tally.speed_if_due())
-    for note in tally.notes():
-        report(message=note)
-    return tally
+        report(Progress("scoring", chunk.end, tally.total, "pairs"), message=tally.speed_if_due())
 
 
 def _cut(

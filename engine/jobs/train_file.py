@@ -22,6 +22,7 @@ from engine.fields import shown
 from engine.formats.atomic import atomic_file
 from engine.formats.canonical import write_pairs, write_tasks
 from engine.formats.chosen_by import ChosenBy
+from engine.formats.pairs import about_identical
 from engine.formats.reading import read, read_tasks
 from engine.jobs import train
 from engine.jobs.protocol import ReportCallable
@@ -48,6 +49,8 @@ class TrainingConfig(TrainingRequest):
     """Preference pairs in any format that can be read; several files follow one another."""
     chosen_by: str | None = Field(None, title="Chosen by", json_schema_extra=shown(blank="what the rows say"))
     """Which of single, scored responses are preferred: a column, or one with a threshold (`reward>0.5`)."""
+    split: str | None = Field(None, title="Split", json_schema_extra=shown(blank="the only one"))
+    """Which split of folders with several is read, such as `train`."""
     rewards: Path | None = Field(None, title="Reward maps", json_schema_extra=shown(blank="none"))
     """Written by `rewardscope score` from the same rows, for the mask."""
     suites: list[Path] = Field(default_factory=list, title="Task suites")
@@ -110,8 +113,8 @@ def train_file(config: TrainingConfig, folder: Path, report: ReportCallable) -> 
     if first:
         _claim(folder, config)
     with tempfile.TemporaryDirectory(prefix="rewardscope-rows-") as scratch:
-        rows = Path(scratch) / "rows.jsonl"
-        write_pairs(rows, _pairs(config.rows, config.chosen_by))
+        rows, told = Path(scratch) / "rows.jsonl", list[str]()
+        write_pairs(rows, _pairs(config, told))
         request = {
             "request": config.request().model_dump(mode="json"),
             "rows": str(rows),
@@ -121,7 +124,10 @@ def train_file(config: TrainingConfig, folder: Path, report: ReportCallable) -> 
             "folder": str(folder.absolute()),
             "origin": {"dataset": ", ".join(path.name for path in config.rows)},
         }
-        return train.run(request, MetricsFile(folder / METRICS, report) if first else _silent)
+        for sentence in told if first else ():
+            report(message=sentence)
+        result = train.run(request, MetricsFile(folder / METRICS, report) if first else _silent)
+        return {**result, "notes": [*told, *result["notes"]]}
 
 
 class MetricsFile:
@@ -185,21 +191,27 @@ def _claim(folder: Path, config: TrainingConfig) -> None:
         file.write(asked.encode())
 
 
-def _pairs(paths: Sequence[Path], chosen_by: str | None) -> Iterator[PreferencePair]:
+def _pairs(config: TrainingConfig, told: list[str]) -> Iterator[PreferencePair]:
+    """The rows of all files; `told` hears of those whose sides say the same."""
     seen: set[str] = set()
-    for path in paths:
+    identical = 0
+    for path in config.rows:
         refused: list[RowError] = []
-        for row in read(path, chosen_by=None if chosen_by is None else ChosenBy.parse(chosen_by)):
+        rule = None if config.chosen_by is None else ChosenBy.parse(config.chosen_by)
+        for row in read(path, chosen_by=rule, split=config.split):
             if isinstance(row, RowError):
                 refused.append(row)
                 if len(refused) == MOST_REFUSED:
                     break
             elif not refused:
+                identical += row.says_the_same
                 key = row.key if row.key not in seen else f"{path.stem}: {row.key}"
                 seen.add(key)
                 yield row if key == row.key else _renamed(row, key)
         if refused:
             raise RowsRefused(f"`{path}` has rows that cannot be read; mend or remove them.", refused)
+    if identical:
+        told.append(about_identical(identical))
 
 
 def _renamed(row: PreferencePair, key: str) -> PreferencePair:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.conversations import about_tools
 from engine.default_rules import BEFORE_REWARDS, STATED
 from engine.errors import DataError
 from engine.kept import MaskFigures
@@ -69,7 +70,7 @@ def prepare(
     chosen = choose_rows(rows, request)
     method = request.method.declared
     frozen = load_frozen(request, model, needs_reference=request.method.reads_reference)
-    notes, warnings = [_about_rows(chosen, request)], []
+    notes, warnings = [_about_rows(chosen, request)], _about_tools(chosen, model)
     sampling = request.method.sampled
     if sampling is not None:
         assert method.on_policy is not None, "a method with `sampling` has a loop for it"
@@ -80,7 +81,7 @@ def prepare(
             raise DataError(f"No prompt can be trained on. {_about_refused(refused)[0]}")
         reason = BEFORE_REWARDS if makes_rule else STATED
         mask = _mask_facts(request, reason, MaskFigures(None, None, None))
-        return Prepared(method.on_policy(prompts), request, mask, notes, _about_refused(refused))
+        return Prepared(method.on_policy(prompts), request, mask, notes, warnings + _about_refused(refused))
     assert method.offline is not None, "a method that samples nothing learns from the data"
     sides: Sequence[Side] = SIDES if request.method.learns_from == "pair" else ("chosen",)
     tokenised = tokenise_pairs([*chosen.trained, *chosen.held_out], model.loaded, request, sides=sides)
@@ -122,6 +123,11 @@ def prepare(
     whole = supervise(held_out, _unmasked(request), frozen, None).pairs
     data = OfflineData(made.pairs, whole, request, frozen)
     return Prepared(method.offline(data), request, mask, notes, warnings)
+
+
+def _about_tools(chosen: ChosenRows, model: TrainedModel) -> list[str]:
+    with_tools = sum(pair.brings_tools for pair in (*chosen.trained, *chosen.held_out))
+    return about_tools(model.loaded.info.path, model.loaded.tokenizer, with_tools)
 
 
 def _mask_facts(request: TrainingRequest, reason: str, kept: MaskFigures) -> dict[str, Any]:

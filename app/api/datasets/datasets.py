@@ -52,6 +52,8 @@ class FolderImport(_Import):
 
     folder: str = Field(min_length=1, max_length=4096)
     """Its path on the server."""
+    split: str | None = Field(None, min_length=1, max_length=200, title="Split")
+    """Which split of a folder with several is read, such as `train`; they are never read together."""
 
 
 class FileImport(_Import, FileForm):
@@ -239,6 +241,7 @@ def create_dataset(body: BodyDep, session: SessionDep, settings: SettingsDep, on
                 name=body.name,
                 on_error=body.on_error,
                 chosen_by=body.chosen_by,
+                split=body.split,
             )
         ),
     )
@@ -254,7 +257,9 @@ def preview_dataset(body: BodyDep, settings: SettingsDep) -> PreviewView:
     if isinstance(body, Upload):
         seen = previews.preview_file(body.file, body.filename, chosen_by=body.form.chosen_by)
     else:
-        seen = previews.preview_folder(body.folder, settings=settings, chosen_by=body.chosen_by)
+        seen = previews.preview_folder(
+            body.folder, settings=settings, chosen_by=body.chosen_by, split=body.split
+        )
     return PreviewView.model_validate(seen.as_row())
 
 

@@ -48,6 +48,7 @@ class UploadPage(PageContext):
     preview_action: str
     name: str
     folder: str
+    split: str
     chosen_by: str
     skips: bool
     max_upload_mib: int
@@ -83,6 +84,7 @@ class PreviewPage(PageContext):
     called: str
     ticket: str
     folder: str
+    split: str
     name: str
     chosen_by: str
     skips: bool
@@ -129,45 +131,39 @@ def preview_dataset(
     settings: SettingsDep,
     file: Annotated[UploadFile | None, File()] = None,
     folder: Annotated[str, Form()] = "",
+    split: Annotated[str, Form()] = "",
     name: Annotated[str, Form()] = "",
     on_error: Annotated[str, Form()] = "fail",
     chosen_by: Annotated[str, Form()] = "",
 ) -> Response:
     """Shows what an import would read, and stores nothing; the file waits for the decision."""
+    form = {"name": name, "folder": folder, "split": split, "chosen_by": chosen_by}
+    skips = on_error == "skip"
+    rule, part = chosen_by.strip() or None, split.strip() or None
+    ticket, called = "", folder.strip()
     try:
-        ticket = ""
         if file is not None and file.filename:
-            seen = previews.preview_file(file.file, file.filename, chosen_by=chosen_by.strip() or None)
-            ticket = previews.keep(settings, file.file, file.filename)
+            _refuse_split(part)
+            called = file.filename
+            seen = previews.preview_file(file.file, called, chosen_by=rule)
+            ticket = previews.keep(settings, file.file, called)
         elif folder.strip():
-            seen = previews.preview_folder(
-                folder.strip(), settings=settings, chosen_by=chosen_by.strip() or None
-            )
+            seen = previews.preview_folder(called, settings=settings, chosen_by=rule, split=part)
         else:
             raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        return _refused(
-            request,
-            settings,
-            error,
-            name=name,
-            folder=folder,
-            chosen_by=chosen_by,
-            skips=on_error == "skip",
-        )
+        return _refused(request, settings, error, skips=skips, **form)
     page = PreviewPage(
         title="Preview",
         section="home",
         action=url_of(request, "dataset_create"),
         back_url=url_of(request, "dataset_new"),
-        called=(file.filename or "") if ticket and file is not None else folder.strip(),
+        called=called,
         ticket=ticket,
-        folder="" if ticket else folder.strip(),
-        name=name,
-        chosen_by=chosen_by,
-        skips=on_error == "skip",
+        skips=skips,
         seen=seen,
         rows=[_shown(pair) for pair in seen.first],
+        **{**form, "folder": "" if ticket else called},
     )
     return render(request, "datasets/preview.html", page)
 
@@ -180,51 +176,37 @@ def create_dataset(
     file: Annotated[UploadFile | None, File()] = None,
     ticket: Annotated[str, Form()] = "",
     folder: Annotated[str, Form()] = "",
+    split: Annotated[str, Form()] = "",
     name: Annotated[str, Form()] = "",
     on_error: Annotated[str, Form()] = "fail",
     chosen_by: Annotated[str, Form()] = "",
 ) -> Response:
     """Brings a data set in whole, or shows the rows that are wrong and stores nothing."""
+    form = {"name": name, "folder": folder, "split": split, "chosen_by": chosen_by}
     skips = on_error == "skip"
-    policy: datasets.OnError = "skip" if skips else "fail"
+    part = split.strip() or None
+    asked: dict[str, Any] = {
+        "settings": settings,
+        "name": name.strip() or None,
+        "on_error": "skip" if skips else "fail",
+        "chosen_by": chosen_by.strip() or None,
+    }
     try:
         # A savepoint: what a refused import began is gone before the page that says why is drawn.
         with session.begin_nested():
             if file is not None and file.filename:
-                dataset = datasets.import_file(
-                    session,
-                    file.file,
-                    file.filename,
-                    settings=settings,
-                    name=name.strip() or None,
-                    on_error=policy,
-                    chosen_by=chosen_by.strip() or None,
-                )
+                _refuse_split(part)
+                dataset = datasets.import_file(session, file.file, file.filename, **asked)
             elif ticket:
                 place, filename = previews.kept(settings, ticket)
                 with place.open("rb") as waiting:
-                    dataset = datasets.import_file(
-                        session,
-                        waiting,
-                        filename,
-                        settings=settings,
-                        name=name.strip() or None,
-                        on_error=policy,
-                        chosen_by=chosen_by.strip() or None,
-                    )
+                    dataset = datasets.import_file(session, waiting, filename, **asked)
             elif folder.strip():
-                dataset = datasets.import_folder(
-                    session,
-                    folder.strip(),
-                    settings=settings,
-                    name=name.strip() or None,
-                    on_error=policy,
-                    chosen_by=chosen_by.strip() or None,
-                )
+                dataset = datasets.import_folder(session, folder.strip(), split=part, **asked)
             else:
                 raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        return _refused(request, settings, error, name=name, folder=folder, chosen_by=chosen_by, skips=skips)
+        return _refused(request, settings, error, skips=skips, **form)
     previews.forget(settings, ticket)
     return see_other(url_of(request, "dataset", dataset_id=dataset.id))
 
@@ -289,6 +271,12 @@ def _refused(request: Request, settings: Settings, error: AppError | EngineError
     return render(request, "datasets/new.html", page, status=status_of(error))
 
 
+def _refuse_split(split: str | None) -> None:
+    """Raises Invalid where a split of a file is asked for."""
+    if split is not None:
+        raise Invalid("A file has no splits: leave Split empty, or name a folder on the server.")
+
+
 def _shown(pair: PreferencePair) -> PreviewRow:
     prompt = (Message("prompt", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
     turns = []
@@ -307,6 +295,7 @@ def _upload_page(request: Request, max_upload_mib: int) -> UploadPage:
         preview_action=url_of(request, "dataset_preview"),
         name="",
         folder="",
+        split="",
         chosen_by="",
         skips=False,
         max_upload_mib=max_upload_mib,

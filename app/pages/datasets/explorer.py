@@ -609,4 +609,6 @@ def _facts(dataset: Dataset) -> list[tuple[str, str]]:
     origin = dataset.origin
     place = origin.get("filename") or origin.get("path")
     told.append(("", " ".join(filter(None, [str(origin.get("kind", "")), shortened(place, 80)]))))
+    if "split" in origin:
+        told.append(("", f"split {origin['split']}"))
     return told

@@ -115,14 +115,16 @@ def import_folder(
     name: str | None = None,
     on_error: OnError = "fail",
     chosen_by: str | None = None,
+    split: str | None = None,
 ) -> Dataset:
-    """A new data set from a folder or file that the server sees. Raises as `import_file`."""
+    """A new data set from a folder, of which `split` names a split, or from a file that the server sees.
+    Raises as `import_file`."""
     check_disk(settings)
-    place = readable_data(path, settings)
-    origin = {"kind": "folder", "path": str(place)}
+    place = readable_data(path, settings, split)
+    origin = {"kind": "folder", "path": str(place)} | ({} if split is None else {"split": split})
     rule = None if chosen_by is None else ChosenBy.parse(chosen_by)
     try:
-        rows = read_apart(place, chosen_by=rule)
+        rows = read_apart(place, chosen_by=rule, split=split)
         dataset = import_rows(
             session,
             rows,
@@ -137,11 +139,12 @@ def import_folder(
         raise unreadable(place, f"cannot be read ({error.strerror or error})", "folder") from error
 
 
-def readable_data(path: str | Path, settings: Settings) -> Path:
-    """The folder or file of rows that a request names. Raises Forbidden, Invalid, DataError (no rows)."""
+def readable_data(path: str | Path, settings: Settings, split: str | None = None) -> Path:
+    """The folder or file of rows that a request names. Raises Forbidden, Invalid, DataError (no rows, or
+    several splits)."""
     place = readable(settings, "data", path, field="folder")
     if place.is_dir():
-        check_files(settings, "data", (one.path for one in members(place)), field="folder")
+        check_files(settings, "data", (one.path for one in members(place, split)), field="folder")
     return place
 
 

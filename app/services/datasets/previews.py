@@ -33,10 +33,16 @@ def preview_file(file: BinaryIO, filename: str, *, chosen_by: str | None = None,
 
 
 def preview_folder(
-    path: str | Path, *, settings: Settings, chosen_by: str | None = None, first: int = 3
+    path: str | Path,
+    *,
+    settings: Settings,
+    chosen_by: str | None = None,
+    split: str | None = None,
+    first: int = 3,
 ) -> RowsSeen:
     """What an import of a folder or file on the server would read. Raises DataError, Forbidden, Invalid."""
-    return inspect_apart(readable_data(path, settings), first=first, chosen_by=chosen_by)
+    place = readable_data(path, settings, split)
+    return inspect_apart(place, first=first, chosen_by=chosen_by, split=split)
 
 
 def keep(settings: Settings, file: BinaryIO, filename: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from engine.errors import DataError
 from engine.formats.arrow_batches import rows_of, unreadable
 from engine.formats.registry import FILE_TYPES, FileType, NumberedRow
+from engine.formats.splits import check_split, several_splits
 
 _FILE_MAGIC = b"ARROW1"
 _STREAM_MAGIC = b"\xff\xff\xff\xff"
@@ -33,22 +34,31 @@ def read_arrow(file: BinaryIO) -> Iterator[NumberedRow]:
         raise unreadable("Arrow", error) from error
 
 
-def saved_files(folder: Path) -> list[Path] | None:
-    """The files of a data set that `save_to_disk` wrote, or of a dictionary of splits that has just one; None
-    where the folder is neither. Raises DataError where it is unclear which are meant."""
+def saved_files(folder: Path, split: str | None = None) -> list[Path] | None:
+    """The files of a data set that `save_to_disk` wrote, or of a split of a dictionary of them, the only one
+    where none is named; None where the folder is neither. Raises DataError where it is unclear which are
+    meant."""
     if (folder / "dataset_dict.json").is_file():
-        return _only_split(folder)
-    return _saved(folder) if (folder / "state.json").is_file() else None
+        return _of_split(folder, split)
+    if not (folder / "state.json").is_file():
+        return None
+    own = _json(folder / "state.json").get("_split")
+    if split is not None:
+        check_split(folder, split, [] if own is None else [str(own)])
+    return _saved(folder)
 
 
-def _only_split(folder: Path) -> list[Path]:
-    """The files of a saved dictionary of splits, where it has just one."""
+def _of_split(folder: Path, split: str | None) -> list[Path]:
+    """The files of a split of a saved dictionary of them."""
     splits = _json(folder / "dataset_dict.json").get("splits")
     if not isinstance(splits, list) or not splits:
         raise DataError(f"`{folder}/dataset_dict.json` names no splits; save the data set again.")
-    if len(splits) > 1:
-        raise DataError(f"`{folder}` holds several splits; name one of them, as in `{folder}/{splits[0]}`.")
-    return _saved(folder / str(splits[0]))
+    names = [str(name) for name in splits]
+    if split is not None:
+        check_split(folder, split, names)
+    elif len(names) > 1:
+        raise several_splits(folder, names)
+    return _saved(folder / (split or names[0]))
 
 
 def _saved(folder: Path) -> list[Path]:

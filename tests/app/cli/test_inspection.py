@@ -74,3 +74,23 @@ def test_the_answer_is_one_json_document(rows: Path, model: Path) -> None:
 
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["inspect", str(tmp_path / "none")]).exit_code == Exit.NOT_FOUND
+
+
+def test_a_split_of_a_folder_is_looked_at(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "chosen": "a", "rejected": "b"}))
+
+    unclear = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+
+    assert unclear.exit_code == Exit.BAD_INPUT
+    assert "--split" in unclear.output
+    assert json.loads(said(tmp_path, "--split", "test", "--json"))["first_rows"][0]["prompt"] == "test"
+
+
+def test_a_template_that_ignores_the_tools_of_rows_is_told_of(tmp_path: Path, model: Path) -> None:
+    row = {"prompt": CHAT, "chosen": "4", "rejected": "5", "tools": [{"name": "add"}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+
+    told = said(tmp_path / "rows.jsonl", "--model", model)
+
+    assert "ignores `tools`: 1 conversation brings them." in told

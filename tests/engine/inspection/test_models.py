@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from engine.conversations import ignores_tools
 from engine.errors import DataError
-from engine.inspection.models import ignores_tools, inspect_loaded, load_any, readings
+from engine.inspection.models import inspect_loaded, load_any, readings
 from engine.types import Message, ModelReference, PreferencePair, Response
 from tests.engine.chat_templates import CHATS, tokenizer_of
 from tests.engine.tiny_models import write_model

@@ -5,10 +5,13 @@ from engine.errors import Cancelled, DataError, RequestError
 from engine.formats.canonical import write_pairs
 from engine.formats.pairs import pair_to_row
 from engine.jobs.score import run, score_chunks
+from engine.jobs.score_file import score_file
 from engine.language_models import forget_models
 from engine.requests import ScoreRequest
 from engine.scoring import load_models
-from engine.types import PreferencePair, Response
+from engine.types import Message, PreferencePair, Response
+from tests.engine.chat_templates import tokenizer_of
+from tests.engine.tiny_models import write_model
 
 PAIRS = [
     PreferencePair(f"row-{n}", "The sky is " * n, Response(" blue." * (n + 1)), Response(" green."))
@@ -134,3 +137,31 @@ def test_a_stream_reads_no_further_than_its_chunk(request_body):
     stream = score_chunks(rows(), load_models(asked), asked)
     assert next(stream).pairs == 3
     assert len(taken) == 3
+
+
+def test_identical_sides_and_tools_that_no_template_reads_are_told_of(tmp_path):
+    folder = write_model(tmp_path / "chat", "llama", tokenizer_of("chatml"))
+    asked = (Message("user", "2 + 2?", {"tools": [{"name": "add"}]}),)
+    write_pairs(
+        tmp_path / "rows.jsonl",
+        [
+            PreferencePair("same", asked, Response("4"), Response("4")),
+            PreferencePair("other", asked, Response("4"), Response("5")),
+        ],
+    )
+    job = {"policy": {"path": str(folder)}, "reference": {"path": str(folder)}, "device": "cpu"}
+    request = ScoreRequest.model_validate(job | {"sources": [{"name": "implicit"}]})
+
+    result = run(
+        {"request": request.model_dump(mode="json"), "rows": str(tmp_path / "rows.jsonl")}, Reports()
+    )
+    of_file = score_file(tmp_path / "rows.jsonl", tmp_path / "maps.jsonl", request, Reports())
+
+    assert (
+        result["notes"]
+        == of_file["notes"]
+        == [
+            "Chosen and rejected say the same in 1 pair, which prefers nothing.",
+            f"The chat template of `{folder}` ignores `tools`: 2 conversations bring them.",
+        ]
+    )

@@ -115,6 +115,25 @@ def test_rows_that_cannot_be_read_are_named_before_anything_is_trained(config: P
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
+def test_rows_of_a_split_are_trained_on_and_identical_sides_told_of(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    row = {"prompt": "Say", "chosen": " it.", "rejected": " it."}
+    rows = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "both" / "train.jsonl").write_text(rows + json.dumps(row) + "\n")
+    (tmp_path / "both" / "test.jsonl").write_text('{"prompt": 3}\n')
+    told: list[object] = []
+
+    result = train_file(
+        read_config(config, ["rows=both", "split=train", "optimisation.steps=1"]),
+        tmp_path / "out",
+        lambda progress=None, chunk=None, message=None: told.append(message),
+    )
+
+    same = "Chosen and rejected say the same in 1 pair, which prefers nothing."
+    assert result["notes"][0] == same
+    assert same in told
+
+
 @pytest.mark.parametrize(("change", "length"), [("steps=400", (400, None)), ("epochs=2", (None, 2.0))])
 def test_a_length_that_is_set_stands_instead_of_the_files_own(tmp_path, change, length):
     path = tmp_path / "config.yaml"

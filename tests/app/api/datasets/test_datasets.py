@@ -249,6 +249,25 @@ def test_a_preview_tells_what_would_be_read_and_stores_nothing(client: TestClien
     assert client.get(PATH).json()["data"] == []
 
 
+def test_of_a_folder_with_several_splits_the_one_that_is_named_is_brought_in(
+    client: TestClient, tmp_path: Path
+) -> None:
+    (tmp_path / "train.jsonl").write_bytes(lines(*ROWS))
+    (tmp_path / "test.jsonl").write_bytes(lines(ROWS[0]))
+    asked = {"folder": str(tmp_path), "split": "test"}
+
+    unclear = client.post(PATH, json={"folder": str(tmp_path)})
+    previewed = client.post(f"{PATH}/preview", json=asked)
+    answer = client.post(PATH, json=asked)
+    of_file = upload(client, lines(*ROWS), split="test")
+
+    assert unclear.status_code == 422
+    assert "several splits (test, train)" in unclear.json()["detail"]
+    assert previewed.json()["rows"] == answer.json()["pair_count"] == 1
+    assert answer.json()["origin"]["split"] == "test"
+    assert of_file.status_code == 422
+
+
 def test_scored_responses_are_brought_in_by_a_rule_that_is_kept(client: TestClient) -> None:
     rows = lines(
         *({"prompt": "1 + 1?", "response": text, "reward": reward} for text, reward in (("2", 1), ("3", 0))),

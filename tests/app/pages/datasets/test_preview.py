@@ -69,3 +69,21 @@ def test_a_file_that_cannot_be_read_shows_the_form_again(browser_client: TestCli
 
     assert answer.status_code >= 400
     assert "is empty" in answer.text
+
+
+def test_a_split_of_a_folder_is_looked_at_and_brought_in(browser_client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes(b'{"prompt": "learn", "chosen": "a", "rejected": "b"}\n')
+    (tmp_path / "test.jsonl").write_bytes(b'{"prompt": "asked", "chosen": "a", "rejected": "b"}\n')
+    form = {"folder": str(tmp_path), "split": "test"}
+
+    unclear = browser_client.post("/datasets/preview", data={**form, "split": ""})
+    page = browser_client.post("/datasets/preview", data=form).text
+    answer = browser_client.post("/datasets", data=form, follow_redirects=False)
+    of_file = browser_client.post("/datasets", data={"split": "test"}, files={"file": ("sums.jsonl", ROWS)})
+
+    assert "several splits" in unclear.text
+    assert "asked" in page
+    assert 'name="split" value="test"' in page
+    assert "learn" not in page
+    assert "split test" in browser_client.get(answer.headers["location"]).text
+    assert "A file has no splits" in of_file.text
