@@ -113,14 +113,14 @@ def same_tokens(ours: ModelReference, theirs: ModelReference) -> bool | None:
             return True
     except (ModelError, OSError):
         return None
-    first, second = (_token_ids(_json_or_empty(file)) for file in files)
+    first, second = (token_ids(json_or_empty(file)) for file in files)
     if not first or not second:
         return None
     larger, smaller = (first, second) if len(first) >= len(second) else (second, first)
     return all(larger.get(token) == index for token, index in smaller.items())
 
 
-def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+def token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     """The id of every token that a tokenizer.json lists; empty where it lists them in a way of its own."""
     vocabulary = (tokenizer.get("model") or {}).get("vocab")
     if isinstance(vocabulary, list):  # Unigram: [token, score], each at the place of its id.
@@ -220,9 +220,11 @@ def _json_of(content: bytes) -> Any:
 
 def _missing(path: Path, reference: ModelReference) -> str:
     if path.name == "config.json" and (path.parent / "adapter_config.json").is_file():
+        base = json_or_empty(path.parent / "adapter_config.json").get("base_model_name_or_path")
+        of_base = f" of `{base}`" if base else ""
         return (
-            f"`{reference.path}` holds an adapter without its base model; merge it with `merge_and_unload()` "
-            "and save the result."
+            f"`{reference.path}` holds an adapter{of_base} without its base model; merge it with "
+            "`merge_and_unload()` and save the result."
         )
     return (
         f"The model `{reference.path}` has no {path.name}; save it with `save_pretrained()`, which writes "
@@ -231,10 +233,11 @@ def _missing(path: Path, reference: ModelReference) -> str:
 
 
 def _brings_code(folder: Path, config: dict[str, Any]) -> bool:
-    return "auto_map" in config or "auto_map" in _json_or_empty(folder / "tokenizer_config.json")
+    return "auto_map" in config or "auto_map" in json_or_empty(folder / "tokenizer_config.json")
 
 
-def _json_or_empty(path: Path) -> dict[str, Any]:
+def json_or_empty(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; empty where there is none, or the file holds something else."""
     try:
         content = _parsed(path)
     except (ValueError, OSError):
@@ -403,11 +406,11 @@ def _labels(config: dict[str, Any]) -> int:
 def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
-    return bool(_json_or_empty(folder / "tokenizer_config.json").get("chat_template"))
+    return bool(json_or_empty(folder / "tokenizer_config.json").get("chat_template"))
 
 
 def _eos_token_ids(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
-    generation = _json_or_empty(folder / "generation_config.json")
+    generation = json_or_empty(folder / "generation_config.json")
     eos = generation.get("eos_token_id", config.get("eos_token_id"))
     ids = eos if isinstance(eos, list) else [eos]
     return tuple(token for token in ids if isinstance(token, int))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.text import Text
 
 from app.cli.formats import ChosenByOption, SplitOption
-from app.cli.output import Exit, out, print_json, refuse, refusing, settle_libraries
+from app.cli.output import Exit, missing_packages, out, print_json, refuse, refusing, settle_libraries
 from app.cli.server import Json
+from engine.errors import ModelError
+from engine.inspection.model_files import ModelSeen, Reading, seen_of
 from engine.inspection.rows import RowsSeen, inspect_rows
+from engine.model_files import inspect_model
 from engine.places import place
 from engine.types import Message, ModelReference, PreferencePair
-
-if TYPE_CHECKING:
-    from engine.inspection.models import ModelSeen, Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -99,19 +100,35 @@ def show_rows(
 
 def _show_model(reference: ModelReference, as_json: bool) -> None:
     with refusing():
-        settle_libraries()
-        from engine.inspection.models import inspect_loaded, load_any
-
-        seen = inspect_loaded(load_any(reference))
+        seen = _seen(reference)
     if as_json:
         print_json(seen.as_row())
-        return
-    _print_model(seen)
-    if seen.reading is not None:
-        out.print(seen.reading, highlight=False, soft_wrap=True)
-    _print_odd(seen.odd)
-    if seen.example is not None:
-        _print_reading("a conversation as its chat template writes it", seen.example)
+    else:
+        _print_model(seen)
+        if seen.reading is not None:
+            out.print(seen.reading, highlight=False, soft_wrap=True)
+        _print_odd(seen.odd)
+        if seen.example is not None:
+            _print_reading("a conversation as its chat template writes it", seen.example)
+    if seen.refusal is not None:
+        refuse(seen.refusal)
+
+
+def _seen(reference: ModelReference) -> ModelSeen:
+    """The model with all that there is to tell; what its files tell where it is not or cannot be loaded."""
+    seen = seen_of(inspect_model(reference))
+    missing = missing_packages()
+    if missing is not None:
+        return replace(
+            seen, odd=[f"Only its files were looked at, neither weights nor chat template: {missing}"]
+        )
+    settle_libraries()
+    from engine.inspection.models import inspect_loaded, load_any
+
+    try:
+        return inspect_loaded(load_any(reference))
+    except ModelError as error:
+        return replace(seen, refusal=str(error))
 
 
 def _print_rows(path: Path, seen: RowsSeen) -> None:

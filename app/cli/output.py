@@ -102,12 +102,18 @@ def status_of_http(status: int) -> Exit:
 
 def require_engine() -> None:
     """Refuses in a sentence where the packages that load models are not installed."""
+    missing = missing_packages()
+    if missing is not None:
+        refuse(f"This command loads models, and {missing}")
+
+
+def missing_packages() -> str | None:
+    """The end of a sentence on the packages that load models and are not installed; None where all are."""
     missing = [name for name in ENGINE_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        refuse(
-            f"This command loads models, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
-            "installed: pip install 'rewardscope[engine]'."
-        )
+    if not missing:
+        return None
+    are = "is" if len(missing) == 1 else "are"
+    return f"{', '.join(missing)} {are} not installed: pip install 'rewardscope[engine]'."
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from engine.conversations import ChatTemplate, ignores_tools, rendered, writes_date
 from engine.endings import about_endings, ends_of_responses, marks_of
 from engine.errors import DataError, EngineError
+from engine.inspection.model_files import ModelSeen, Reading, seen_of
 from engine.inspection.probe import probe_of
 from engine.language_models import LoadedModel, load_policy, load_reward_model
 from engine.model_files import inspect_model
@@ -20,55 +21,6 @@ _EXAMPLE = PreferencePair(
     Response("It is Paris."),
     None,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A conversation as a model reads it."""
-
-    key: str
-    side: str
-    before: str
-    """The prompt's side, with what the template writes before the response."""
-    response: str
-    ending: str
-    """What ends the turn."""
-    after: str
-    """What the template writes after that; reward models read it, policies do not."""
-
-    def as_row(self) -> dict[str, Any]:
-        """As JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSeen:
-    """A model, as it would be read."""
-
-    path: str
-    kind: str
-    architecture: str
-    parameters: int
-    vocab_size: int
-    context: int | None
-    dtype: str
-    has_chat_template: bool
-    bos: str | None
-    eos: str | None
-    pad: str | None
-    ends: list[str]
-    """The tokens after which a response is over."""
-    example: Reading | None
-    """None without a chat template, or where it takes no such conversation."""
-    reading: str | None = None
-    """How a reward model's reading compares with its own forward pass, in a sentence."""
-    odd: list[str] = field(default_factory=list)
-    """What a person would want to know before going on, in sentences."""
-
-    def as_row(self) -> dict[str, Any]:
-        """As JSON."""
-        row = {name: getattr(self, name) for name in self.__slots__}
-        return {**row, "example": None if self.example is None else self.example.as_row()}
 
 
 def load_any(reference: ModelReference) -> LoadedModel:
@@ -93,15 +45,8 @@ def inspect_loaded(loaded: LoadedModel) -> ModelSeen:
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
         odd.append("The padding token is the EOS; padding is told apart by its place, never by its id.")
     ends = ends_of_responses(tokenizer, info.eos_token_ids)
-    return ModelSeen(
-        path=info.path,
-        kind=info.kind,
-        architecture=info.architecture,
-        parameters=info.parameters,
-        vocab_size=info.vocab_size,
-        context=info.context,
-        dtype=str(getattr(loaded.model.config, "dtype", None) or "float32").removeprefix("torch."),
-        has_chat_template=info.has_chat_template,
+    return replace(
+        seen_of(info),
         bos=tokenizer.bos_token,
         eos=tokenizer.eos_token,
         pad=tokenizer.pad_token,

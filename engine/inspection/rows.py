@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from engine.errors import RowError
 from engine.formats.chosen_by import ChosenBy
-from engine.formats.pairs import pair_to_row
+from engine.formats.pairs import about_identical, pair_to_row
 from engine.formats.reading import file_type_of, read
 from engine.formats.rows import format_of_row, row_to_pair
 from engine.types import PreferencePair
@@ -67,9 +67,10 @@ class RowsSeen:
         if self.refused:
             told.append(f"{_rows(self.refused)} would be refused.")
         if self.identical:
-            told.append(f"{_rows(self.identical)} say the same on both sides, and prefer nothing.")
+            told.append(about_identical(self.identical))
         if alone:
-            told.append(f"{_rows(alone)} hold one response, so that nothing can be compared there.")
+            hold = "1 row holds" if alone == 1 else f"{alone:,} rows hold"
+            told.append(f"{hold} one response, so that nothing can be compared there.")
         if len(self.row_formats) > 1:
             told.append(f"The rows come in several formats: {', '.join(self.row_formats)}.")
         if self.left:

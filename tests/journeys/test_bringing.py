@@ -36,3 +36,35 @@ def test_from_a_file_to_its_table(watched, server, database, tmp_path):
     page.get_by_text("Not scored yet").wait_for()
     page.locator("tbody th[scope=row] a").first.click()
     page.get_by_text("In Paris.").wait_for()
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+def test_a_file_is_looked_at_and_brought_in_without_being_sent_again(
+    chromium, server, database, tmp_path, scripted
+):
+    rows = [
+        {"prompt": "Where?", "chosen": "In <b>Paris</b>.", "rejected": "In Rome.", "colour": "blue"},
+        {"prompt": "When?", "chosen": "Now.", "rejected": "Now."},
+    ]
+    path = tmp_path / "seen.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"prompt": "cut o\n')
+    context = chromium.new_context(java_script_enabled=scripted)
+    page = context.new_page()
+    page.goto(server.token_url)
+    page.goto(f"{server.url}/datasets/new")
+    page.get_by_label("File").set_input_files(path)
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("heading", name="Preview").wait_for()
+    expect(page.get_by_text("1 row would be refused.")).to_be_visible()
+    expect(page.get_by_text("say the same in 1 pair")).to_be_visible()
+    expect(page.get_by_text("Nothing reads `colour`")).to_be_visible()
+    expect(page.get_by_text("In <b>Paris</b>.")).to_be_visible()
+    with database.session() as session:
+        assert datasets.list_datasets(session).items == []
+    page.get_by_label("is left out and listed").check()
+    page.get_by_role("button", name="Bring it in").click()
+    page.get_by_role("heading", name="seen").wait_for()
+    with database.session() as session:
+        (found,) = datasets.list_datasets(session).items
+        assert (found.pair_count, found.skipped_count) == (2, 1)
+    context.close()

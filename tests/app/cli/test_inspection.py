@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from app.cli.output import Exit
+from engine.inspection.model_files import seen_of
+from engine.model_files import inspect_model
+from engine.types import ModelReference
 from tests.engine.chat_templates import tokenizer_of
 from tests.engine.tiny_models import write_model
 
@@ -94,3 +97,32 @@ def test_a_template_that_ignores_the_tools_of_rows_is_told_of(tmp_path: Path, mo
     told = said(tmp_path / "rows.jsonl", "--model", model)
 
     assert "ignores `tools`: 1 conversation brings them." in told
+
+
+def test_a_model_that_cannot_be_used_is_told_of_with_why(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+
+    ran = CliRunner().invoke(app, ["inspect", str(model)])
+
+    assert ran.exit_code == Exit.BAD_INPUT
+    assert "LlamaForCausalLM" in ran.stdout
+    assert "has no place for" in " ".join(ran.stderr.split())
+
+
+def test_an_adapter_is_told_of_with_its_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+
+    ran = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+
+    assert ran.exit_code == Exit.BAD_INPUT
+    assert "an adapter of `org/base` without its base model" in " ".join(ran.stderr.split())
+
+
+def test_the_files_of_a_model_tell_what_the_loaded_model_does(model: Path) -> None:
+    loaded = json.loads(said(model, "--json"))
+
+    of_files = seen_of(inspect_model(ModelReference(path=str(model)))).as_row()
+
+    unloaded = {"example": None, "odd": []}
+    assert of_files == {**loaded, **unloaded}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from app.cli.output import Exit
 from app.security import load_token
 from app.settings import Settings
 from tests.app.cli.test_trainings import server as server
+from tests.engine.chat_templates import tokenizer_of
+from tests.engine.tiny_models import write_model
 
 ROOT = Path(__file__).parents[3]
 
@@ -133,3 +136,29 @@ def test_without_torch_a_command_that_loads_models_says_one_sentence(
     assert ran.returncode == Exit.BAD_INPUT, ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
     assert "torch, transformers are not installed: pip install 'rewardscope[engine]'" in ran.stderr
+
+
+def test_without_torch_a_model_is_told_of_as_far_as_its_files_tell(
+    without_torch: dict[str, str], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "chat", "llama", tokenizer_of("chatml"))
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+
+    words = [sys.executable, "-S", "-m", "rewardscope", "inspect", "--json"]
+    model, rows, rendered = (
+        subprocess.run(
+            [*words, *asked], cwd=tmp_path, env=without_torch, capture_output=True, text=True, timeout=60
+        )
+        for asked in (["chat"], ["rows.jsonl"], ["rows.jsonl", "--model", "chat"])
+    )
+
+    assert model.returncode == 0, model.stderr
+    found = json.loads(model.stdout)
+    assert (found["architecture"], found["eos"], found["example"]) == ("LlamaForCausalLM", "<|im_end|>", None)
+    assert found["odd"] == [
+        "Only its files were looked at, neither weights nor chat template: torch, transformers are not "
+        "installed: pip install 'rewardscope[engine]'."
+    ]
+    assert json.loads(rows.stdout)["pairs"] == 1
+    assert rendered.returncode == Exit.BAD_INPUT
+    assert "torch, transformers are not installed" in rendered.stderr
