@@ -113,3 +113,22 @@ def test_every_address_of_the_page_exists(client: Any) -> None:
 
     assert named
     assert set(named) <= known
+
+
+def test_every_line_of_the_security_page_names_tests_that_exist() -> None:
+    known = {
+        name
+        for page in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"def (test_\w+)", page.read_text())
+    }
+    text = (ROOT / "docs" / "security.md").read_text()
+
+    named = set(re.findall(r"`(test_\w+)`", text))
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith(("| threat", "|---"))
+    ]
+
+    assert named <= known, named - known
+    assert all("`test_" in line for line in lines)

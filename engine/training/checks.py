@@ -34,6 +34,7 @@ def check_training(request: TrainingRequest, *, has_rewards: bool) -> list[str]:
     _check_rewards(request, has_rewards)
     request.method.declared.check(request)
     _check_processes(request)
+    _check_effects(request, has_rewards)
     return _warnings(request, has_rewards)
 
 
@@ -135,6 +136,49 @@ def _check_processes(request: TrainingRequest) -> None:
             "processes.",
             field="optimisation.batch_size",
         )
+
+
+def _check_effects(request: TrainingRequest, has_rewards: bool) -> None:
+    """Refuses what was named and nothing reads: whoever named it believes that it counts."""
+    method, supervision = request.method.declared, request.supervision
+    masks = method.masks and supervision.density != "sample"
+    name = rewarded_by(request)
+    needs = SOURCES[name].needs if name is not None else frozenset()
+    title = f"{supervision.density}-wise {method.title}" if method.masks else method.title
+    if not masks and not request.method.samples:
+        for field, given in {
+            "supervision.source": supervision.source is not None,
+            "scorer": request.scorer is not None,
+            "reward_model": request.reward_model is not None,
+            "scoring_run_id": has_rewards,
+        }.items():
+            if given:
+                another = (
+                    "; leave it out, or choose another granularity" if method.masks else "; leave it out"
+                )
+                raise RequestError(f"Nothing reads token rewards in {title}{another}.", field=field)
+    elif supervision.source is not None and not has_rewards:
+        for field, need in (("scorer", "policy"), ("reward_model", "reward_model")):
+            if getattr(request, field) is not None and need not in needs:
+                raise RequestError(
+                    f"The source `{supervision.source}` does not read it; leave it out, or name another.",
+                    field=field,
+                )
+    elif masks and has_rewards:
+        for field in ("scorer", "reward_model"):
+            if getattr(request, field) is not None:
+                raise RequestError(
+                    "The rewards of the scoring run make the masks, and nothing reads it; leave it or the "
+                    "scoring run out.",
+                    field=field,
+                )
+    if request.scorer_reference is not None and request.scorer is None:
+        raise RequestError(
+            "Nothing is compared with it without a scorer; name the scorer, or leave it out.",
+            field="scorer_reference",
+        )
+    if request.reference is not None and not (method.compares or request.method.samples):
+        raise RequestError(f"{method.title} compares with no reference; leave it out.", field="reference")
 
 
 def _warnings(request: TrainingRequest, has_rewards: bool) -> list[str]:
