@@ -74,6 +74,7 @@ PAGES = {
     ],
     "score": ["/datasets/{bare}/score"],
     "pair": ["/pairs/{pair}", "/pairs/{bare_pair}", "/pairs/{pair}?view=mask"],
+    "pair_reads": ["/pairs/{pair}/reads?run={scored}"],
     "compare": ["/runs/compare?ids={training}&ids={failed}", "/runs/compare?ids={evaluated}"],
     "runs": ["/runs", "/runs?status=failed", "/runs?name=nothing&dataset={dataset}"],
     "run": ["/runs/{training}", "/runs/{failed}", "/runs/{scored}", "/runs/{evaluated}", "/runs/{queued}"],

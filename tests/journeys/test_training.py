@@ -53,7 +53,7 @@ def test_from_a_scored_data_set_to_a_trained_model(watched, server, database, wo
     assert page.url == address
     page.locator("[data-chart=Loss] canvas").wait_for()
     page.wait_for_function("() => document.querySelector('[data-curves]').curves.extent()[1] === 6")
-    expect(page.get_by_text(re.compile("mask keeps"))).to_be_visible()
+    expect(page.get_by_text(re.compile("wise mask keeps"))).to_be_visible()
 
     # What it was trained on is seen to move, from the model as it began.
     page.get_by_role("link", name="See a pair’s tokens move across the checkpoints").click()

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from app.pages.parts.numbers import count
 from app.pages.parts.rule_controls import rule_query
 from engine.fields import declared, part_of
+from engine.kept import MaskFigures
 from engine.rules import SegmentationRule
 
 FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
@@ -59,7 +60,7 @@ def written(value: Any, body: type[BaseModel] | None = None) -> str:
     if isinstance(value, int | float):
         return count(value) if isinstance(value, int) else f"{value:g}"
     if isinstance(value, Mapping) and "rule" in value:
-        return f"{value['name']} ({written(_rule(value['rule']))})"
+        return _cut_by(value)
     if isinstance(value, Mapping) and "name" in value:
         rest = {key: item for key, item in value.items() if key not in ("name", *HIDDEN) and item is not None}
         return f"{value['name']} ({written(rest, body)})" if rest else str(value["name"])
@@ -74,6 +75,16 @@ def written(value: Any, body: type[BaseModel] | None = None) -> str:
     if isinstance(value, list):
         return "\n".join(written(item) for item in value)
     return json.dumps(value)
+
+
+def _cut_by(value: Mapping[str, Any]) -> str:
+    """A source with its rule; of a mask also why it is this rule, and what it keeps."""
+    name = str(value.get("name") or value.get("source") or "")
+    told = f"{name} ({written(_rule(value['rule']))})".strip()
+    if "reason" not in value:
+        return told
+    keeps = MaskFigures.from_dict(value).sentence() if "kept_chosen" in value else ""
+    return ". ".join(filter(None, (told, f"The rule is {value['reason']}", keeps and f"It {keeps}"))) + "."
 
 
 def _rule(values: Mapping[str, Any]) -> dict[str, Any]:

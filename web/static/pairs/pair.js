@@ -141,12 +141,17 @@ function rest() {
   inspector.innerHTML = resting;
 }
 
+// Text that scrolls under a pointer at rest is not pointed at: keys and maps lead on. Moves end with pointermove.
+let pointerAt = "";
+const pointOf = (event) => `${event.clientX} ${event.clientY}`;
+document.addEventListener("pointermove", (event) => { pointerAt = pointOf(event); });
 page.addEventListener("pointerover", (event) => {
+  if (pointOf(event) === pointerAt) return;
   const token = event.target.closest(".response i");
   if (token) { led = null; show(token); }
 });
 page.addEventListener("pointerout", (event) => {
-  if (event.target.closest(".response i") && !event.relatedTarget?.closest?.(".response i")) rest();
+  if (pointOf(event) !== pointerAt && event.target.closest(".response i") && !event.relatedTarget?.closest?.(".response i")) rest();
 });
 page.addEventListener("click", (event) => {
   const token = event.target.closest(".response i");

@@ -305,13 +305,13 @@ def test_the_reference_of_every_method_that_samples_takes_memory(
 ) -> None:
     factories.make_model(session, settings, "judge", "LlamaForSequenceClassification")
 
-    def frozen(**method: Any) -> int:
-        asked = body(dataset_id=scored.dataset_id, method=method, reward_model="judge")
+    def frozen(judge: str | None = "judge", **method: Any) -> int:
+        asked = body(dataset_id=scored.dataset_id, method=method, reward_model=judge)
         return trainings.preview(session, settings, asked).memory["frozen"]
 
     sampling = {"responses": 2}
     assert frozen(name="rjs", sampling=sampling) == frozen(name="grpo", sampling=sampling)
-    assert frozen(name="rjs", sampling=sampling) > frozen(name="rjs")
+    assert frozen(name="rjs", sampling=sampling) > frozen(None, name="rjs")
 
 
 def test_a_disk_without_room_is_told_of(session: Session, settings: Settings, scored: Run) -> None:
