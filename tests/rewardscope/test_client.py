@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +28,9 @@ from rewardscope.client import RemoteRun, RewardScope
 from rewardscope.errors import Fault, RecipeNotSucceeded, RunNotSucceeded, ServerRefused
 from tests.app import recipe_handlers, training_job
 from tests.app.factories import claim, make_dataset, make_model, make_scored_run
+from tests.conftest import TOKEN
 
+README = Path(__file__).parents[2] / "README.md"
 ROWS = [{"id": str(n), "prompt": f"{n}?", "chosen": "yes", "rejected": "no"} for n in range(3)]
 
 
@@ -260,3 +264,32 @@ def test_a_training_is_asked_for_followed_and_fetched(
     again = server.clone_run(run.id, name="once more", optimisation={"steps": 3})
     assert again.raw["cloned_from"] == run.id
     assert again.raw["request"]["optimisation"]["steps"] == 3
+
+
+def test_the_example_of_the_readme_scores_a_file(
+    url: str, worker: Worker, model_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    with RewardScope(url, TOKEN) as server:
+        for seed, name in enumerate(("my-policy", "my-base")):
+            server.register_model(str(model_folder("llama", seed)), name=name)
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example = example.replace("http://127.0.0.1:8321", url).replace("...", "records.append(record)")
+    records: list[dict[str, Any]] = []
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            worker.run_once() or over.wait(0.05)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        exec(example, {"token": TOKEN, "records": records})
+    finally:
+        over.set()
+        thread.join()
+
+    assert len(records) == 6
+    assert all(record["mask"]["implicit"] for record in records)
