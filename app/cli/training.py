@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from app.cli.fields import fields_option
-from app.cli.formats import SplitOption
+from app.cli.formats import ChosenByOption, SplitOption
 from app.cli.output import (
     ProgressBar,
     out,
@@ -48,6 +48,7 @@ def train(
         typer.Option("--set", help="A field on top of the file, as in --set optimisation.steps=100; repeat."),
     ] = None,
     split: SplitOption = None,
+    chosen_by: ChosenByOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
     list_fields: Annotated[bool, fields_option(_config)] = False,
 ) -> None:
@@ -59,7 +60,9 @@ def train(
     with refusing():
         from engine.jobs.train_file import read_config, train_file
 
-        asked = read_config(config, [*(change or []), *([] if split is None else [f"split={split}"])])
+        told = {"split": split, "chosen_by": chosen_by}
+        stated = [f"{name}={value}" for name, value in told.items() if value is not None]
+        asked = read_config(config, [*(change or []), *stated])
         with tidy_end(), ProgressBar(quiet=as_json or not speaks) as bar:
             try:
                 result = train_file(asked, folder, bar.report)

@@ -22,13 +22,19 @@ SCORES = (
     *("helpfulness", "correctness", "coherence", "complexity", "verbosity", "quality", "honesty"),
 )
 """Columns that score a response, in the rows of public data sets and of trainers' logs."""
+ENDINGS = ("_reward", "_score", "_advantage", "_rating")
+"""How other columns end that score a response, such as those of TRL's reward functions."""
 RESPONSES = ("response", "completion")
 _RULE = re.compile(r"\s*([^>]*?[^>\s])\s*(?:>\s*(\S+)\s*)?")
 
 
 def scored_columns(row: Mapping[str, Any]) -> list[str]:
     """The columns of a row of one response that score it."""
-    return [name for name, value in row.items() if name in SCORES and _number(value) is not None]
+    return [name for name, value in row.items() if _is_score(name) and _number(value) is not None]
+
+
+def _is_score(column: str) -> bool:
+    return column in SCORES or column.endswith(ENDINGS)
 
 
 def refusal_of(column: str) -> str:

@@ -25,7 +25,7 @@ def found(rows, rule=None):
     return list(read(io.BytesIO(text.encode()), chosen_by=chosen_by)), chosen_by
 
 
-@pytest.mark.parametrize("score", ["reward", "score", "advantage", "helpfulness"])
+@pytest.mark.parametrize("score", ["reward", "score", "advantage", "helpfulness", "format_reward"])
 @pytest.mark.parametrize("response", ["response", "completion"])
 def test_a_scored_response_is_not_taken_for_chosen(score, response):
     (row,), _ = found([{"prompt": "a", response: "b", score: 0.3}])
