@@ -15,10 +15,10 @@ from app.cli.output import Exit, missing_packages, out, print_json, refuse, refu
 from app.cli.server import Json
 from engine.errors import ModelError
 from engine.inspection.model_files import ModelSeen, Reading, seen_of
-from engine.inspection.rows import RowsSeen, inspect_rows
+from engine.inspection.rows import RowsSeen, inspect_rows, turns_of
 from engine.model_files import inspect_model
 from engine.places import place
-from engine.types import Message, ModelReference, PreferencePair
+from engine.types import ModelReference, PreferencePair
 
 
 def register(app: typer.Typer) -> None:
@@ -142,8 +142,8 @@ def _print_rows(path: Path, seen: RowsSeen) -> None:
             "row format": formats,
             "columns read": ", ".join(seen.used) or "none",
             "columns left": ", ".join(seen.left) or "none",
-            "rows": f"{seen.rows:,}: {seen.pairs:,} pairs, {seen.rows - seen.refused - seen.pairs:,} single "
-            f"responses, {seen.refused:,} refused",
+            "rows": f"{seen.rows:,}; pairs: {seen.pairs:,}, single responses: "
+            f"{seen.rows - seen.refused - seen.pairs:,}, refused: {seen.refused:,}",
             "labelled spans": f"{seen.labelled:,} rows",
             "token rewards": f"{seen.rewarded:,} rows",
         }
@@ -178,17 +178,9 @@ def _print_odd(odd: list[str]) -> None:
 
 def _print_pair(pair: PreferencePair) -> None:
     out.print(f"\n--- row {pair.key}", markup=False)
-    prompt = (Message("prompt", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
-    for turn in prompt:
-        _print_turn(turn.role, turn.content, "dim")
-        for name, value in turn.others.items():
-            _print_turn(f"{turn.role}, {name}", str(value), "dim")
-    for side, response in pair.sides():
-        _print_turn(side, response.text, "bold")
-
-
-def _print_turn(role: str, text: str, style: str) -> None:
-    out.print(Text.assemble((f"{role}: ", "cyan"), (text, style)), soft_wrap=True)
+    for turn in turns_of(pair):
+        style = "bold" if turn.is_answer else "dim"
+        out.print(Text.assemble((f"{turn.who}: ", "cyan"), (turn.text, style)), soft_wrap=True)
 
 
 def _print_reading(title: str, one: Reading) -> None:

@@ -32,9 +32,9 @@ def parse_line(line: Line) -> dict[str, Any] | RowError:
                 line.number,
                 "The last line stops in the middle: the file looks cut off. Send the whole file again.",
             )
+        what = error.msg.removesuffix(" at")
         return RowError(
-            line.number,
-            f"The line is not JSON ({error.msg} at column {error.colno}); write one object a line.",
+            line.number, f"The line is not JSON ({what} at column {error.colno}); write one object a line."
         )
     except ValueError as error:
         return RowError(line.number, f"The line cannot be read: it {error}.")

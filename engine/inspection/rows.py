@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from engine.errors import RowError
 from engine.formats.chosen_by import ChosenBy
 from engine.formats.pairs import about_identical, pair_to_row
 from engine.formats.reading import file_type_of, read
 from engine.formats.rows import format_of_row, row_to_pair
-from engine.types import PreferencePair
+from engine.turns import text_of
+from engine.types import Message, PreferencePair
 
 MOST_REFUSED = 20
 """Refused rows that are named; all are counted."""
@@ -161,6 +163,32 @@ def inspect_rows(
         seen.with_tools += item.brings_tools
     seen.left_out = [] if rule is None else rule.told()
     return seen
+
+
+class Turn(NamedTuple):
+    """A turn of a row, as people read it."""
+
+    who: str
+    """The role, with what of the turn it is where that is not its words; of a response the side."""
+    text: str
+    is_answer: bool = False
+    """Whether these are words of a response, which are scored and learned."""
+
+
+def turns_of(pair: PreferencePair) -> list[Turn]:
+    """What a row says, turn by turn, as it is read."""
+    turns = []
+    for turn in (Message("prompt", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt:
+        turns.append(Turn(turn.role, turn.content))
+        for name, value in turn.others.items():
+            said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            turns.append(Turn(f"{turn.role}, {name}", said))
+    for side, response in pair.sides():
+        if not response.turns:
+            turns.append(Turn(side, response.text, is_answer=True))
+        for turn in response.turns:
+            turns.append(Turn(f"{side}, {turn.role}", text_of([turn]), turn.role == "assistant"))
+    return turns
 
 
 def _rows(count: int) -> str:

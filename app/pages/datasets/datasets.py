@@ -22,9 +22,8 @@ from app.services.scorings.scorings import ScoringRequest
 from app.settings import Settings
 from engine.errors import EngineError
 from engine.formats.listing import ENDINGS, file_labels
-from engine.inspection.rows import RowsSeen
+from engine.inspection.rows import RowsSeen, Turn, turns_of
 from engine.sources.registry import COLUMNS, SOURCES, Need, Source, need_in_words
-from engine.types import Message, PreferencePair
 
 router = APIRouter()
 
@@ -59,20 +58,11 @@ class UploadPage(PageContext):
 
 
 @dataclass(frozen=True, slots=True)
-class PreviewTurn:
-    """A turn of a prompt, or a response."""
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class PreviewRow:
     """A row as it will be read."""
 
     key: str
-    turns: list[PreviewTurn]
-    responses: list[PreviewTurn]
+    turns: list[Turn]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +152,7 @@ def preview_dataset(
         ticket=ticket,
         skips=skips,
         seen=seen,
-        rows=[_shown(pair) for pair in seen.first],
+        rows=[PreviewRow(pair.key, turns_of(pair)) for pair in seen.first],
         **{**form, "folder": "" if ticket else called},
     )
     return render(request, "datasets/preview.html", page)
@@ -275,16 +265,6 @@ def _refuse_split(split: str | None) -> None:
     """Raises Invalid where a split of a file is asked for."""
     if split is not None:
         raise Invalid("A file has no splits: leave Split empty, or name a folder on the server.")
-
-
-def _shown(pair: PreferencePair) -> PreviewRow:
-    prompt = (Message("prompt", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt
-    turns = []
-    for turn in prompt:
-        turns.append(PreviewTurn(turn.role, turn.content))
-        turns += [PreviewTurn(f"{turn.role}: {name}", str(value)) for name, value in turn.others.items()]
-    responses = [PreviewTurn(side, response.text) for side, response in pair.sides()]
-    return PreviewRow(pair.key, turns, responses)
 
 
 def _upload_page(request: Request, max_upload_mib: int) -> UploadPage:

@@ -48,7 +48,7 @@ def test_a_file_is_told_of_with_what_is_left_and_refused(rows: Path) -> None:
     for expected in (
         "messages (1 of 2 rows)",
         "columns left    origin",
-        "1 refused",
+        "refused: 1",
         "line 2",
         "user: 2 + 2?",
     ):

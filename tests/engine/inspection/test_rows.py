@@ -6,7 +6,8 @@ import json
 import pytest
 
 from engine.errors import DataError
-from engine.inspection.rows import MOST_REFUSED, inspect_rows
+from engine.inspection.rows import MOST_REFUSED, inspect_rows, turns_of
+from engine.types import Message, PreferencePair, Response
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 CHAT = {
@@ -61,3 +62,33 @@ def test_a_folder_is_read_as_an_import_reads_it(tmp_path):
 def test_what_no_import_reads_is_refused_in_the_same_words():
     with pytest.raises(DataError, match="UTF-16"):
         inspect_rows(io.BytesIO('{"prompt": "x"}'.encode("utf-16")))
+
+
+def test_a_row_is_shown_turn_by_turn_with_what_is_scored_marked():
+    search = {"tool_calls": [{"function": {"name": "search", "arguments": {"q": "Lima"}}}]}
+    pair = PreferencePair(
+        "a",
+        (Message("user", "Capital?", {"tools": [{"name": "search"}]}),),
+        Response(
+            "<tool_call>…",
+            turns=(
+                Message("assistant", "", search),
+                Message("tool", "Lima"),
+                Message("assistant", "It is Lima."),
+            ),
+        ),
+        Response("Rome."),
+    )
+
+    turns = turns_of(pair)
+
+    assert [(turn.who, turn.is_answer) for turn in turns] == [
+        ("user", False),
+        ("user, tools", False),
+        ("chosen, assistant", True),
+        ("chosen, tool", False),
+        ("chosen, assistant", True),
+        ("rejected", True),
+    ]
+    assert turns[1].text == '[{"name": "search"}]'
+    assert turns[4].text == "It is Lima."
