@@ -51,10 +51,14 @@ def inspect(
             trusted=trust_remote_code,
             as_json=as_json,
         )
-    elif where.is_dir() or (not where.is_absolute() and path.count("/") < 2 and "." not in path[:1]):
-        _show_model(ModelReference(path=path, trust_remote_code=trust_remote_code), as_json)
-    else:
+        return
+    if not where.is_dir() and (where.is_absolute() or path.count("/") > 1 or path.startswith(".")):
         refuse(f"`{path}` does not exist; name a file of pairs, or a model.", status=Exit.NOT_FOUND)
+    for_rows = {"--model": model, "--chosen-by": chosen_by, "--split": split}
+    without_effect = [name for name, value in for_rows.items() if value is not None]
+    if without_effect:
+        refuse(f"`{path}` is no file or folder of pairs, for which {', '.join(without_effect)} is meant.")
+    _show_model(ModelReference(path=path, trust_remote_code=trust_remote_code), as_json)
 
 
 def _is_model(folder: Path) -> bool:

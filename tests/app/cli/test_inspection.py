@@ -126,3 +126,10 @@ def test_the_files_of_a_model_tell_what_the_loaded_model_does(model: Path) -> No
 
     unloaded = {"example": None, "odd": []}
     assert of_files == {**loaded, **unloaded}
+
+
+def test_options_for_rows_are_refused_of_a_model(model: Path) -> None:
+    ran = CliRunner().invoke(app, ["inspect", str(model), "--split", "train"])
+
+    assert ran.exit_code == Exit.BAD_INPUT
+    assert "--split is meant" in " ".join(ran.stderr.split())
