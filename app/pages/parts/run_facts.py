@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from app.pages.parts.numbers import count
 from app.pages.parts.rule_controls import rule_query
+from app.services.scorings.rules import kept_sentence
 from engine.fields import declared, part_of
-from engine.kept import MaskFigures
 from engine.rules import SegmentationRule
 
 FIRST = ("policy", "reference", "reward_model", "sources", "beta", "pairs", "responses", "tokens", "seconds")
@@ -83,7 +83,7 @@ def _cut_by(value: Mapping[str, Any]) -> str:
     told = f"{name} ({written(_rule(value['rule']))})".strip()
     if "reason" not in value:
         return told
-    keeps = MaskFigures.from_dict(value).sentence() if "kept_chosen" in value else ""
+    keeps = kept_sentence(value) if "kept_chosen" in value else ""
     return ". ".join(filter(None, (told, f"The rule is {value['reason']}", keeps and f"It {keeps}"))) + "."
 
 

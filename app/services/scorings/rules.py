@@ -5,7 +5,7 @@ A run that is scored keeps that in its result, by source, under `masks`; one tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,11 @@ class SourceMask(NamedTuple):
     def warnings(self) -> list[str]:
         """What speaks against the mask."""
         return [] if self.figures is None else self.figures.warnings()
+
+
+def kept_sentence(fields: Mapping[str, Any]) -> str:
+    """What a mask keeps of each side, in words, of the figures that a run holds."""
+    return MaskFigures.from_dict(fields).sentence()
 
 
 def mask_of(run: Run, source: str) -> SourceMask:
