@@ -272,7 +272,7 @@ def test_it_is_cloned_with_the_body_of_its_own(database: Database, client: TestC
 def test_webhooks_report_it_as_it_declares(worker: Worker, database: Database) -> None:
     with database.session() as session:
         request = WebhookRequest(url="http://127.0.0.1:9/hook", statuses=["succeeded"])
-        webhooks.register(session, request)
+        webhooks.register(session, request, ["127.0.0.1"])
     reported, quiet = submit_run(database, "doubling"), submit_run(database, "quiet_doubling")
     while worker.run_once():
         pass

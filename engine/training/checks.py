@@ -141,7 +141,7 @@ def _check_processes(request: TrainingRequest) -> None:
 def _check_effects(request: TrainingRequest, has_rewards: bool) -> None:
     """Refuses what was named and nothing reads: whoever named it believes that it counts."""
     method, supervision = request.method.declared, request.supervision
-    masks = method.masks and supervision.density != "sample"
+    masks = supervision.density != "sample"
     name = rewarded_by(request)
     needs = SOURCES[name].needs if name is not None else frozenset()
     title = f"{supervision.density}-wise {method.title}" if method.masks else method.title

@@ -43,7 +43,12 @@ WITHOUT_EFFECT = [
 
 
 def request_of(fields):
-    return TrainingRequest.model_validate({**BASE, **fields, "method": {"name": fields["method"]}})
+    pooling = (
+        {"reading": "segment"}
+        if fields["method"] == "reward_model" and "source" in fields["supervision"]
+        else {}
+    )
+    return TrainingRequest.model_validate({**BASE, **fields, "method": {"name": fields["method"], **pooling}})
 
 
 @pytest.mark.parametrize(("field", "fields", "has_rewards"), WITHOUT_EFFECT)
@@ -58,6 +63,7 @@ def test_a_part_without_effect_is_refused_by_its_name(field, fields, has_rewards
     ("fields", "has_rewards"),
     [
         ({"method": "dpo", "supervision": SAMPLE}, False),
+        ({"method": "reward_model", "supervision": {"density": "segment", "source": "spans"}}, False),
         ({"method": "dpo", "supervision": SEGMENT, "scorer": SCORER}, False),
         ({"method": "dpo", "supervision": SEGMENT, "reference": {"path": "other"}}, True),
         ({"method": "dpo", "supervision": {"density": "token", "source": "spans"}}, False),
