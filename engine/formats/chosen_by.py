@@ -37,6 +37,12 @@ def _is_score(column: str) -> bool:
     return column in SCORES or column.endswith(ENDINGS)
 
 
+def is_single(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds one response, of which no side is named."""
+    sided = row.get("chosen") is not None or row.get("rejected") is not None
+    return not sided and any(row.get(name) is not None for name in RESPONSES)
+
+
 def refusal_of(column: str) -> str:
     """What is said of a scored response of which nobody stated whether it is preferred."""
     return (
@@ -94,13 +100,16 @@ class ChosenBy:
         responses in memory until the last one is read."""
         for row in rows:
             content = row.content
-            if isinstance(content, RowError) or not any(content.get(name) is not None for name in RESPONSES):
+            if isinstance(content, RowError) or not is_single(content):
                 yield row
                 continue
             score = _number(content.get(self.column))
             if score is None:
-                reason = f"`{self.column}` is no number here, and says which responses are preferred."
-                yield row._replace(content=RowError(row.line, reason, self.column))
+                reason = (
+                    f"is no number here{_others(content, self.column)}; the rule `{self}` needs one to say "
+                    "whether the response is preferred."
+                )
+                yield row._replace(content=RowError(row.line, f"`{self.column}` {reason}", self.column))
             elif self.above is not None:
                 yield row._replace(content={**content, "label": score > self.above})
             else:
@@ -130,6 +139,12 @@ class ChosenBy:
             return
         self.between += len(group) - 2
         yield best._replace(content=_joined({"chosen": best.content, "rejected": worst.content}))
+
+
+def _others(row: Mapping[str, Any], column: str) -> str:
+    """Which columns score the response instead, where the row does not have the one that was named."""
+    scores = ", ".join(f"`{name}`" for name in scored_columns(row))
+    return f" ({f'there are {scores}' if scores else 'no column scores it'})" if column not in row else ""
 
 
 def _joined(sides: Mapping[str, Any]) -> dict[str, Any]:

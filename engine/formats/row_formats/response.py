@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
 from engine.formats.annotations import ANNOTATIONS
-from engine.formats.chosen_by import RESPONSES, refusal_of, scored_columns
+from engine.formats.chosen_by import RESPONSES, is_single, refusal_of, scored_columns
 from engine.formats.registry import ROW_FORMATS, RowFormat, UnreadField
 from engine.formats.rows import read_pair
 from engine.types import PreferencePair
-
-
-def _matches(row: Mapping[str, Any]) -> bool:
-    sided = row.get("chosen") is not None or row.get("rejected") is not None
-    return not sided and any(row.get(name) is not None for name in RESPONSES)
 
 
 def _read(row: dict[str, Any], key: str) -> PreferencePair:
@@ -51,7 +45,7 @@ ROW_FORMATS.register(
         ),
         columns=RESPONSES,
         beside=("prompt",),
-        matches=_matches,
+        matches=is_single,
         read=_read,
     )
 )

@@ -93,10 +93,17 @@ def test_a_row_without_the_column_is_refused_by_its_name():
     assert rows[-1].field == "helpfulness"
 
 
+def test_a_column_that_is_not_there_is_told_with_those_that_are():
+    rows, _ = found(HELPSTEER, "helpfulnes>2")
+
+    assert "`helpfulnes` is no number here (there are `helpfulness`, `verbosity`)" in rows[0].reason
+
+
 def test_pairs_stay_as_they_are():
     pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
 
-    assert found([pair], "reward")[0] == found([pair])[0]
+    for row in (pair, {**pair, "response": "d", "reward": 1}):
+        assert found([row], "reward")[0] == found([row])[0]
 
 
 def test_nothing_to_compare_is_said():
