@@ -436,14 +436,18 @@ def _deciding_files(folder: Path) -> list[Path]:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """What lies beside each other in a model's folder and is read of it, plain files or not."""
-    return [path for path in folder.glob("*") if path.suffix in (*DECIDING, ".safetensors")]
+    """What is read of a model's folder, plain files or not; nothing of a folder that is not there."""
+    return [path for path in _places(folder) if path.suffix in (*DECIDING, ".safetensors")]
+
+
+def _places(folder: Path) -> list[Path]:
+    """What of a folder may belong to the model; other folders below it are not read with it."""
+    return [*folder.glob("*"), *(folder / "additional_chat_templates").glob("*")]
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a model; what lies in other folders below it is not read with it."""
-    places = [*folder.iterdir(), *(folder / "additional_chat_templates").glob("*")]
-    return sorted(path for path in places if path.is_file())
+    """The plain files of a model."""
+    return sorted(path for path in _places(folder) if path.is_file())
 
 
 def _files_seen(folder: Path) -> str:

@@ -80,6 +80,18 @@ def test_links_lead_out_of_no_root(session: Session, limited: Settings, tmp_path
         models.register(session, limited, ModelReference(path=str(folder)))
 
 
+def test_chat_templates_beside_the_model_lead_out_of_no_root_either(
+    session: Session, limited: Settings, tmp_path: Path
+) -> None:
+    folder = factories.make_model_folder(tmp_path / "models" / "tiny")
+    (tmp_path / "secret.jinja").write_text("secret")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").symlink_to(tmp_path / "secret.jinja")
+
+    with pytest.raises(Forbidden):
+        models.register(session, limited, ModelReference(path=str(folder)))
+
+
 @pytest.mark.timeout(20)
 def test_devices_and_pipes_are_refused_and_never_opened(
     session: Session, settings: Settings, tmp_path: Path
