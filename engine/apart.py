@@ -31,6 +31,7 @@ from engine.formats.pairs import pair_to_row
 from engine.formats.reading import read, read_tasks
 from engine.formats.registry import FILE_TYPES
 from engine.formats.rows import row_to_pair
+from engine.formats.streams import opened
 from engine.inspection.rows import RowsSeen, inspect_rows
 from engine.registry import PLUGINS
 from engine.tasks import Task
@@ -72,7 +73,7 @@ def read_apart(
         elif "row" in said:
             yield row_to_pair(said["row"], storable=True, canonical=True)
         elif "line" in said:
-            yield RowError(said["line"], said["reason"], said["field"])
+            yield RowError.from_row(said)
 
 
 def read_tasks_apart(source: Path | BinaryIO) -> Iterator[Task | RowError]:
@@ -84,7 +85,7 @@ def read_tasks_apart(source: Path | BinaryIO) -> Iterator[Task | RowError]:
         if "row" in said:
             yield Task.model_validate(said["row"])
         elif "line" in said:
-            yield RowError(said["line"], said["reason"], said["field"])
+            yield RowError.from_row(said)
 
 
 def inspect_apart(
@@ -106,18 +107,12 @@ def inspect_apart(
 
 def _is_near(source: Path | BinaryIO) -> bool:
     """Whether it is a small plain text, which no reader has trouble with."""
-    if isinstance(source, Path):
-        if not source.is_file() or source.stat().st_size > NEAR_BYTES:
+    if isinstance(source, Path) and not source.is_file():
+        return False
+    with opened(source) as file:
+        head = file.read(16)
+        if file.seek(0, os.SEEK_END) > NEAR_BYTES:
             return False
-        with source.open("rb") as file:
-            head = file.read(16)
-    else:
-        size = source.seek(0, os.SEEK_END)
-        source.seek(0)
-        if size > NEAR_BYTES:
-            return False
-        head = source.read(16)
-        source.seek(0)
     magics = [one.magic for one in COMPRESSIONS]
     magics += [magic for one in FILE_TYPES.values() for magic in one.magics]
     return not head.startswith(tuple(magics))
@@ -256,7 +251,7 @@ def _too_much(size: int) -> str:
 
 def _document(row: PreferencePair | Task | RowError) -> dict[str, Any]:
     if isinstance(row, RowError):
-        return {"line": row.line, "reason": row.reason, "field": row.field}
+        return row.as_row()
     return {"row": row.model_dump(mode="json") if isinstance(row, Task) else pair_to_row(row)}
 
 

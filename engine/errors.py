@@ -16,7 +16,8 @@ field of the request is at fault, `field` is its path with dots between, such as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class EngineError(Exception):
@@ -43,6 +44,15 @@ class RowError(DataError):
         self.reason = reason
         where = f"line {line}" if field is None else f"line {line}, field `{field}`"
         super().__init__(f"{where}: {reason}", field=field)
+
+    def as_row(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"line": self.line, "field": self.field, "reason": self.reason}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> RowError:
+        """What `as_row` made, again."""
+        return cls(row["line"], row["reason"], row["field"])
 
 
 class RowsRefused(DataError):

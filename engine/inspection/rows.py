@@ -90,7 +90,7 @@ class RowsSeen:
             dict.fromkeys(row["columns_read"], True) | dict.fromkeys(row["columns_left"], False),
             row["rows"],
             row["refused"],
-            [RowError(one["line"], one["reason"], one["field"]) for one in row["refusals"]],
+            [RowError.from_row(one) for one in row["refusals"]],
             row["pairs"],
             row["identical_sides"],
             row["labelled"],
@@ -109,9 +109,7 @@ class RowsSeen:
             "columns_left": self.left,
             "rows": self.rows,
             "refused": self.refused,
-            "refusals": [
-                {"line": one.line, "field": one.field, "reason": one.reason} for one in self.refusals
-            ],
+            "refusals": [one.as_row() for one in self.refusals],
             "pairs": self.pairs,
             "identical_sides": self.identical,
             "labelled": self.labelled,

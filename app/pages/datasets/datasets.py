@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, Run
@@ -109,6 +109,31 @@ class ScorePage(PageContext):
     models_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class ImportForm:
+    """What the form of an import says, and that of its preview again."""
+
+    file: Annotated[UploadFile | None, File()] = None
+    folder: Annotated[str, Form()] = ""
+    split: Annotated[str, Form()] = ""
+    name: Annotated[str, Form()] = ""
+    on_error: Annotated[str, Form()] = "fail"
+    chosen_by: Annotated[str, Form()] = ""
+
+    @property
+    def skips(self) -> bool:
+        """Whether rows that cannot be used are left out."""
+        return self.on_error == "skip"
+
+    def typed(self) -> dict[str, Any]:
+        """What was typed, for the form that is shown again."""
+        names = ("name", "folder", "split", "chosen_by", "skips")
+        return {name: getattr(self, name) for name in names}
+
+
+ImportFormDep = Annotated[ImportForm, Depends()]
+
+
 @router.get("/datasets/new", name="pages:dataset_new")
 def show_upload(request: Request, settings: SettingsDep) -> Response:
     """The form that brings a data set in."""
@@ -116,33 +141,22 @@ def show_upload(request: Request, settings: SettingsDep) -> Response:
 
 
 @router.post("/datasets/preview", name="pages:dataset_preview")
-def preview_dataset(
-    request: Request,
-    settings: SettingsDep,
-    file: Annotated[UploadFile | None, File()] = None,
-    folder: Annotated[str, Form()] = "",
-    split: Annotated[str, Form()] = "",
-    name: Annotated[str, Form()] = "",
-    on_error: Annotated[str, Form()] = "fail",
-    chosen_by: Annotated[str, Form()] = "",
-) -> Response:
+def preview_dataset(request: Request, settings: SettingsDep, form: ImportFormDep) -> Response:
     """Shows what an import would read, and stores nothing; the file waits for the decision."""
-    form = {"name": name, "folder": folder, "split": split, "chosen_by": chosen_by}
-    skips = on_error == "skip"
-    rule, part = chosen_by.strip() or None, split.strip() or None
-    ticket, called = "", folder.strip()
+    rule, split = form.chosen_by.strip() or None, form.split.strip() or None
+    ticket, called = "", form.folder.strip()
     try:
-        if file is not None and file.filename:
-            _refuse_split(part)
-            called = file.filename
-            seen = previews.preview_file(file.file, called, chosen_by=rule)
-            ticket = previews.keep(settings, file.file, called)
-        elif folder.strip():
-            seen = previews.preview_folder(called, settings=settings, chosen_by=rule, split=part)
+        if form.file is not None and form.file.filename:
+            _refuse_split(split)
+            called = form.file.filename
+            seen = previews.preview_file(form.file.file, called, chosen_by=rule)
+            ticket = previews.keep(settings, form.file.file, called)
+        elif called:
+            seen = previews.preview_folder(called, settings=settings, chosen_by=rule, split=split)
         else:
             raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        return _refused(request, settings, error, skips=skips, **form)
+        return _refused(request, settings, error, form)
     page = PreviewPage(
         title="Preview",
         section="home",
@@ -150,10 +164,9 @@ def preview_dataset(
         back_url=url_of(request, "dataset_new"),
         called=called,
         ticket=ticket,
-        skips=skips,
         seen=seen,
         rows=[PreviewRow(pair.key, turns_of(pair)) for pair in seen.first],
-        **{**form, "folder": "" if ticket else called},
+        **{**form.typed(), "folder": "" if ticket else called},
     )
     return render(request, "datasets/preview.html", page)
 
@@ -163,40 +176,33 @@ def create_dataset(
     request: Request,
     session: SessionDep,
     settings: SettingsDep,
-    file: Annotated[UploadFile | None, File()] = None,
+    form: ImportFormDep,
     ticket: Annotated[str, Form()] = "",
-    folder: Annotated[str, Form()] = "",
-    split: Annotated[str, Form()] = "",
-    name: Annotated[str, Form()] = "",
-    on_error: Annotated[str, Form()] = "fail",
-    chosen_by: Annotated[str, Form()] = "",
 ) -> Response:
     """Brings a data set in whole, or shows the rows that are wrong and stores nothing."""
-    form = {"name": name, "folder": folder, "split": split, "chosen_by": chosen_by}
-    skips = on_error == "skip"
-    part = split.strip() or None
+    folder, split = form.folder.strip(), form.split.strip() or None
     asked: dict[str, Any] = {
         "settings": settings,
-        "name": name.strip() or None,
-        "on_error": "skip" if skips else "fail",
-        "chosen_by": chosen_by.strip() or None,
+        "name": form.name.strip() or None,
+        "on_error": "skip" if form.skips else "fail",
+        "chosen_by": form.chosen_by.strip() or None,
     }
     try:
         # A savepoint: what a refused import began is gone before the page that says why is drawn.
         with session.begin_nested():
-            if file is not None and file.filename:
-                _refuse_split(part)
-                dataset = datasets.import_file(session, file.file, file.filename, **asked)
+            if form.file is not None and form.file.filename:
+                _refuse_split(split)
+                dataset = datasets.import_file(session, form.file.file, form.file.filename, **asked)
             elif ticket:
                 place, filename = previews.kept(settings, ticket)
                 with place.open("rb") as waiting:
                     dataset = datasets.import_file(session, waiting, filename, **asked)
-            elif folder.strip():
-                dataset = datasets.import_folder(session, folder.strip(), split=part, **asked)
+            elif folder:
+                dataset = datasets.import_folder(session, folder, split=split, **asked)
             else:
                 raise Invalid(NOTHING_NAMED)
     except (AppError, EngineError) as error:
-        return _refused(request, settings, error, skips=skips, **form)
+        return _refused(request, settings, error, form)
     previews.forget(settings, ticket)
     return see_other(url_of(request, "dataset", dataset_id=dataset.id))
 
@@ -254,10 +260,12 @@ def submit_scoring(
 # ------------------------------------------------------------------------------------------------- the forms
 
 
-def _refused(request: Request, settings: Settings, error: AppError | EngineError, **values: Any) -> Response:
+def _refused(
+    request: Request, settings: Settings, error: AppError | EngineError, form: ImportForm
+) -> Response:
     """The form again, with what was wrong."""
     page = _upload_page(request, settings.max_upload_mib)
-    page = replace(page, problem=sentence_of(error), faults=faults_of(error), **values)
+    page = replace(page, problem=sentence_of(error), faults=faults_of(error), **form.typed())
     return render(request, "datasets/new.html", page, status=status_of(error))
 
 

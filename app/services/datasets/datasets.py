@@ -322,9 +322,7 @@ class _Census:
         if self.identical:
             dataset.origin = {**dataset.origin, "identical_sides": self.identical}
         dataset.skipped_count = self.refused
-        dataset.skipped_rows = [
-            {"line": error.line, "field": error.field, "reason": error.reason} for error in self.errors
-        ]
+        dataset.skipped_rows = [error.as_row() for error in self.errors]
 
     def _refuse(self, error: RowError) -> None:
         self.refused += 1

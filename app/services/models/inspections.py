@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, joinedload
 
 from app.db.tables import Job, JobStatus, Model, Run
@@ -53,15 +53,20 @@ def read_pair(
 
 def inspection_of(session: Session, model: Model) -> Run | None:
     """The newest run that looked into the model, but for those that were cancelled or crashed."""
-    return _newest(session, model, {})
+    return _newest(session, model)
 
 
 def reading_of(session: Session, model: Model, pair_id: int, template_date: str | None) -> Run | None:
     """The newest run that read the pair with the model, but for those that were cancelled or crashed."""
-    return _newest(session, model, {"pair_id": pair_id, "template_date": template_date})
+    return _newest(
+        session,
+        model,
+        Run.request["pair_id"].as_integer() == pair_id,
+        Run.request["template_date"].as_string().is_not_distinct_from(template_date),
+    )
 
 
-def _newest(session: Session, model: Model, asked: Mapping[str, Any]) -> Run | None:
+def _newest(session: Session, model: Model, *conditions: ColumnElement[bool]) -> Run | None:
     query = (
         select(Run)
         .join(Job)
@@ -69,17 +74,13 @@ def _newest(session: Session, model: Model, asked: Mapping[str, Any]) -> Run | N
             Run.kind == INSPECTION,
             Run.request["model"]["id"].as_integer() == model.id,
             Job.status.not_in(_ENDED_EARLY),
+            *conditions,
         )
         .order_by(Run.id.desc())
+        .limit(1)
         .options(joinedload(Run.job))
     )
-    if not asked:
-        return session.scalar(query.limit(1))
-    wanted = query.where(Run.request["pair_id"].as_integer() == asked["pair_id"])
-    return next(
-        (run for run in session.scalars(wanted) if run.request["template_date"] == asked["template_date"]),
-        None,
-    )
+    return session.scalar(query)
 
 
 def _submit(

@@ -19,16 +19,21 @@ from engine.sources import SourceName
 class KeptShares:
     """What a rule keeps of a sample of scored pairs."""
 
-    chosen: float | None
-    """Share of the tokens of chosen responses; None where there are none."""
-    rejected: float | None
+    figures: MaskFigures
     nothing: int
     """Responses of which no token is left."""
     pairs: int
     """Pairs of the sample."""
 
-    figures: MaskFigures
-    """The same with the distance of pivots, and what speaks against it."""
+    @property
+    def chosen(self) -> float | None:
+        """Share of the tokens of chosen responses; None where there are none."""
+        return self.figures.chosen
+
+    @property
+    def rejected(self) -> float | None:
+        """The same of rejected ones."""
+        return self.figures.rejected
 
 
 def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRule) -> KeptShares:
@@ -39,9 +44,7 @@ def kept_of(session: Session, run: Run, source: SourceName, rule: SegmentationRu
     known = next(known for known in maps.known_sources(session, run) if known.source.name == source)
     pair_ids = sampled_pairs(session, run)
     sums = sums_of(session, run, source, rule, known.statistics, pair_ids)
-    return KeptShares(
-        sums.share("chosen"), sums.share("rejected"), sums.nothing, len(pair_ids), sums.figures()
-    )
+    return KeptShares(sums.figures(), sums.nothing, len(pair_ids))
 
 
 def made_by(session: Session, run: Run, source: SourceName) -> MadeRule:
