@@ -161,3 +161,11 @@ class MaskFigures:
                 "or threshold."
             )
         return found
+
+
+def about_rule(reason: str, figures: MaskFigures | None) -> str:
+    """Why a rule is what it is, and what its mask comes to; empty where nobody kept either."""
+    if not reason:
+        return ""
+    keeps = "" if figures is None else figures.sentence()
+    return f"The rule is {reason}." + (f" It {keeps}." if keeps else "")

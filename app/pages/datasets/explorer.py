@@ -36,7 +36,6 @@ from app.pages.parts.excerpts import Piece, excerpt
 from app.pages.parts.forms import filled
 from app.pages.parts.masking import MaskingPanel, masking_panel
 from app.pages.parts.numbers import count, counted, shortened
-from app.pages.parts.pair_view import rule_note
 from app.pages.parts.rendering import Option, PageContext, render, see_other, url_of
 from app.pages.parts.scoring_runs import default_run, run_options, scoring_runs
 from app.services.datasets import datasets
@@ -405,7 +404,7 @@ class _Reader:
             auroc=found.get("auroc"),
             auroc_range=f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "",
             is_final=numbers.final,
-            rule=rule_note(source),
+            rule=source.about_rule,
             warnings=source.warnings,
         )
 

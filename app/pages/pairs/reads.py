@@ -29,8 +29,6 @@ class ModelReading:
 
     role: str
     name: str
-    model_id: int
-    template_date: str
     looking: Looking | None
     readings: list[Mapping[str, Any]]
 
@@ -106,8 +104,6 @@ def _reading(
     return ModelReading(
         role=role.replace("_", " "),
         name=model.name,
-        model_id=model.id,
-        template_date=day or "",
         looking=None if run is None else looking(request, run),
         readings=[] if run is None else (run.result or {}).get("readings", []),
     )

@@ -18,7 +18,7 @@ from app.pages.parts.numbers import count, counted, percent, plain_number, signe
 from app.pages.parts.tracks import TRACKS, ends, ramp
 from app.services.pairs import drawing as drawings
 from app.services.pairs.drawing import LEVELS, Drawing, TrackName
-from app.services.scorings.maps import Agreement, CutPair, RunSource, SideView
+from app.services.scorings.maps import Agreement, CutPair, SideView
 from engine.rules import SegmentationRule
 from engine.types import SIGN, Side
 
@@ -117,7 +117,7 @@ def view_panel(
         data=view_data(view.sides, drawing),
         tokens_url=tokens_url,
         mask_view=look.mask_view,
-        rule_note=rule_note(view.source),
+        rule_note=view.source.about_rule,
         adopt_url=adopt_url,
         track=drawing.track,
         is_sequential=drawing.colouring.is_sequential,
@@ -213,14 +213,6 @@ def figures(agreement: Agreement) -> list[PairFigure]:
         PairFigure("Kept, chosen", percent(agreement.kept_chosen), "of its tokens", KEPT),
         PairFigure("Kept, rejected", percent(agreement.kept_rejected), "of its tokens", KEPT),
     ]
-
-
-def rule_note(source: RunSource) -> str:
-    """Why the rule of a source is what it is, and what its mask comes to; empty where a run kept neither."""
-    if not source.reason:
-        return ""
-    figures = "" if source.mask is None else source.mask.sentence()
-    return f"The rule is {source.reason}." + (f" It {figures}." if figures else "")
 
 
 def warnings(view: CutPair) -> list[str]:

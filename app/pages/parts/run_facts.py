@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from app.pages.parts.numbers import count
 from app.pages.parts.rule_controls import rule_query
-from app.services.scorings.rules import kept_sentence
+from app.services.scorings.rules import about_mask
 from engine.fields import declared, part_of
 from engine.rules import SegmentationRule
 
@@ -81,10 +81,7 @@ def _cut_by(value: Mapping[str, Any]) -> str:
     """A source with its rule; of a mask also why it is this rule, and what it keeps."""
     name = str(value.get("name") or value.get("source") or "")
     told = f"{name} ({written(_rule(value['rule']))})".strip()
-    if "reason" not in value:
-        return told
-    keeps = kept_sentence(value) if "kept_chosen" in value else ""
-    return ". ".join(filter(None, (told, f"The rule is {value['reason']}", keeps and f"It {keeps}"))) + "."
+    return f"{told}. {about_mask(value)}" if "reason" in value else told
 
 
 def _rule(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from app.services.scorings.cuts import spans_of
 from app.services.scorings.rules import mask_of
 from app.services.scorings.sources import chosen_source, scoring_run, source_names
 from engine.conflict import conflict_mass
-from engine.kept import MaskFigures, kept_fraction
+from engine.kept import MaskFigures, about_rule, kept_fraction
 from engine.masks import segment_response
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
@@ -63,6 +63,11 @@ class RunSource:
     """What the rule keeps of each side, and how far apart its pivots are."""
     warnings: tuple[str, ...] = ()
     """What speaks against such a mask."""
+
+    @property
+    def about_rule(self) -> str:
+        """Why it is this rule and what its mask comes to, in sentences; '' of a run that kept neither."""
+        return about_rule(self.reason, self.mask)
 
 
 @dataclass(frozen=True, slots=True)

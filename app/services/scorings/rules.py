@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db.tables import Dataset, Pair, Run
 from app.services.scorings.cuts import stored_responses
 from engine.default_rules import SAMPLE_RESPONSES, MadeRule, made_rule
-from engine.kept import KeptSums, MaskFigures
+from engine.kept import KeptSums, MaskFigures, about_rule
 from engine.rules import SegmentationRule
 from engine.segmentation.statistics import RewardStatistics
 from engine.sources import SOURCES
@@ -40,9 +40,9 @@ class SourceMask(NamedTuple):
         return [] if self.figures is None else self.figures.warnings()
 
 
-def kept_sentence(fields: Mapping[str, Any]) -> str:
-    """What a mask keeps of each side, in words, of the figures that a run holds."""
-    return MaskFigures.from_dict(fields).sentence()
+def about_mask(fields: Mapping[str, Any]) -> str:
+    """Why the rule of a mask that a run holds is what it is, and what the mask comes to."""
+    return about_rule(fields["reason"], MaskFigures.from_dict(fields) if "kept_chosen" in fields else None)
 
 
 def mask_of(run: Run, source: str) -> SourceMask:
@@ -73,7 +73,7 @@ def settled(
     session: Session, run: Run, source: str, rule: SegmentationRule, statistics: RewardStatistics, reason: str
 ) -> dict[str, Any]:
     """What the run's result keeps of a source under `masks`. `reason` is empty where nobody stated `rule`."""
-    made = make(session, run, source, statistics)
+    made = base_of(session, run, source, statistics)
     sums = sums_of(session, run, source, rule if reason else made.rule, statistics)
     return {
         "reason": reason or made.reason,
