@@ -68,5 +68,7 @@ def round_edges(low: float, high: float, whole_numbers: bool = False) -> Float64
     if whole_numbers:
         width = max(1.0, math.ceil(width))
     first, last = math.floor(low / width), math.floor(high / width) + 1
+    if low < 0:  # The quotient of the smallest numbers is -0.
+        first = min(first, -1)
     # Not a sum of steps, and without the dust of a product: 0.3 and not 0.30000000000000004.
     return np.array([float(f"{step * width:.12g}") for step in range(first, last + 1)])

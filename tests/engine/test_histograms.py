@@ -32,6 +32,7 @@ def test_one_number_far_out_does_not_squeeze_the_others() -> None:
 @example(low=1000.0, span=1.2e-7, whole_numbers=False)
 @example(low=0.0, span=5e-324, whole_numbers=False)
 @example(low=-3.0, span=5e-324, whole_numbers=False)
+@example(low=-5e-324, span=37.0, whole_numbers=False)
 @given(
     low=st.floats(-1e6, 1e6),
     span=st.floats(0, 1e6),
