@@ -27,7 +27,7 @@ def look_into(session: Session, model: Model, *, again: bool = False) -> Run:
     cancelled or crashed, or where somebody asks `again` after it was over."""
     known = inspection_of(session, model)
     if known is None or (again and JobStatus(known.job.status).is_over):
-        return _submit(session, model, f"Look into {model.name}"[:200], {})
+        return _submit(session, model, f"Inspect {model.name}"[:200], {})
     return known
 
 
@@ -108,7 +108,5 @@ def prepare(session: Session, run: Run, scratch: Path) -> dict[str, Any]:
 
 
 RUN_KINDS.register(
-    RunKind(
-        name=INSPECTION, word="look into a model", job="inspect_model", prepare=prepare, is_reported=False
-    )
+    RunKind(name=INSPECTION, word="model inspection", job="inspect_model", prepare=prepare, is_reported=False)
 )
